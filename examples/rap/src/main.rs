@@ -1,0 +1,2 @@
+//! The program `rap`.
+fn main() {}

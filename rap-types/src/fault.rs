@@ -1,0 +1,112 @@
+//! What is wrong with a document: where (a JSON pointer), which obligation it breaks, and what to do.
+//!
+//! serde's errors are strings. A value that breaks an obligation says so in a marker at the end of its
+//! message (`… [LIM-01]`), written by [`broken`] and read back here, so that an obligation survives the
+//! trip through any deserializer.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt;
+
+/// A document that is not what the protocol says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message} ({obligation})", at(pointer))]
+pub struct Fault {
+    pointer: String,
+    obligation: &'static str,
+    message: String,
+}
+
+fn at(pointer: &str) -> String {
+    if pointer.is_empty() { String::new() } else { format!("at {pointer}: ") }
+}
+
+impl Fault {
+    /// A fault at a JSON pointer (RFC 6901; empty for the whole document).
+    pub fn new(pointer: impl Into<String>, obligation: &'static str, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), obligation, message: message.into() }
+    }
+
+    /// Where: a JSON pointer (RFC 6901), empty for the whole document.
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
+    /// The ID of the obligation that the document breaks.
+    pub fn obligation(&self) -> &'static str {
+        self.obligation
+    }
+
+    /// What is wrong, in words, without the place.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// A message of the protocol that can be read from a body.
+pub trait Message: DeserializeOwned {
+    /// The obligation that a document breaks when it is not of this message's form.
+    const OBLIGATION: &'static str;
+
+    /// Reads the message from a JSON value.
+    ///
+    /// # Errors
+    /// A [`Fault`] with the pointer and the obligation.
+    fn from_value(value: Value) -> Result<Self, Fault> {
+        read(value, Self::OBLIGATION)
+    }
+}
+
+/// Reads a message from the bytes of a body: UTF-8 JSON, an object (TRN-01), of the message's form.
+/// Unknown members are ignored (TRN-10).
+///
+/// # Errors
+/// A [`Fault`] with the pointer and the obligation.
+pub fn parse<M: Message>(body: &[u8]) -> Result<M, Fault> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|e| Fault::new("", "TRN-01", format!("the body is not JSON: {e}")))?;
+    if !value.is_object() {
+        return Err(Fault::new("", "TRN-01", "the body is not a JSON object"));
+    }
+    M::from_value(value)
+}
+
+/// Reads any type from a value, with the pointer of what is wrong.
+pub(crate) fn read<T: DeserializeOwned>(value: Value, otherwise: &'static str) -> Result<T, Fault> {
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let pointer = pointer(e.path());
+        let (message, obligation) = unmark(&e.into_inner().to_string(), otherwise);
+        Fault::new(pointer, obligation, message)
+    })
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut out = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => out.push_str(&format!("/{index}")),
+            Segment::Map { key } => out.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    out
+}
+
+/// The error of a value that breaks an obligation.
+pub(crate) fn broken<E: serde::de::Error>(obligation: &'static str, message: impl fmt::Display) -> E {
+    E::custom(format_args!("{message} [{obligation}]"))
+}
+
+/// The obligations that values can name in a marker.
+const MARKED: &[&str] =
+    &["LIM-01", "TLS-07", "TLS-08", "TLS-11", "RES-02", "CHO-02", "TRN-08", "TRN-13", "TRN-14", "OAU-03", "INV-03"];
+
+fn unmark(message: &str, otherwise: &'static str) -> (String, &'static str) {
+    if let Some((text, mark)) = message.strip_suffix(']').and_then(|m| m.rsplit_once(" [")) {
+        if let Some(known) = MARKED.iter().find(|m| **m == mark) {
+            return (text.to_owned(), known);
+        }
+    }
+    (message.to_owned(), otherwise)
+}

@@ -1,0 +1,150 @@
+//! Names on the wire: ids of threads, calls, events and users, and the names of tools.
+
+use crate::{fault::broken, limits};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// Why a string cannot be an id or a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} ({obligation})")]
+pub struct NameError {
+    message: String,
+    obligation: &'static str,
+}
+
+impl NameError {
+    /// The obligation that the string breaks.
+    pub fn obligation(&self) -> &'static str {
+        self.obligation
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks a string and makes it the name.
+            ///
+            /// # Errors
+            /// When the string is not allowed here; the error names the obligation.
+            pub fn new(value: impl Into<Arc<str>>) -> Result<Self, NameError> {
+                let value = value.into();
+                $check(&value)?;
+                Ok(Self(value))
+            }
+
+            /// The name as it stands on the wire.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(s: &str) -> Result<Self, NameError> {
+                Self::new(s)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = String::deserialize(deserializer)?;
+                Self::new(value).map_err(|e| broken(e.obligation, e.message))
+            }
+        }
+    };
+}
+
+name!(
+    /// A conversation thread; on the wire `group_id` or `thread_id`. 1 to 256 bytes (LIM-01).
+    ThreadId,
+    check_id
+);
+name!(
+    /// A tool call; on the wire `id` or `tool_call_id`. 1 to 256 bytes (LIM-01).
+    CallId,
+    check_id
+);
+name!(
+    /// The second id that some models need for a call; on the wire `call_id`. 1 to 256 bytes (LIM-01).
+    ProviderCallId,
+    check_id
+);
+name!(
+    /// An event of a subscription, unique in it: the extension `event_id` (SUB-13). 1 to 256 bytes.
+    EventId,
+    check_id
+);
+name!(
+    /// The end user on whose behalf a call is made; on the wire `user_id`. 1 to 256 bytes (LIM-01).
+    UserId,
+    check_id
+);
+name!(
+    /// The name of a tool: 1 to 128 characters, each an ASCII letter, digit or one of `_ - . / :` (TLS-07).
+    ToolName,
+    check_tool_name
+);
+
+impl ToolName {
+    /// Whether the name uses only `A-Za-z0-9_-`, which every model takes (TLS-14).
+    pub fn is_portable(&self) -> bool {
+        self.0.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    }
+}
+
+fn check_id(value: &str) -> Result<(), NameError> {
+    let message = match value.len() {
+        0 => "the id is empty".to_owned(),
+        1..=limits::ID_BYTES => return Ok(()),
+        n => format!("the id has {n} bytes; at most {} are taken", limits::ID_BYTES),
+    };
+    Err(NameError { message, obligation: "LIM-01" })
+}
+
+fn check_tool_name(value: &str) -> Result<(), NameError> {
+    let length = value.chars().count();
+    let message = if length == 0 {
+        "the tool name is empty".to_owned()
+    } else if length > limits::NAME_CHARS {
+        format!("the tool name has {length} characters; at most {} are allowed", limits::NAME_CHARS)
+    } else if let Some(c) = value.chars().find(|c| !(c.is_ascii_alphanumeric() || "_-./:".contains(*c))) {
+        format!("the tool name {value:?} contains {c:?}; letters, digits and _ - . / : are allowed")
+    } else {
+        return Ok(());
+    };
+    Err(NameError { message, obligation: "TLS-07" })
+}

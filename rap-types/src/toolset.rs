@@ -1,0 +1,203 @@
+//! The toolset: what a server offers, served at [`WELL_KNOWN_TOOLSET`](crate::WELL_KNOWN_TOOLSET).
+
+use crate::{Fault, HttpUrl, Message, ToolName, fault::{broken, read}, limits};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+/// A server's tools and where to call them: 1–128 characters of name, an endpoint, at least one tool,
+/// names unique (TLS-07, TLS-11).
+///
+/// What is checked here is the document's form. Whether each `inputSchema` is a valid JSON Schema of type
+/// object (TLS-08) needs a schema compiler, which is not part of reading a document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Toolset {
+    name: String,
+    /// What the toolset is for, in words. Untrusted (TLS-09).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Where invocations go, on whatever host (INV-11).
+    pub endpoint: HttpUrl,
+    tools: Vec<Tool>,
+    /// The server keeps state per session that must be moved with it (MIG-01).
+    #[serde(rename = "needsMigration", skip_serializing_if = "Option::is_none")]
+    pub needs_migration: Option<bool>,
+    /// The extensions that the server speaks, e.g. `event-id`, `is-error`, `status`.
+    #[serde(rename = "x-rap-ext", skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
+}
+
+impl Toolset {
+    /// A toolset.
+    ///
+    /// # Errors
+    /// TLS-11: a name that is empty or over 128 characters, or no tool. TLS-07: two tools of one name.
+    pub fn new(name: impl Into<String>, endpoint: HttpUrl, tools: Vec<Tool>) -> Result<Self, Fault> {
+        let name = name.into();
+        check(&name, &tools)?;
+        Ok(Self { name, description: None, endpoint, tools, needs_migration: None, extensions: Vec::new() })
+    }
+
+    /// Sets the description.
+    #[must_use]
+    pub fn with_description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Lists the extensions that the server speaks.
+    #[must_use]
+    pub fn with_extensions(mut self, extensions: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.extensions = extensions.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The toolset's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tools, at least one, names unique.
+    pub fn tools(&self) -> &[Tool] {
+        &self.tools
+    }
+}
+
+impl Message for Toolset {
+    const OBLIGATION: &'static str = "TLS-11";
+
+    fn from_value(value: Value) -> Result<Self, Fault> {
+        let wire: Wire = read(value, Self::OBLIGATION)?;
+        wire.checked()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "Toolset")]
+struct Wire {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    endpoint: HttpUrl,
+    tools: Vec<Tool>,
+    #[serde(rename = "needsMigration", default)]
+    needs_migration: Option<bool>,
+    #[serde(rename = "x-rap-ext", default)]
+    extensions: Option<Value>,
+}
+
+impl Wire {
+    fn checked(self) -> Result<Toolset, Fault> {
+        check(&self.name, &self.tools)?;
+        // An extension of ours: a peer that uses the member otherwise is no worse for it.
+        let extensions = self.extensions.and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
+        Ok(Toolset {
+            name: self.name,
+            description: self.description,
+            endpoint: self.endpoint,
+            tools: self.tools,
+            needs_migration: self.needs_migration,
+            extensions,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Toolset {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Wire::deserialize(deserializer)?.checked().map_err(|fault| broken(fault.obligation(), fault.message()))
+    }
+}
+
+fn check(name: &str, tools: &[Tool]) -> Result<(), Fault> {
+    let length = name.chars().count();
+    if length == 0 || length > limits::NAME_CHARS {
+        let message = format!("the toolset's name has {length} characters; 1 to {} are allowed", limits::NAME_CHARS);
+        return Err(Fault::new("/name", "TLS-11", message));
+    }
+    if tools.is_empty() {
+        return Err(Fault::new("/tools", "TLS-11", "the toolset has no tool"));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (index, tool) in tools.iter().enumerate() {
+        if !seen.insert(&tool.name) {
+            let message = format!("the tool {:?} is defined twice", tool.name.as_str());
+            return Err(Fault::new(format!("/tools/{index}/name"), "TLS-07", message));
+        }
+    }
+    Ok(())
+}
+
+/// One tool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Tool {
+    /// The name, unique in the toolset, case-sensitive.
+    pub name: ToolName,
+    /// What the tool does, for the model. Untrusted (TLS-09).
+    pub description: String,
+    /// JSON Schema (draft 2020-12 unless `$schema` says otherwise) of type object (TLS-08).
+    #[serde(rename = "inputSchema")]
+    pub input_schema: Map<String, Value>,
+    /// Hints about what the tool does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Annotations>,
+    /// A Rhai expression over the map `args` that returns the line shown to people; cosmetic (TLS-09).
+    #[serde(rename = "displayScript", default, skip_serializing_if = "Option::is_none")]
+    pub display_script: Option<String>,
+}
+
+impl Tool {
+    /// A tool without annotations.
+    pub fn new(name: ToolName, description: impl Into<String>, input_schema: Map<String, Value>) -> Self {
+        Self { name, description: description.into(), input_schema, annotations: None, display_script: None }
+    }
+
+    /// Sets the annotations.
+    #[must_use]
+    pub fn with_annotations(mut self, annotations: Annotations) -> Self {
+        self.annotations = Some(annotations);
+        self
+    }
+
+    /// Sets the display script.
+    #[must_use]
+    pub fn with_display_script(mut self, script: impl Into<String>) -> Self {
+        self.display_script = Some(script.into());
+        self
+    }
+
+    /// Whether the tool says of itself that it destroys (CON-02).
+    pub fn is_destructive(&self) -> bool {
+        self.annotations.as_ref().is_some_and(|a| a.destructive == Some(true))
+    }
+
+    /// Whether the tool says of itself that it takes long.
+    pub fn is_long_running(&self) -> bool {
+        self.annotations.as_ref().is_some_and(|a| a.long_running == Some(true))
+    }
+}
+
+/// Hints about a tool, untrusted (TLS-09). Keys that this version does not know are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Annotations {
+    /// What the user must be signed in to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires_auth: Option<String>,
+    /// Changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// May destroy something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<bool>,
+    /// Calling it twice does no more than calling it once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    /// Takes long: nobody should wait for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_running: Option<bool>,
+    /// Everything else, e.g. `x-acme-priority`.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
