@@ -82,7 +82,9 @@ impl<'de> Deserialize<'de> for CallbackMessage {
 }
 
 /// `null` reads as the default, as absence does.
-fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -257,7 +259,14 @@ pub struct SubscriptionEvent {
 impl SubscriptionEvent {
     /// An event that gets a thread of its own and ends nothing.
     pub fn new(group_id: ThreadId, tool_call_id: CallId, text: impl Into<String>) -> Self {
-        Self { group_id, tool_call_id, text: text.into(), associative: false, is_final: false, event_id: None }
+        Self {
+            group_id,
+            tool_call_id,
+            text: text.into(),
+            associative: false,
+            is_final: false,
+            event_id: None,
+        }
     }
 
     /// Sends it into the subscribing thread (SUB-05).

@@ -130,7 +130,10 @@ fn tagged<S: Serializer>(serializer: S, kind: &str, members: Value) -> Result<S:
 
 /// Takes `type` from a map; the map stays whole.
 fn kind<E: serde::de::Error>(map: &Map<String, Value>) -> Result<String, E> {
-    map.get("type").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| E::custom("`type` is not a string"))
+    map.get("type")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| E::custom("`type` is not a string"))
 }
 
 fn to_value<T: Serialize, E: serde::ser::Error>(value: &T) -> Result<Value, E> {

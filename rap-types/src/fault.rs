@@ -99,8 +99,10 @@ pub(crate) fn broken<E: serde::de::Error>(obligation: &'static str, message: imp
 }
 
 /// The obligations that values can name in a marker.
-const MARKED: &[&str] =
-    &["LIM-01", "TLS-07", "TLS-08", "TLS-11", "RES-02", "CHO-02", "TRN-08", "TRN-13", "TRN-14", "OAU-03", "INV-03"];
+const MARKED: &[&str] = &[
+    "LIM-01", "TLS-07", "TLS-08", "TLS-11", "RES-02", "CHO-02", "TRN-08", "TRN-13", "TRN-14", "OAU-03",
+    "INV-03",
+];
 
 fn unmark(message: &str, otherwise: &'static str) -> (String, &'static str) {
     if let Some((text, mark)) = message.strip_suffix(']').and_then(|m| m.rsplit_once(" [")) {

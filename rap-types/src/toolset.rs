@@ -1,6 +1,10 @@
 //! The toolset: what a server offers, served at [`WELL_KNOWN_TOOLSET`](crate::WELL_KNOWN_TOOLSET).
 
-use crate::{Fault, HttpUrl, Message, ToolName, fault::{broken, read}, limits};
+use crate::{
+    Fault, HttpUrl, Message, ToolName,
+    fault::{broken, read},
+    limits,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -104,14 +108,17 @@ impl Wire {
 
 impl<'de> Deserialize<'de> for Toolset {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Wire::deserialize(deserializer)?.checked().map_err(|fault| broken(fault.obligation(), fault.message()))
+        Wire::deserialize(deserializer)?
+            .checked()
+            .map_err(|fault| broken(fault.obligation(), fault.message()))
     }
 }
 
 fn check(name: &str, tools: &[Tool]) -> Result<(), Fault> {
     let length = name.chars().count();
     if length == 0 || length > limits::NAME_CHARS {
-        let message = format!("the toolset's name has {length} characters; 1 to {} are allowed", limits::NAME_CHARS);
+        let message =
+            format!("the toolset's name has {length} characters; 1 to {} are allowed", limits::NAME_CHARS);
         return Err(Fault::new("/name", "TLS-11", message));
     }
     if tools.is_empty() {

@@ -25,7 +25,10 @@ impl HttpUrl {
         let value = value.into();
         let parsed = url::Url::parse(&value).map_err(|e| UrlError(format!("not a URL: {e}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(UrlError(format!("the URL's scheme is {:?}; http or https is needed", parsed.scheme())));
+            return Err(UrlError(format!(
+                "the URL's scheme is {:?}; http or https is needed",
+                parsed.scheme()
+            )));
         }
         if parsed.host_str().is_none_or(str::is_empty) {
             return Err(UrlError("the URL has no host".to_owned()));
