@@ -9,6 +9,8 @@ mod invocation;
 mod notice;
 mod toolset;
 mod url;
+#[cfg(feature = "validate")]
+pub mod validate;
 
 pub use callback::{CallbackMessage, OAuth, SubscriptionEvent, ToolResult, UserChoice, ViewUpdate};
 pub use content::{Base64, ContentPart, DisplaySegment, ImageContent, TextContent};

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 /// A server's tools and where to call them: 1–128 characters of name, an endpoint, at least one tool,
 /// names unique (TLS-07, TLS-11).
 ///
-/// What is checked here is the document's form. Whether each `inputSchema` is a valid JSON Schema of type
-/// object (TLS-08) needs a schema compiler, which is not part of reading a document.
+/// What is checked here is the document's form, and that each `inputSchema` says `"type": "object"` at its
+/// root. Whether it is a valid JSON Schema (TLS-08) needs a schema compiler: `validate::CompiledToolset`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Toolset {
@@ -36,6 +36,7 @@ impl Toolset {
     ///
     /// # Errors
     /// TLS-11: a name that is empty or over 128 characters, or no tool. TLS-07: two tools of one name.
+    /// TLS-08: an `inputSchema` without `"type": "object"` at its root.
     pub fn new(name: impl Into<String>, endpoint: HttpUrl, tools: Vec<Tool>) -> Result<Self, Fault> {
         let name = name.into();
         check(&name, &tools)?;
@@ -130,8 +131,23 @@ fn check(name: &str, tools: &[Tool]) -> Result<(), Fault> {
             let message = format!("the tool {:?} is defined twice", tool.name.as_str());
             return Err(Fault::new(format!("/tools/{index}/name"), "TLS-07", message));
         }
+        check_root_type(&tool.input_schema).map_err(|fault| {
+            let pointer = format!("/tools/{index}/inputSchema{}", fault.pointer());
+            Fault::new(pointer, fault.obligation(), fault.message())
+        })?;
     }
     Ok(())
+}
+
+/// What can be seen of TLS-08 without a schema compiler: `"type": "object"` at the root.
+pub(crate) fn check_root_type(schema: &Map<String, Value>) -> Result<(), Fault> {
+    match schema.get("type") {
+        Some(Value::String(kind)) if kind == "object" => Ok(()),
+        Some(_) => {
+            Err(Fault::new("/type", "TLS-08", "the type at the root of inputSchema is not \"object\""))
+        }
+        None => Err(Fault::new("", "TLS-08", "inputSchema has no \"type\": \"object\" at its root")),
+    }
 }
 
 /// One tool.

@@ -1,0 +1,4 @@
+//! The messages and their validation, through the public interface.
+
+#[cfg(feature = "validate")]
+mod validate;
