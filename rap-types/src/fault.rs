@@ -93,22 +93,22 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     out
 }
 
+/// The obligations that a value can break by itself, whatever message it stands in.
+const MARKED: &[&str] = &[
+    "CHO-02", "INV-03", "LIM-01", "OAU-03", "RES-02", "STA-01", "STA-03", "TLS-07", "TLS-08", "TLS-11",
+    "TRN-01", "TRN-13", "TRN-14",
+];
+
 /// The error of a value that breaks an obligation.
 pub(crate) fn broken<E: serde::de::Error>(obligation: &'static str, message: impl fmt::Display) -> E {
+    debug_assert!(MARKED.contains(&obligation), "bug: {obligation} would be lost on the way");
     E::custom(format_args!("{message} [{obligation}]"))
 }
 
-/// The obligations that values can name in a marker.
-const MARKED: &[&str] = &[
-    "LIM-01", "TLS-07", "TLS-08", "TLS-11", "RES-02", "CHO-02", "TRN-08", "TRN-13", "TRN-14", "OAU-03",
-    "INV-03",
-];
-
+/// Splits a message into its words and the obligation that [`broken`] marked.
 fn unmark(message: &str, otherwise: &'static str) -> (String, &'static str) {
-    if let Some((text, mark)) = message.strip_suffix(']').and_then(|m| m.rsplit_once(" [")) {
-        if let Some(known) = MARKED.iter().find(|m| **m == mark) {
-            return (text.to_owned(), known);
-        }
-    }
-    (message.to_owned(), otherwise)
+    MARKED
+        .iter()
+        .find_map(|id| Some((message.strip_suffix(']')?.strip_suffix(id)?.strip_suffix(" [")?, *id)))
+        .map_or_else(|| (message.to_owned(), otherwise), |(words, id)| (words.to_owned(), id))
 }
