@@ -1,1 +1,44 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod admit;
+mod builtin;
+mod commit;
+mod history;
+mod ids;
+mod input;
+
+mod model;
+mod rows;
+mod rules;
+mod store;
+mod surface;
+mod time;
+mod toolbox;
+
+pub use admit::{Admission, AdmissionFacts, admit};
+pub use builtin::BUILT_IN_TOOLS;
+pub use commit::{Commit, DeadLetter, NewDelivery, NewThread, SliceRecord, ThreadUpdate};
+pub use history::{
+    Entry, EventEntry, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, UserAuthor, UserEntry,
+};
+pub use ids::{derive_call_id, derive_thread_id};
+pub use input::{Input, InputBody, InputId, NewInput, Outcome};
+
+pub use model::{ModelCall, ModelRequest, ModelTurn, StopReason, TurnOutcome, Usage};
+pub use rows::{
+    CallRoute, CallRow, CallState, Child, ChildKind, DeliveryKind, Segment, Session, Snapshot,
+    SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, ThreadState,
+};
+pub use rules::{DestructivePolicy, Rules};
+pub use store::{
+    Accepted, CallView, Claim, Committed, DeadLetterView, Delivery, HistoryView, SessionView, Settlement,
+    Store, StoreError, ThreadView,
+};
+pub use surface::{Numbered, Surface, SurfaceEvent};
+pub use time::{Millis, Moment};
+pub use toolbox::{OfferedTool, ServerCard, ToolForModel, Toolbox};
+
+/// The version of the decisions in this crate, kept in every slice record (P12): it rises when the same
+/// inputs would lead to another commit.
+pub const DECISIONS_VERSION: u32 = 1;

@@ -1,0 +1,123 @@
+//! What a slice decides: everything it changes, to be written in one transaction.
+
+use crate::{
+    CallRow, DeliveryKind, Entry, InputId, Millis, Moment, NewInput, SubscriptionRow, SurfaceEvent,
+    ThreadRow, TurnOutcome,
+};
+use rap_types::{CallId, HttpUrl, ThreadId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One slice's changes. A store writes all of it or nothing, and only if the thread's version is still
+/// the one that the slice loaded (P4).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// The thread.
+    pub thread: ThreadId,
+    /// The thread's version that the slice loaded; the commit makes it one more.
+    pub version: i64,
+    /// The newest input (by `seq`) that the slice has seen. If a newer one is there, the thread is due now.
+    pub seen: i64,
+    /// Inputs that are used up, by `seq`.
+    pub consumed: Vec<i64>,
+    /// Inputs that could not be used, with the reason; used up as well.
+    pub dead_letters: Vec<DeadLetter>,
+    /// New entries of the thread's history, numbered from its `next_entry`.
+    pub entries: Vec<Entry>,
+    /// Call rows, new or changed, whole.
+    pub calls: Vec<CallRow>,
+    /// Subscription rows, new or changed, whole.
+    pub subscriptions: Vec<SubscriptionRow>,
+    /// New threads, each due at once.
+    pub threads: Vec<NewThread>,
+    /// Inputs for other threads, to be admitted like any others.
+    pub inputs: Vec<NewInput>,
+    /// Requests to the outside.
+    pub outbox: Vec<NewDelivery>,
+    /// Calls to cancel at their servers. An invocation that was never attempted leaves the outbox instead;
+    /// otherwise a notice goes to every server of the session, after the invocation has settled (CAN-01).
+    pub cancel: Vec<CallId>,
+    /// Close the thread and all below it, in the same transaction: every claim in the subtree is fenced
+    /// off, invocations never attempted leave the outbox, open calls become cancelled, subscriptions end,
+    /// unconsumed inputs become dead letters, then one notice per thread and server (CLS-01).
+    pub close: bool,
+    /// Pause the thread and its open descendants.
+    pub pause: bool,
+    /// Lift the pause of the thread and its descendants; those with unconsumed inputs are due at once.
+    pub resume: bool,
+    /// A completion was made: counts against the runaway guard.
+    pub completed: bool,
+    /// What people see.
+    pub surface: Vec<SurfaceEvent>,
+    /// The thread's new flags and due time.
+    pub update: ThreadUpdate,
+    /// The record of the slice (P12).
+    pub record: SliceRecord,
+}
+
+/// The thread's row after the commit; the store adds version and entry number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThreadUpdate {
+    /// The model has something new to see.
+    pub model_owed: bool,
+    /// When the newest turn with open calls was committed.
+    pub turn_at: Option<Millis>,
+    /// It has told its parent how it ended.
+    pub reported: bool,
+    /// When it is due again, if nothing arrives; none: never.
+    pub due_at: Option<Millis>,
+}
+
+/// An input that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The input, by `seq`.
+    pub seq: i64,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// A thread to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewThread {
+    /// Its row.
+    pub row: ThreadRow,
+    /// Its first entries, numbered from 0.
+    pub entries: Vec<Entry>,
+    /// What people see of it.
+    pub surface: Vec<SurfaceEvent>,
+}
+
+/// A request to be put into the outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDelivery {
+    /// Its kind.
+    pub kind: DeliveryKind,
+    /// The thread it belongs to.
+    pub thread: ThreadId,
+    /// The call it belongs to; deliveries of one call go out one after another.
+    pub call: Option<CallId>,
+    /// The URL it goes to.
+    pub url: HttpUrl,
+    /// Its body, but for what only the sender knows: an invocation's `callback_url`.
+    pub body: Value,
+}
+
+/// Why a slice did what it did: re-run on the same snapshot, it gives the same commit (P12).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceRecord {
+    /// When, and the dice.
+    pub moment: Moment,
+    /// The inputs that were there, by name.
+    pub inputs: Vec<InputId>,
+    /// The SHA-256 of the request that the model got, in hex; none if no completion was made.
+    pub request: Option<String>,
+    /// How the completion ended.
+    pub turn: Option<TurnOutcome>,
+    /// [`DECISIONS_VERSION`](crate::DECISIONS_VERSION).
+    pub decisions: u32,
+    /// The hash of the record before; empty for the first.
+    pub previous: String,
+    /// The SHA-256 of this record without this field, in hex.
+    pub hash: String,
+}

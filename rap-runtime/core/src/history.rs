@@ -1,0 +1,163 @@
+//! A thread's history: what the model sees, in a form in which every call is followed by its result.
+//!
+//! Results of a turn are one entry and an event's synthetic call and result are one entry, so that most of
+//! P3 (history is always valid for a model) holds by construction: the only thing that can be missing is
+//! the results entry of the newest turn.
+
+use rap_types::{CallId, ContentPart};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One entry of a history. Entries of a thread are numbered from 0 and never change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Entry {
+    /// A message on the user's side.
+    User(UserEntry),
+    /// A turn of the model.
+    Turn(TurnEntry),
+    /// The results of the calls of the turn before, all of them, in call order.
+    Results {
+        /// One for each call of the turn.
+        results: Vec<ResultEntry>,
+    },
+    /// Something that happened, shown as a call of `receive_event` and its result (SUB-14).
+    Event(EventEntry),
+}
+
+/// A message on the user's side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UserEntry {
+    /// Who wrote it.
+    pub author: UserAuthor,
+    /// The message's parts.
+    pub content: Vec<ContentPart>,
+}
+
+/// Who wrote a message on the user's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UserAuthor {
+    /// A person.
+    Person,
+    /// The thread's parent.
+    Parent,
+    /// The runtime itself.
+    Runtime,
+}
+
+/// A turn of the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnEntry {
+    /// The visible text, may be empty.
+    pub text: String,
+    /// Reasoning, with what its provider needs to take it back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<ReasoningBlock>,
+    /// The calls; when there are any, the next entry is their results.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<TurnCall>,
+    /// A person's message cut the turn short.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
+    /// The model that made it.
+    pub model: String,
+}
+
+/// A piece of reasoning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasoningBlock {
+    /// What the model thought, if it shows it.
+    pub text: String,
+    /// What its provider needs to take the block back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+}
+
+/// A call in a turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnCall {
+    /// The call's own id: the only one on the wire, in events and before the model.
+    pub id: CallId,
+    /// The tool's name, as the model knows it.
+    pub name: String,
+    /// The arguments: an object, or whatever the model wrote instead.
+    pub arguments: Value,
+    /// The provider's own id for the call, for its adapter alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+}
+
+/// The result of a call, as the model sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResultEntry {
+    /// The call.
+    pub call: CallId,
+    /// What the model sees.
+    pub content: Vec<ContentPart>,
+    /// The call failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_error: bool,
+    /// Not the outcome: a note in its place (still running, cancelled, lost).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub placeholder: bool,
+}
+
+/// An event, a late outcome or a report, shown as a call of `receive_event` and its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventEntry {
+    /// The id of the synthetic call.
+    pub id: CallId,
+    /// The tool whose call led to this.
+    pub original_tool_name: String,
+    /// That call.
+    pub original_tool_call_id: CallId,
+    /// Its arguments.
+    pub original_args: Value,
+    /// What happened.
+    pub content: Vec<ContentPart>,
+    /// It is the outcome of a call that failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_error: bool,
+}
+
+impl EventEntry {
+    /// The arguments of the synthetic call (SUB-14).
+    pub fn arguments(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("original_tool_name".into(), self.original_tool_name.as_str().into());
+        map.insert("original_tool_call_id".into(), self.original_tool_call_id.as_str().into());
+        map.insert("original_args".into(), self.original_args.clone());
+        map
+    }
+}
+
+impl Entry {
+    /// A text from the runtime on the user's side.
+    pub fn from_runtime(text: impl Into<String>) -> Self {
+        Self::User(UserEntry { author: UserAuthor::Runtime, content: vec![ContentPart::text(text)] })
+    }
+
+    /// The calls of a turn; empty for everything else.
+    pub fn calls(&self) -> &[TurnCall] {
+        match self {
+            Self::Turn(turn) => &turn.calls,
+            _ => &[],
+        }
+    }
+}
+
+/// The text of content parts, joined by line breaks; what is no text is named in brackets.
+pub(crate) fn text_of(content: &[ContentPart]) -> String {
+    let parts: Vec<String> = content
+        .iter()
+        .map(|part| match part {
+            ContentPart::Text(text) => text.text.clone(),
+            ContentPart::Image(image) => format!("[image {}]", image.media_type),
+            _ => "[content of an unknown kind]".to_owned(),
+        })
+        .collect();
+    parts.join("\n")
+}

@@ -1,0 +1,57 @@
+//! The limits and policies that decisions follow. Times are milliseconds.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits and policies; [`Rules::default`] is what the documents promise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Rules {
+    /// How long a turn waits for its other calls once one is answered. Long-running tools get none.
+    pub patience_ms: i64,
+    /// How long events, reports, late outcomes and messages of a parent wait for calls that may soon end.
+    pub hold_ms: i64,
+    /// How deep threads may nest below a root.
+    pub depth: usize,
+    /// Open threads in a session.
+    pub open_threads: usize,
+    /// Active subscriptions of a thread.
+    pub subscriptions: usize,
+    /// Calls in a turn.
+    pub calls_per_turn: usize,
+    /// Bytes of a result that a model is shown.
+    pub result_bytes: usize,
+    /// Completions of a session without a person's message, before it is put to rest.
+    pub completions: u64,
+    /// Events parked with a call that is still pending.
+    pub parked_events: usize,
+    /// What happens to calls of destructive tools when nobody can be asked.
+    pub destructive: DestructivePolicy,
+}
+
+/// What happens to calls of tools that say of themselves that they destroy (CON-02).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DestructivePolicy {
+    /// They are declined, and the model is told.
+    #[default]
+    Deny,
+    /// They run: whoever set this has consented (CON-01).
+    Allow,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            patience_ms: 30_000,
+            hold_ms: 30_000,
+            depth: 8,
+            open_threads: 256,
+            subscriptions: 64,
+            calls_per_turn: 64,
+            result_bytes: 64 * 1024,
+            completions: 200,
+            parked_events: 64,
+            destructive: DestructivePolicy::default(),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The store contract: what a database must do so that nothing is lost and nothing happens twice.
+//!
+//! A store decides nothing: whether an input enters is [`admit`](crate::admit)'s word, what a slice does is
+//! the [`SliceMachine`](crate::SliceMachine)'s. Times that decide what is due are given by the caller;
+//! leases run on the store's own clock.
+
+use crate::{
+    CallRow, Commit, DeliveryKind, Entry, Millis, NewInput, Numbered, Session, Snapshot, ThreadRow,
+    ThreadState,
+};
+use rap_types::{CallId, HttpUrl, ThreadId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The store contract. Every operation is one transaction.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Makes a session and its root thread. A session of that id that is there already stays as it is.
+    async fn create(&self, session: &Session) -> Result<(), StoreError>;
+
+    /// A session, or none.
+    async fn session(&self, id: &ThreadId) -> Result<Option<Arc<Session>>, StoreError>;
+
+    /// Replaces a session's toolbox, for what is live in it: base URLs and endpoints, servers that joined.
+    async fn update_toolbox(&self, id: &ThreadId, toolbox: &crate::Toolbox) -> Result<(), StoreError>;
+
+    /// Admits an input by [`admit`](crate::admit) and stores it. When this returns, the answer is durable
+    /// (P1). An accepted input makes its thread due at `now`, unless the thread is paused; a person's
+    /// message makes it due even then.
+    async fn accept(&self, input: NewInput, now: Millis) -> Result<Accepted, StoreError>;
+
+    /// Claims one thread that is due at `now` and not claimed, the one due longest first; none if there is
+    /// none (P4).
+    async fn claim(&self, now: Millis) -> Result<Option<Claim>, StoreError>;
+
+    /// Extends a claim's lease.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the claim is lost.
+    async fn renew(&self, claim: &Claim) -> Result<(), StoreError>;
+
+    /// All that a slice of the claimed thread needs.
+    async fn load(&self, claim: &Claim) -> Result<Snapshot, StoreError>;
+
+    /// Writes a slice, whole, if the claim still holds and the thread's version is the one that was loaded.
+    /// The claim stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when somebody else has, or had, the thread: nothing was written.
+    async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError>;
+
+    /// Gives a claim back. A lost one is no error.
+    async fn release(&self, claim: Claim) -> Result<(), StoreError>;
+
+    /// Takes up to `limit` deliveries that are due at `now`, each not taken by another and not behind an
+    /// earlier one of its call. They stay taken until settled, or until their taker is gone.
+    async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Settles a taken delivery. May become durable later than it returns: what is lost is sent again, with
+    /// the same id. An input of [`Settlement::GaveUp`] is durable together with it.
+    async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError>;
+
+    /// The earliest time at which a thread or a delivery that is not claimed or taken is due; none: never.
+    async fn next_due(&self) -> Result<Option<Millis>, StoreError>;
+
+    /// Resolves after something may have become due or visible since the last call: a hint, never a promise.
+    async fn changed(&self);
+
+    /// A value under a name, for the program around the runtime (its address, say).
+    async fn get(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Sets a value under a name, durably.
+    async fn put(&self, name: &str, value: &str) -> Result<(), StoreError>;
+
+    /// All sessions, newest first.
+    async fn sessions(&self) -> Result<Vec<SessionView>, StoreError>;
+
+    /// The threads of a session, in the order in which they were made.
+    async fn threads(&self, session: &ThreadId) -> Result<Vec<ThreadView>, StoreError>;
+
+    /// What a thread sees, oldest first; none if there is no such thread.
+    async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
+
+    /// Calls, oldest first; only the open ones, or all.
+    async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
+
+    /// Up to `limit` surface events of a session after number `after`, in order.
+    async fn events(&self, session: &ThreadId, after: i64, limit: usize)
+    -> Result<Vec<Numbered>, StoreError>;
+
+    /// Dead letters, oldest first.
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError>;
+}
+
+/// The right to run slices of a thread.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The thread.
+    pub thread: ThreadId,
+    /// The fence: who holds the claim.
+    pub fence: i64,
+}
+
+/// What became of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is in the inbox.
+    Accepted,
+    /// It had its effect already.
+    Duplicate,
+    /// It is a dead letter.
+    Discarded(String),
+    /// There is no such thread.
+    UnknownThread,
+    /// The thread is closed, or the subscription over.
+    Ended,
+    /// The inbox is full.
+    Busy,
+}
+
+/// What a commit led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The thread's new version.
+    pub version: i64,
+    /// The thread is due again at this time.
+    pub due_at: Option<Millis>,
+}
+
+/// A request of the outbox, taken to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Its number.
+    pub id: i64,
+    /// Its kind.
+    pub kind: DeliveryKind,
+    /// Its thread.
+    pub thread: ThreadId,
+    /// Its session.
+    pub session: ThreadId,
+    /// Its call.
+    pub call: Option<CallId>,
+    /// Where it goes.
+    pub url: HttpUrl,
+    /// Its body, but for an invocation's `callback_url`.
+    pub body: Value,
+    /// Tries that were settled before this one.
+    pub attempts: u32,
+    /// When the first try was made.
+    pub first_attempt: Option<Millis>,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settlement {
+    /// It was taken.
+    Delivered,
+    /// Again at this time.
+    RetryAt(Millis),
+    /// Never again; the reason is kept. `input` tells its thread, for an invocation.
+    GaveUp {
+        /// Why, for people.
+        reason: String,
+        /// What its thread is told.
+        input: Option<NewInput>,
+    },
+}
+
+/// A session in a listing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub id: ThreadId,
+    /// When it began.
+    pub created_at: Millis,
+    /// Its first message's text, cut short.
+    pub title: String,
+    /// The state of its root thread.
+    pub state: ThreadState,
+    /// Its threads that are not closed.
+    pub open_threads: usize,
+    /// Its open calls.
+    pub open_calls: usize,
+}
+
+/// A thread in a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThreadView {
+    /// Its row.
+    pub row: ThreadRow,
+    /// Its state.
+    pub state: ThreadState,
+    /// When it was made.
+    pub created_at: Millis,
+    /// Its open calls.
+    pub open_calls: usize,
+    /// Its active subscriptions.
+    pub subscriptions: usize,
+}
+
+/// What a thread sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryView {
+    /// The thread.
+    pub thread: ThreadView,
+    /// Its history, oldest first: the chain's entries, then its own.
+    pub entries: Vec<Arc<Entry>>,
+    /// How many of the entries are its ancestors'.
+    pub inherited: usize,
+}
+
+/// A call in a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallView {
+    /// Its row.
+    pub row: CallRow,
+    /// Its session.
+    pub session: ThreadId,
+    /// Tries to deliver its invocation that were settled.
+    pub attempts: u32,
+    /// Its invocation is still in the outbox.
+    pub undelivered: bool,
+}
+
+/// A dead letter in a listing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    /// When it was put away.
+    pub at: Millis,
+    /// The thread it was for.
+    pub thread: String,
+    /// What it was: an input's id, or a delivery's kind and call.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// Its content, as JSON.
+    pub body: Value,
+}
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Somebody else has, or had, the thread; nothing was written.
+    #[error("another worker has this thread")]
+    Fenced,
+    /// What is stored cannot be read; nothing was changed (ERR-02).
+    #[error("{what} is damaged: {detail}; restore the database from a copy")]
+    Damaged {
+        /// What.
+        what: String,
+        /// How.
+        detail: String,
+    },
+    /// The database was written by a newer version.
+    #[error(
+        "the database {path} was written by a newer version (format {found}, this program knows {known}); use that version"
+    )]
+    Newer {
+        /// The file, or the database's name.
+        path: String,
+        /// Its format.
+        found: i64,
+        /// The newest format that this program knows.
+        known: i64,
+    },
+    /// Another process owns the database.
+    #[error("the database {path} is in use by {owner}; stop that process, or use another file")]
+    Owned {
+        /// The file, or the database's name.
+        path: String,
+        /// Who owns it, e.g. `process 4711`.
+        owner: String,
+    },
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
