@@ -1,0 +1,91 @@
+//! The slice machine: a snapshot goes in, at most one model request and one commit come out.
+//!
+//! It never waits and never looks at a clock. Its driver asks [`SliceMachine::next`] what to do, does it,
+//! and tells the machine how that ended. The story in order:
+//!
+//! 1. [`prepare`]: what the inputs mean for the thread: controls, outcomes, then everything else.
+//! 2. a model request, if the model has something new to see.
+//! 3. [`resolve`]: what the turn's calls mean.
+//! 4. one commit, with the record that explains it.
+
+mod draft;
+mod prepare;
+mod record;
+mod resolve;
+pub(crate) mod rest;
+mod turn;
+
+pub(crate) use draft::Draft;
+pub(crate) use resolve::Resolution;
+
+use crate::{Commit, ModelRequest, Moment, Snapshot, TurnOutcome};
+
+/// What a driver is to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Ask the model, then call [`SliceMachine::turn`].
+    Complete(Box<ModelRequest>),
+    /// Write this, then call [`SliceMachine::committed`].
+    Commit(Box<Commit>),
+    /// Nothing: the slice is over.
+    Done,
+}
+
+/// One slice of one thread.
+#[derive(Debug)]
+pub struct SliceMachine {
+    draft: Draft,
+    request: Option<Box<ModelRequest>>,
+    turn: Option<TurnOutcome>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    Asked,
+    Decided,
+    Over,
+}
+
+impl SliceMachine {
+    /// A slice that starts from a snapshot.
+    pub fn new(snapshot: Snapshot, moment: Moment) -> Self {
+        Self { draft: Draft::new(snapshot, moment), request: None, turn: None, phase: Phase::Fresh }
+    }
+
+    /// What to do next. Asked twice, it answers the same.
+    pub fn next(&mut self) -> Step {
+        loop {
+            match self.phase {
+                Phase::Fresh => {
+                    prepare::prepare(&mut self.draft);
+                    self.request = turn::request(&mut self.draft).map(Box::new);
+                    self.phase = if self.request.is_some() { Phase::Asked } else { Phase::Decided };
+                }
+                Phase::Asked => {
+                    let request = self.request.clone().expect("bug: a request was made");
+                    return Step::Complete(request);
+                }
+                Phase::Decided => {
+                    let record = record::record(&self.draft, self.request.as_deref(), self.turn.clone());
+                    return Step::Commit(Box::new(self.draft.commit(record)));
+                }
+                Phase::Over => return Step::Done,
+            }
+        }
+    }
+
+    /// How the completion ended.
+    pub fn turn(&mut self, outcome: TurnOutcome) {
+        debug_assert_eq!(self.phase, Phase::Asked, "bug: no completion was asked for");
+        self.turn = Some(outcome.clone());
+        turn::ended(&mut self.draft, outcome);
+        self.phase = Phase::Decided;
+    }
+
+    /// The commit was written.
+    pub fn committed(&mut self) {
+        self.phase = Phase::Over;
+    }
+}

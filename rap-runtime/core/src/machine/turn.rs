@@ -1,0 +1,166 @@
+//! The newest turn: how long its calls are waited for, what stands in their place, and the next turn.
+
+use super::{Draft, resolve, rest};
+use crate::{
+    CallRoute, CallRow, CallState, Entry, Millis, ModelRequest, Outcome, ResultEntry, Surface, TurnEntry,
+    TurnOutcome, builtin,
+};
+use std::sync::Arc;
+
+/// Whether the thread waits for calls of its newest turn.
+pub(crate) enum Waiting {
+    /// No call is open: results are in history.
+    Nothing,
+    /// Calls are open, and it is time to go on without them.
+    Over,
+    /// Calls are open; look again at this time, if nothing comes before.
+    Until(Option<Millis>),
+}
+
+/// Decides whether the thread still waits. Writes the turn's results if all are known.
+pub(crate) fn waiting(draft: &mut Draft, urgent: bool, oldest_held: Option<Millis>) -> Waiting {
+    let Some(turn) = draft.open_turn() else { return Waiting::Nothing };
+    let rows = draft.turn_rows(turn);
+    let open: Vec<&CallRow> = rows.iter().copied().filter(|row| row.outcome.is_none()).collect();
+    if open.is_empty() {
+        write_results(draft);
+        return Waiting::Nothing;
+    }
+    if urgent {
+        return Waiting::Over;
+    }
+    let now = draft.now();
+    let since = draft.turn_at.unwrap_or(now);
+    let mut until = None;
+    let mut at_latest = |at: Millis| until = Some(until.map_or(at, |u: Millis| u.min(at)));
+
+    // A turn that asked to rest until something happens waits for all its other calls.
+    let rests = rows.iter().any(|row| builtin::rests(&row.name));
+    if !rests && open.len() < rows.len() {
+        let patience = |row: &&CallRow| if row.long_running { 0 } else { draft.rules().patience_ms };
+        let over_at = since + open.iter().map(patience).max().unwrap_or(0);
+        if over_at <= now {
+            return Waiting::Over;
+        }
+        at_latest(over_at);
+    }
+    if let Some(oldest) = oldest_held {
+        let may_soon_end = open.iter().any(|row| row.route == CallRoute::Rap && !row.long_running);
+        let over_at = if may_soon_end { oldest + draft.rules().hold_ms } else { oldest };
+        if over_at <= now {
+            return Waiting::Over;
+        }
+        at_latest(over_at);
+    }
+    Waiting::Until(until)
+}
+
+/// Goes on without the open calls of the newest turn: their outcomes will come as events (P9, P10).
+pub(crate) fn detach_open(draft: &mut Draft) {
+    let Some(turn) = draft.open_turn() else { return };
+    let open: Vec<CallRow> =
+        draft.turn_rows(turn).into_iter().filter(|row| row.outcome.is_none()).cloned().collect();
+    for row in open {
+        if let Some(changed) = draft.change_call(&row.id) {
+            changed.state = CallState::Detached;
+        }
+        draft.show(Surface::Detached { call: row.id, name: row.name });
+    }
+    write_results(draft);
+}
+
+/// Writes the results of the newest turn into history, in call order: outcomes, or notes in their place.
+pub(crate) fn write_results(draft: &mut Draft) {
+    let Some(turn) = draft.open_turn() else { return };
+    let now = draft.now();
+    let rows: Vec<CallRow> = draft.turn_rows(turn).into_iter().cloned().collect();
+    let mut results = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (outcome, placeholder) = match (&row.outcome, row.state) {
+            (Some(outcome), state) => {
+                (outcome.clone(), matches!(state, CallState::Cancelled | CallState::PresumedLost))
+            }
+            (None, _) if row.route == CallRoute::Timer => (builtin::sleep::interrupted(&row, now), true),
+            (None, _) => {
+                let text = format!(
+                    "Still running. The outcome of this call ({}) will come as an event; go on meanwhile.",
+                    row.id
+                );
+                (Outcome::text(text), true)
+            }
+        };
+        if row.state == CallState::Pending {
+            if let Some(changed) = draft.change_call(&row.id) {
+                changed.state = CallState::Done;
+            }
+        }
+        let content = draft.for_model(&outcome.content);
+        results.push(ResultEntry { call: row.id, content, is_error: outcome.is_error, placeholder });
+    }
+    draft.entries.push(Entry::Results { results });
+    draft.turn_at = None;
+    draft.model_owed = true;
+}
+
+/// The request to the model, if it is owed one.
+pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
+    if !draft.model_owed || draft.close || draft.is_paused() || draft.open_turn().is_some() {
+        return None;
+    }
+    let limit = draft.rules().completions;
+    if draft.snapshot.completions >= limit && !draft.resume {
+        let text = format!(
+            "the agent made {limit} completions without a message from a person and was put to rest; write to it to go on"
+        );
+        draft.show(Surface::Error { text });
+        rest::rest(draft, "failed");
+        return None;
+    }
+    let session = &draft.snapshot.session;
+    let mut history = draft.snapshot.history.clone();
+    history.extend(draft.entries.iter().cloned().map(Arc::new));
+    Some(ModelRequest {
+        session: session.id.clone(),
+        thread: draft.thread().clone(),
+        depth: draft.snapshot.thread.ancestors.len(),
+        model: session.model.clone(),
+        system: Arc::from(session.system.as_str()),
+        tools: session.toolbox.for_model().into(),
+        history,
+    })
+}
+
+/// Takes in how the completion ended.
+pub(crate) fn ended(draft: &mut Draft, outcome: TurnOutcome) {
+    draft.model_owed = false;
+    match outcome {
+        TurnOutcome::Turn(turn) => {
+            draft.completed = true;
+            resolve::resolve(draft, turn);
+        }
+        TurnOutcome::Interrupted { text, model } => {
+            if !text.is_empty() {
+                draft.show(Surface::Text { text: text.clone(), interrupted: true });
+                draft.entries.push(Entry::Turn(TurnEntry {
+                    text,
+                    reasoning: Vec::new(),
+                    calls: Vec::new(),
+                    interrupted: true,
+                    model,
+                }));
+            }
+            draft.model_owed = true;
+            let now = draft.now();
+            draft.wake_at(now);
+        }
+        TurnOutcome::RetryAt { at, message } => {
+            draft.show(Surface::Error { text: message });
+            draft.model_owed = true;
+            draft.wake_at(at);
+        }
+        TurnOutcome::Failed { message } => {
+            draft.show(Surface::Error { text: message });
+            rest::rest(draft, "failed");
+        }
+    }
+}
