@@ -1,0 +1,387 @@
+//! The way out: one HTTP client that connects only to addresses which the policy allows.
+//!
+//! There is one place where connections are made, [`Connector`], and it connects to addresses that it has
+//! just checked: literal ones from the URL, or those a name resolved to. Redirects are not followed, no
+//! proxy is asked, every step has a time limit and every body a size limit. The path and query of a URL go
+//! out byte for byte as given (TRN-07), which is why this stands on hyper's client and not on one that
+//! parses URLs by the browsers' rules and writes them anew.
+
+mod connect;
+mod error;
+
+pub use connect::{Resolve, Resolving, SystemResolver};
+pub use error::ClientError;
+
+use crate::{
+    delivery::Attempt,
+    policy::{AddressPolicy, Host, Target},
+};
+use bytes::{Bytes, BytesMut};
+use connect::Connector;
+use error::Kind;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use rap_types::HttpUrl;
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// How much of an answer nobody reads is taken in, so that its connection can serve again.
+const DRAIN_BYTES: usize = 16 * 1024;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_millis(200);
+
+/// An HTTP client under an [`AddressPolicy`]. Cheap to clone; clones share connections.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use rap_http::{AddressPolicy, GuardedClient};
+/// let client = GuardedClient::new(AddressPolicy::public().allow_loopback());
+/// let reply = client.get(&"http://127.0.0.1:3001/.well-known/rap-toolset".parse()?, 1 << 20).await?;
+/// assert!(reply.status.is_success());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct GuardedClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    policy: Arc<AddressPolicy>,
+    total: Duration,
+    plain: Client<Connector, Full<Bytes>>,
+    #[cfg(feature = "tls")]
+    connector: Connector,
+    #[cfg(feature = "tls")]
+    secure: std::sync::OnceLock<Client<hyper_rustls::HttpsConnector<Connector>, Full<Bytes>>>,
+}
+
+/// How to build a [`GuardedClient`].
+#[must_use]
+pub struct Builder {
+    policy: AddressPolicy,
+    connect: Duration,
+    total: Duration,
+    resolver: Arc<dyn Resolve>,
+}
+
+/// An answer that was read whole.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status; redirects come back as they are.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// What this answer is as an attempt.
+    pub fn attempt(&self) -> Attempt {
+        Attempt::Status { code: self.status.as_u16(), retry_after: retry_after(&self.headers) }
+    }
+}
+
+impl GuardedClient {
+    /// A client with limits of 5 s to connect and 30 s in all, and the system's resolver.
+    pub fn new(policy: AddressPolicy) -> Self {
+        Self::builder(policy).build()
+    }
+
+    /// A client with limits of one's own.
+    pub fn builder(policy: AddressPolicy) -> Builder {
+        Builder {
+            policy,
+            connect: Duration::from_secs(5),
+            total: Duration::from_secs(30),
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &AddressPolicy {
+        &self.inner.policy
+    }
+
+    /// POSTs JSON and says what came of it. The answer's body is not read.
+    pub async fn post_json(&self, url: &HttpUrl, body: Bytes, headers: HeaderMap) -> Attempt {
+        let work = async {
+            let response = self.send(Method::POST, url, headers, Some(body)).await?;
+            let (parts, body) = response.into_parts();
+            drain(body).await;
+            Ok(Attempt::Status { code: parts.status.as_u16(), retry_after: retry_after(&parts.headers) })
+        };
+        self.limited(url, work).await.unwrap_or_else(|e| e.attempt())
+    }
+
+    /// POSTs JSON and reads the answer, at most `limit` bytes of it.
+    ///
+    /// # Errors
+    /// [`ClientError`] when there was no complete answer. Any status is an answer.
+    pub async fn post_json_reading(
+        &self,
+        url: &HttpUrl,
+        body: Bytes,
+        headers: HeaderMap,
+        limit: usize,
+    ) -> Result<Reply, ClientError> {
+        let work = async {
+            let response = self.send(Method::POST, url, headers, Some(body)).await?;
+            read(url, response, limit).await
+        };
+        self.limited(url, work).await
+    }
+
+    /// GETs a URL and reads the answer, at most `limit` bytes of it.
+    ///
+    /// # Errors
+    /// [`ClientError`] when there was no complete answer. Any status is an answer.
+    pub async fn get(&self, url: &HttpUrl, limit: usize) -> Result<Reply, ClientError> {
+        self.get_with(url, HeaderMap::new(), limit).await
+    }
+
+    /// [`get`](Self::get) with headers, e.g. a bearer token.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_with(
+        &self,
+        url: &HttpUrl,
+        headers: HeaderMap,
+        limit: usize,
+    ) -> Result<Reply, ClientError> {
+        let work = async {
+            let response = self.send(Method::GET, url, headers, None).await?;
+            read(url, response, limit).await
+        };
+        self.limited(url, work).await
+    }
+
+    async fn limited<T>(
+        &self,
+        url: &HttpUrl,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        match tokio::time::timeout(self.inner.total, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ClientError::new(url, Kind::TimedOut)),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &HttpUrl,
+        headers: HeaderMap,
+        json: Option<Bytes>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        let target = self
+            .inner
+            .policy
+            .check_url(url)
+            .map_err(|refusal| ClientError::new(url, Kind::Blocked(refusal.to_string())))?;
+        let uri = uri(url, &target).map_err(|e| ClientError::new(url, Kind::Blocked(e)))?;
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let headers = request.headers_mut();
+        headers
+            .entry(header::USER_AGENT)
+            .or_insert(HeaderValue::from_static(concat!("rap-http/", env!("CARGO_PKG_VERSION"))));
+        if let Some(body) = json {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request.body_mut() = Full::new(body);
+        }
+        let outcome = if target.secure {
+            self.secure(url)?.request(request).await
+        } else {
+            self.inner.plain.request(request).await
+        };
+        outcome.map_err(|e| ClientError::of(url, &e))
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure(
+        &self,
+        url: &HttpUrl,
+    ) -> Result<&Client<hyper_rustls::HttpsConnector<Connector>, Full<Bytes>>, ClientError> {
+        use hyper_rustls::ConfigBuilderExt;
+        if let Some(client) = self.inner.secure.get() {
+            return Ok(client);
+        }
+        let provider = rustls::crypto::CryptoProvider::get_default().ok_or_else(|| {
+            let why = "no TLS crypto provider is installed; install one first thing in `main`";
+            ClientError::new(url, Kind::Blocked(why.to_owned()))
+        })?;
+        let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.try_with_platform_verifier())
+            .map_err(|e| ClientError::new(url, Kind::Blocked(format!("TLS cannot be set up: {e}"))))?
+            .with_no_client_auth();
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_only()
+            .enable_http1()
+            .wrap_connector(self.inner.connector.clone());
+        Ok(self.inner.secure.get_or_init(|| client(connector)))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn secure(&self, url: &HttpUrl) -> Result<&Client<Connector, Full<Bytes>>, ClientError> {
+        let why = "this program was built without https; build it with the feature `tls`";
+        Err(ClientError::new(url, Kind::Blocked(why.to_owned())))
+    }
+}
+
+impl std::fmt::Debug for GuardedClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardedClient").field("policy", &self.inner.policy).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// The longest time for resolving a name and connecting (default 5 s).
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect = limit;
+        self
+    }
+
+    /// The longest time for a whole exchange (default 30 s).
+    pub fn total_timeout(mut self, limit: Duration) -> Self {
+        self.total = limit;
+        self
+    }
+
+    /// Another resolver than the system's. What it answers is checked like any other answer.
+    pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// The client.
+    pub fn build(self) -> GuardedClient {
+        let policy = Arc::new(self.policy);
+        let connector = Connector::new(policy.clone(), self.resolver, self.connect);
+        GuardedClient {
+            inner: Arc::new(Inner {
+                policy,
+                total: self.total,
+                plain: client(connector.clone()),
+                #[cfg(feature = "tls")]
+                connector,
+                #[cfg(feature = "tls")]
+                secure: std::sync::OnceLock::new(),
+            }),
+        }
+    }
+}
+
+fn client<C>(connector: C) -> Client<C, Full<Bytes>>
+where
+    C: hyper_util::client::legacy::connect::Connect + Clone,
+{
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(32)
+        .build(connector)
+}
+
+/// The URI to send: host and port from the target that was checked, path and query as they were written.
+fn uri(url: &HttpUrl, target: &Target) -> Result<Uri, String> {
+    let authority = match &target.host {
+        Host::Address(IpAddr::V4(ip)) => format!("{ip}:{}", target.port),
+        Host::Address(IpAddr::V6(ip)) => format!("[{ip}]:{}", target.port),
+        Host::Name(name) => format!("{name}:{}", target.port),
+    };
+    let default_port = if target.secure { 443 } else { 80 };
+    let authority = match authority.strip_suffix(&format!(":{default_port}")) {
+        Some(host) => host.to_owned(),
+        None => authority,
+    };
+    Uri::builder()
+        .scheme(if target.secure { "https" } else { "http" })
+        .authority(authority)
+        .path_and_query(path_and_query(url))
+        .build()
+        .map_err(|_| "the URL cannot be sent".to_owned())
+}
+
+/// Path and query byte for byte, where the URL is written in the usual way; else as browsers read it.
+fn path_and_query(url: &HttpUrl) -> PathAndQuery {
+    let as_written = || {
+        let text = url.as_str();
+        if text.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'\\') {
+            return None;
+        }
+        let (_, rest) = text.split_once("://")?;
+        let rest = rest.split('#').next()?;
+        let start = rest.find(['/', '?'])?;
+        // `http:///x` and the like: the authority is not where it seems to be.
+        if start == 0 {
+            return None;
+        }
+        let path = &rest[start..];
+        let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
+        PathAndQuery::try_from(path).ok()
+    };
+    as_written().unwrap_or_else(|| {
+        let parsed = url.parsed();
+        let text = match parsed.query() {
+            Some(query) => format!("{}?{query}", parsed.path()),
+            None => parsed.path().to_owned(),
+        };
+        PathAndQuery::try_from(text).unwrap_or_else(|_| PathAndQuery::from_static("/"))
+    })
+}
+
+async fn read(url: &HttpUrl, response: http::Response<Incoming>, limit: usize) -> Result<Reply, ClientError> {
+    let (parts, mut body) = response.into_parts();
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| ClientError::of(url, &e))?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > limit {
+                return Err(ClientError::new(url, Kind::TooLarge(limit)));
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(Reply { status: parts.status, headers: parts.headers, body: bytes.freeze() })
+}
+
+async fn drain(mut body: Incoming) {
+    use hyper::body::Body;
+    if body.is_end_stream() {
+        return;
+    }
+    let _ = tokio::time::timeout(DRAIN_TIME, async {
+        let mut taken = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            taken += frame.data_ref().map_or(0, Bytes::len);
+            if taken > DRAIN_BYTES {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+/// `Retry-After`: seconds, or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}

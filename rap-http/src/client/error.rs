@@ -1,0 +1,109 @@
+//! Why there was no answer.
+
+use super::connect::ConnectError;
+use crate::delivery::Attempt;
+use rap_types::HttpUrl;
+use std::error::Error;
+
+/// Why there was no (complete) answer: opaque, with predicates. Says the URL without its secrets.
+#[derive(Debug, Clone)]
+pub struct ClientError {
+    url: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    Blocked(String),
+    Refused(String),
+    ConnectTimedOut,
+    TimedOut,
+    TooLarge(usize),
+    Broken(String),
+}
+
+impl ClientError {
+    pub(super) fn new(url: &HttpUrl, kind: Kind) -> Self {
+        Self { url: url.redacted(), kind }
+    }
+
+    pub(super) fn of(url: &HttpUrl, error: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(error);
+        let mut last = error;
+        while let Some(e) = next {
+            if let Some(connect) = e.downcast_ref::<ConnectError>() {
+                let kind = match connect {
+                    ConnectError::Blocked(why) => Kind::Blocked(why.clone()),
+                    ConnectError::TimedOut => Kind::ConnectTimedOut,
+                    other => Kind::Refused(other.to_string()),
+                };
+                return Self::new(url, kind);
+            }
+            last = e;
+            next = e.source();
+        }
+        // A TLS handshake that failed is no answer either, but nothing was sent.
+        let kind = match error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            Some(e) if e.is_connect() => Kind::Refused(last.to_string()),
+            _ => Kind::Broken(last.to_string()),
+        };
+        Self::new(url, kind)
+    }
+
+    /// A time limit ran out, while connecting or later.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.kind, Kind::ConnectTimedOut | Kind::TimedOut)
+    }
+
+    /// No connection could be made: refused, unreachable, no such name, no handshake.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.kind, Kind::Refused(_))
+    }
+
+    /// The address policy, or a missing feature, forbade it. It will not work later either.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.kind, Kind::Blocked(_))
+    }
+
+    /// The answer was larger than the limit.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.kind, Kind::TooLarge(_))
+    }
+
+    /// Whether nothing at all was sent.
+    pub fn nothing_was_sent(&self) -> bool {
+        matches!(self.kind, Kind::Blocked(_) | Kind::Refused(_) | Kind::ConnectTimedOut)
+    }
+
+    /// The URL, without its secrets.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What this is as an attempt.
+    pub fn attempt(&self) -> Attempt {
+        match &self.kind {
+            Kind::Blocked(why) => Attempt::Blocked(why.clone()),
+            Kind::Refused(_) | Kind::ConnectTimedOut => Attempt::Refused,
+            Kind::TimedOut => Attempt::TimedOut,
+            Kind::TooLarge(limit) => Attempt::Failed(format!("the answer has over {limit} bytes")),
+            Kind::Broken(what) => Attempt::Failed(what.clone()),
+        }
+    }
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: ", self.url)?;
+        match &self.kind {
+            Kind::Blocked(why) => write!(f, "not sent: {why}"),
+            Kind::Refused(what) => f.write_str(what),
+            Kind::ConnectTimedOut => f.write_str("no connection could be made in time"),
+            Kind::TimedOut => f.write_str("no answer came in time"),
+            Kind::TooLarge(limit) => write!(f, "the answer has over {limit} bytes"),
+            Kind::Broken(what) => write!(f, "the exchange failed: {what}"),
+        }
+    }
+}
+
+impl Error for ClientError {}

@@ -1,0 +1,304 @@
+//! The way in: a tower layer that turns away what no handler should see.
+//!
+//! In this order: a foreign `Host` or any `Origin` on a loopback listener (a web page must not drive a local
+//! program, DNS rebinding included), missing or wrong authentication, a body that is not JSON, a body that
+//! is too large or too slow. The body is read whole before the handler runs, so a handler never waits for
+//! a slow peer.
+
+use crate::{
+    Problem, Secret,
+    listen::{Auth, Listener},
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Either, Full};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::{Layer, Service};
+
+/// The layer. Cheap to clone.
+///
+/// ```
+/// use rap_http::{Auth, Guard};
+/// let guard = Guard::new(Auth::bearer("a long random token"), false).body_limit(2 << 20).open("/health");
+/// # let _ = guard;
+/// ```
+#[derive(Debug, Clone)]
+pub struct Guard {
+    config: Arc<Config>,
+}
+
+#[derive(Debug, Clone)]
+struct Config {
+    auth: Auth,
+    loopback: bool,
+    hosts: Vec<String>,
+    open: Vec<String>,
+    body_limit: usize,
+    body_timeout: Duration,
+    budget: Arc<Semaphore>,
+}
+
+impl Guard {
+    /// A guard for a listener with this authentication; `loopback` says whether only this machine reaches it.
+    ///
+    /// Bodies: at most 16 MiB each and 256 MiB together, within 30 s.
+    pub fn new(auth: Auth, loopback: bool) -> Self {
+        Self {
+            config: Arc::new(Config {
+                auth,
+                loopback,
+                hosts: Vec::new(),
+                open: Vec::new(),
+                body_limit: 16 << 20,
+                body_timeout: Duration::from_secs(30),
+                budget: Arc::new(Semaphore::new(256 << 20)),
+            }),
+        }
+    }
+
+    /// A guard for a listener.
+    pub fn for_listener(listener: &Listener) -> Self {
+        Self::new(listener.auth().clone(), listener.is_loopback())
+    }
+
+    /// A further host name by which a loopback listener may be called, without port: the public name of a
+    /// proxy in front of it.
+    #[must_use]
+    pub fn allow_host(mut self, host: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.config).hosts.push(host.into().to_ascii_lowercase());
+        self
+    }
+
+    /// Paths that begin so need no authentication, because their URLs carry a secret of their own or say
+    /// nothing. A prefix ends at a segment: `/health` opens `/health/x` but not `/healthy`.
+    #[must_use]
+    pub fn open(mut self, prefix: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.config).open.push(prefix.into().trim_end_matches('/').to_owned());
+        self
+    }
+
+    /// The largest body, in bytes.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        Arc::make_mut(&mut self.config).body_limit = bytes;
+        self
+    }
+
+    /// The longest time for a body to come.
+    #[must_use]
+    pub fn body_timeout(mut self, limit: Duration) -> Self {
+        Arc::make_mut(&mut self.config).body_timeout = limit;
+        self
+    }
+
+    /// The most that all bodies in work may take together, in bytes; beyond it requests get 503.
+    #[must_use]
+    pub fn body_budget(mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(Semaphore::MAX_PERMITS);
+        Arc::make_mut(&mut self.config).budget = Arc::new(Semaphore::new(bytes));
+        self
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, config: self.config.clone() }
+    }
+}
+
+/// A service behind a [`Guard`].
+#[derive(Debug, Clone)]
+pub struct Guarded<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S, B, R> Service<Request<B>> for Guarded<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<Either<Full<Bytes>, R>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The clone takes the place of the one that was made ready.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let config = self.config.clone();
+        Box::pin(async move {
+            match config.admit(request).await {
+                // The share of the budget is given back when the handler has answered.
+                Ok((request, _share)) => Ok(inner.call(request).await?.map(Either::Right)),
+                Err(problem) => Ok(problem.into_response().map(Either::Left)),
+            }
+        })
+    }
+}
+
+type Admitted = (Request<Full<Bytes>>, Option<OwnedSemaphorePermit>);
+
+impl Config {
+    async fn admit<B>(&self, request: Request<B>) -> Result<Admitted, Problem>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        if self.loopback {
+            self.check_host(&parts.uri, &parts.headers)?;
+            if parts.headers.contains_key(header::ORIGIN) {
+                return Err(Problem::forbidden(
+                    "requests of web pages are not taken here; call from a program, without `origin`",
+                ));
+            }
+        }
+        let open = self.is_open(parts.uri.path());
+        if let (Auth::Bearer(tokens), false) = (&self.auth, open) {
+            check_bearer(tokens, &parts.headers)?;
+        }
+        let carries_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+        if carries_body && !is_json(&parts.headers) {
+            return Err(Problem::not_json());
+        }
+        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|n: u64| n > self.body_limit as u64) {
+            return Err(Problem::too_large(self.body_limit));
+        }
+        let (body, share) = match tokio::time::timeout(self.body_timeout, self.read(body)).await {
+            Ok(read) => read?,
+            Err(_) => {
+                let limit = self.body_timeout.as_secs_f64();
+                return Err(Problem::timeout(format!("the body must come within {limit} s")));
+            }
+        };
+        if let (Auth::Signed(keys), false) = (&self.auth, open) {
+            let harmless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+            if !harmless {
+                keys.verify(&parts.headers, unix_now(), &body)
+                    .map_err(|e| Problem::unauthorized(e.to_string()))?;
+            }
+        }
+        Ok((Request::from_parts(parts, Full::new(body)), share))
+    }
+
+    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        let foreign = || {
+            Problem::forbidden(
+                "this host name is not served here; use 127.0.0.1, [::1] or localhost, \
+                 or configure the public name of the proxy",
+            )
+        };
+        let mut named = false;
+        let in_headers = headers.get_all(header::HOST).iter().map(|v| v.to_str().unwrap_or_default());
+        // HTTP/2, and requests meant for a proxy, name the host in the URI.
+        for text in in_headers.chain(uri.authority().map(|a| a.as_str())) {
+            let authority: http::uri::Authority = text.parse().map_err(|_| foreign())?;
+            if text.contains('@') || !self.is_ours(authority.host()) {
+                return Err(foreign());
+            }
+            named = true;
+        }
+        if named { Ok(()) } else { Err(foreign()) }
+    }
+
+    fn is_ours(&self, host: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = bare.parse::<std::net::IpAddr>() {
+            return ip.is_loopback() || self.hosts.iter().any(|h| h == host);
+        }
+        host.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|h| host.eq_ignore_ascii_case(h))
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        self.open.iter().any(|prefix| {
+            path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    async fn read<B>(&self, body: B) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let mut body = std::pin::pin!(body);
+        let mut whole = BytesMut::new();
+        let mut share: Option<OwnedSemaphorePermit> = None;
+        let mut first: Option<Bytes> = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::invalid("the body broke off; send it whole"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let so_far = first.as_ref().map_or(whole.len(), Bytes::len);
+            if so_far + data.len() > self.body_limit {
+                return Err(Problem::too_large(self.body_limit));
+            }
+            let wanted = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let more = self
+                .budget
+                .clone()
+                .try_acquire_many_owned(wanted)
+                .map_err(|_| Problem::busy(Duration::from_secs(1)))?;
+            match &mut share {
+                Some(share) => share.merge(more),
+                None => share = Some(more),
+            }
+            // A body of one frame, the usual case, is passed on without a copy.
+            if whole.is_empty() && first.is_none() {
+                first = Some(data);
+            } else {
+                if let Some(first) = first.take() {
+                    whole.extend_from_slice(&first);
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok((first.unwrap_or_else(|| whole.freeze()), share))
+    }
+}
+
+fn check_bearer(tokens: &[Secret], headers: &HeaderMap) -> Result<(), Problem> {
+    let wanted =
+        || Problem::unauthorized("send `authorization: Bearer` with a token that is configured here");
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (all.next(), all.next()) else { return Err(wanted()) };
+    let (scheme, token) = match value.as_bytes().iter().position(|b| *b == b' ') {
+        Some(at) => value.as_bytes().split_at(at),
+        None => return Err(wanted()),
+    };
+    let token = token.trim_ascii();
+    // Every token is compared, whichever fits.
+    let known = tokens.iter().fold(false, |known, t| known | (t.is(token) && !token.is_empty()));
+    if scheme.eq_ignore_ascii_case(b"bearer") && known { Ok(()) } else { Err(wanted()) }
+}
+
+/// `application/json`, in UTF-8 if a charset is named (TRN-01).
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (all.next(), all.next()) else { return false };
+    let Ok(value) = value.to_str() else { return false };
+    let mut parts = value.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    json && parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    })
+}
+
+fn unix_now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}

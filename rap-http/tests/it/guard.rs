@@ -1,0 +1,1 @@
+//! The way in, on an axum router.

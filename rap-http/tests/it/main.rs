@@ -1,0 +1,9 @@
+//! What rap-http promises, held on its public interface.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod delivery;
+mod guard;
+mod listen;
+mod policy;
+mod small;
