@@ -2,56 +2,17 @@
 //!
 //! Both are open: a kind that this version does not know is kept whole and written back unchanged.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+mod base64;
+
+pub use base64::Base64;
+
+use crate::{Fault, fault::read};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
-
-/// Bytes written as standard base64 with padding (RFC 4648 §4).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Base64(Vec<u8>);
-
-impl Base64 {
-    /// Wraps bytes.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The base64 text.
-    pub fn encode(&self) -> String {
-        use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD.encode(&self.0)
-    }
-}
-
-impl std::fmt::Debug for Base64 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "<{} bytes>", self.0.len())
-    }
-}
-
-impl Serialize for Base64 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.encode())
-    }
-}
-
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use base64::Engine as _;
-        let text = String::deserialize(deserializer)?;
-        base64::engine::general_purpose::STANDARD
-            .decode(text.as_bytes())
-            .map(Self)
-            .map_err(|e| serde::de::Error::custom(format_args!("not base64: {e}")))
-    }
-}
 
 /// An image: base64 data and its media type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct ImageContent {
     /// The image's bytes.
@@ -76,6 +37,44 @@ pub struct TextContent {
     pub text: String,
 }
 
+impl TextContent {
+    /// A piece of text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+/// A part or segment of a kind that this version does not know: an object with a string `type`, kept whole.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct UnknownKind(Map<String, Value>);
+
+impl UnknownKind {
+    /// An object of a kind of its own; a member `type` is replaced.
+    ///
+    /// # Errors
+    /// TRN-13: the kind is one that this version knows, which has a variant of its own.
+    pub fn new(kind: impl Into<String>, mut members: Map<String, Value>) -> Result<Self, Fault> {
+        let kind = kind.into();
+        if matches!(kind.as_str(), "text" | "image" | "diff") {
+            let message = format!("{kind:?} is a known kind; use its own variant");
+            return Err(Fault::new("/type", "TRN-13", message));
+        }
+        members.insert("type".to_owned(), kind.into());
+        Ok(Self(members))
+    }
+
+    /// The kind: the member `type`.
+    pub fn kind(&self) -> &str {
+        self.0.get("type").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// All members, `type` included.
+    pub fn members(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
 /// One part of a result's `content`, for the model.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -85,13 +84,13 @@ pub enum ContentPart {
     /// An image.
     Image(ImageContent),
     /// A kind that this version does not know, kept whole.
-    Other(Map<String, Value>),
+    Other(UnknownKind),
 }
 
 impl ContentPart {
     /// A part of text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self::Text(TextContent { text: text.into() })
+        Self::Text(TextContent::new(text))
     }
 
     /// A part that is an image.
@@ -116,64 +115,71 @@ pub enum DisplaySegment {
     /// An image.
     Image(ImageContent),
     /// A kind that this version does not know, kept whole.
-    Other(Map<String, Value>),
-}
-
-fn tagged<S: Serializer>(serializer: S, kind: &str, members: Value) -> Result<S::Ok, S::Error> {
-    let mut map = Map::new();
-    map.insert("type".into(), kind.into());
-    if let Value::Object(members) = members {
-        map.extend(members);
-    }
-    map.serialize(serializer)
-}
-
-/// Takes `type` from a map; the map stays whole.
-fn kind<E: serde::de::Error>(map: &Map<String, Value>) -> Result<String, E> {
-    map.get("type")
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-        .ok_or_else(|| E::custom("`type` is not a string"))
-}
-
-fn to_value<T: Serialize, E: serde::ser::Error>(value: &T) -> Result<Value, E> {
-    serde_json::to_value(value).map_err(E::custom)
-}
-
-fn from_map<T: serde::de::DeserializeOwned, E: serde::de::Error>(map: Map<String, Value>) -> Result<T, E> {
-    serde_json::from_value(Value::Object(map)).map_err(E::custom)
+    Other(UnknownKind),
 }
 
 impl Serialize for ContentPart {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => tagged(serializer, "text", to_value(text)?),
-            Self::Image(image) => tagged(serializer, "image", to_value(image)?),
-            Self::Other(map) => map.serialize(serializer),
+        #[derive(Serialize)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        enum Known<'a> {
+            Text(&'a TextContent),
+            Image(&'a ImageContent),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for ContentPart {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let map = Map::deserialize(deserializer)?;
-        Ok(match kind(&map)?.as_str() {
-            "text" => Self::Text(from_map(map)?),
-            "image" => Self::Image(from_map(map)?),
-            _ => Self::Other(map),
-        })
+        match self {
+            Self::Text(text) => Known::Text(text).serialize(serializer),
+            Self::Image(image) => Known::Image(image).serialize(serializer),
+            Self::Other(other) => other.serialize(serializer),
+        }
     }
 }
 
 impl Serialize for DisplaySegment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (kind, content) = match self {
-            Self::Text(text) => ("text", Value::from(text.as_str())),
-            Self::Diff { path, patch } => ("diff", serde_json::json!({"path": path, "patch": patch})),
-            Self::Image(image) => ("image", to_value(image)?),
-            Self::Other(map) => return map.serialize(serializer),
-        };
-        serde_json::json!({"type": kind, "content": content}).serialize(serializer).map_err(S::Error::custom)
+        #[derive(Serialize)]
+        struct Diff<'a> {
+            path: &'a str,
+            patch: &'a str,
+        }
+        #[derive(Serialize)]
+        #[serde(tag = "type", content = "content", rename_all = "snake_case")]
+        enum Known<'a> {
+            Text(&'a str),
+            Diff(Diff<'a>),
+            Image(&'a ImageContent),
+        }
+        match self {
+            Self::Text(text) => Known::Text(text).serialize(serializer),
+            Self::Diff { path, patch } => Known::Diff(Diff { path, patch }).serialize(serializer),
+            Self::Image(image) => Known::Image(image).serialize(serializer),
+            Self::Other(other) => other.serialize(serializer),
+        }
+    }
+}
+
+/// The members of a known kind, or the whole of another. A `match` on `type` instead of serde's tagged
+/// enums: those would refuse an unknown kind, or hide what is wrong in a known one.
+fn members<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    let members = Map::deserialize(deserializer)?;
+    match members.get("type") {
+        Some(Value::String(_)) => Ok(members),
+        Some(_) => Err(Fault::new("/type", "TRN-13", "`type` is not a string").into_error()),
+        None => Err(Fault::new("", "TRN-13", "missing field `type`").into_error()),
+    }
+}
+
+fn from<T: DeserializeOwned, E: serde::de::Error>(members: Map<String, Value>) -> Result<T, E> {
+    read(Value::Object(members), "TRN-13").map_err(Fault::into_error)
+}
+
+impl<'de> Deserialize<'de> for ContentPart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let other = UnknownKind(members(deserializer)?);
+        Ok(match other.kind() {
+            "text" => Self::Text(from(other.0)?),
+            "image" => Self::Image(from(other.0)?),
+            _ => Self::Other(other),
+        })
     }
 }
 
@@ -188,15 +194,115 @@ impl<'de> Deserialize<'de> for DisplaySegment {
         struct Of<T> {
             content: T,
         }
-        let map = Map::deserialize(deserializer)?;
-        Ok(match kind(&map)?.as_str() {
-            "text" => Self::Text(from_map::<Of<String>, D::Error>(map)?.content),
+        let other = UnknownKind(members(deserializer)?);
+        Ok(match other.kind() {
+            "text" => Self::Text(from::<Of<String>, D::Error>(other.0)?.content),
             "diff" => {
-                let Of { content: Diff { path, patch } } = from_map(map)?;
+                let Of { content: Diff { path, patch } } = from(other.0)?;
                 Self::Diff { path, patch }
             }
-            "image" => Self::Image(from_map::<Of<ImageContent>, D::Error>(map)?.content),
-            _ => Self::Other(map),
+            "image" => Self::Image(from::<Of<ImageContent>, D::Error>(other.0)?.content),
+            _ => Self::Other(other),
         })
     }
+}
+
+#[cfg(feature = "schema")]
+mod schema {
+    use super::{Base64, ContentPart, DisplaySegment, ImageContent};
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+    use std::borrow::Cow;
+
+    macro_rules! named {
+        ($type:ty, $name:literal, |$generator:ident| $schema:expr) => {
+            impl JsonSchema for $type {
+                fn schema_name() -> Cow<'static, str> {
+                    $name.into()
+                }
+                fn json_schema($generator: &mut SchemaGenerator) -> Schema {
+                    $schema
+                }
+            }
+        };
+    }
+
+    fn kind(kind: &str) -> Schema {
+        json_schema!({"type": "string", "const": kind})
+    }
+
+    struct TextPart;
+    named!(TextPart, "TextPart", |_g| json_schema!({
+        "type": "object", "description": "Text for the model.",
+        "properties": {"type": kind("text"), "text": {"type": "string", "description": "The text."}},
+        "required": ["type", "text"], "examples": [{"type": "text", "text": "12 °C, light rain"}],
+    }));
+
+    struct ImagePart;
+    named!(ImagePart, "ImagePart", |g| json_schema!({
+        "type": "object", "description": "An image for the model.",
+        "properties": {
+            "type": kind("image"), "data": g.subschema_for::<Base64>(),
+            "mediaType": {"type": "string", "description": "The media type, e.g. `image/png`."},
+        },
+        "required": ["type", "data", "mediaType"],
+        "examples": [{"type": "image", "data": "iVBORw0KGgo=", "mediaType": "image/png"}],
+    }));
+
+    struct OtherPart;
+    named!(OtherPart, "OtherPart", |_g| json_schema!({
+        "type": "object", "description": "A kind of part that this version does not know; kept, never an error.",
+        "properties": {"type": {"type": "string", "not": {"enum": ["text", "image"]}}}, "required": ["type"],
+    }));
+
+    named!(ContentPart, "ContentPart", |g| json_schema!({
+        "description": "One part of a result's content, for the model.",
+        "oneOf": [g.subschema_for::<TextPart>(), g.subschema_for::<ImagePart>(), g.subschema_for::<OtherPart>()],
+    }));
+
+    struct TextSegment;
+    named!(TextSegment, "TextSegment", |_g| json_schema!({
+        "type": "object", "description": "Text for people.",
+        "properties": {"type": kind("text"), "content": {"type": "string", "description": "The text."}},
+        "required": ["type", "content"], "examples": [{"type": "text", "content": "Weather in Oslo: 12 °C"}],
+    }));
+
+    struct DiffSegment;
+    named!(DiffSegment, "DiffSegment", |_g| json_schema!({
+        "type": "object", "description": "A change of a file, for people.",
+        "properties": {
+            "type": kind("diff"),
+            "content": {
+                "type": "object", "required": ["path", "patch"],
+                "properties": {
+                    "path": {"type": "string", "description": "The file's path."},
+                    "patch": {"type": "string", "description": "The change, as a unified diff."},
+                },
+            },
+        },
+        "required": ["type", "content"],
+        "examples": [{"type": "diff", "content": {"path": "a.txt", "patch": "@@ -1 +1 @@\n-a\n+b\n"}}],
+    }));
+
+    struct ImageSegment;
+    named!(ImageSegment, "ImageSegment", |g| json_schema!({
+        "type": "object", "description": "An image for people.",
+        "properties": {"type": kind("image"), "content": g.subschema_for::<ImageContent>()},
+        "required": ["type", "content"],
+        "examples": [{"type": "image", "content": {"data": "iVBORw0KGgo=", "mediaType": "image/png"}}],
+    }));
+
+    struct OtherSegment;
+    named!(OtherSegment, "OtherSegment", |_g| json_schema!({
+        "type": "object", "description": "A kind of segment that this version does not know; kept, never an error.",
+        "properties": {"type": {"type": "string", "not": {"enum": ["text", "diff", "image"]}}},
+        "required": ["type"],
+    }));
+
+    named!(DisplaySegment, "DisplaySegment", |g| json_schema!({
+        "description": "One way to show a result to people; the first kind that a client supports is shown.",
+        "oneOf": [
+            g.subschema_for::<TextSegment>(), g.subschema_for::<DiffSegment>(),
+            g.subschema_for::<ImageSegment>(), g.subschema_for::<OtherSegment>(),
+        ],
+    }));
 }

@@ -1,7 +1,7 @@
 //! What is wrong with a document: where (a JSON pointer), which obligation it breaks, and what to do.
 //!
 //! serde's errors are strings. A value that breaks an obligation says so in a marker at the end of its
-//! message (`… [LIM-01]`), written by [`broken`] and read back here, so that an obligation survives the
+//! message (`… [CHO-02/default]`), written by [`broken`] and read back here, so that an obligation survives the
 //! trip through any deserializer.
 
 use serde::de::DeserializeOwned;
@@ -41,6 +41,11 @@ impl Fault {
     pub fn message(&self) -> &str {
         &self.message
     }
+
+    /// The fault as a deserializer's error, from which [`read`] makes a fault again.
+    pub(crate) fn into_error<E: serde::de::Error>(self) -> E {
+        broken(&self.pointer, self.obligation, self.message)
+    }
 }
 
 /// A message of the protocol that can be read from a body.
@@ -75,8 +80,9 @@ pub fn parse<M: Message>(body: &[u8]) -> Result<M, Fault> {
 pub(crate) fn read<T: DeserializeOwned>(value: Value, otherwise: &'static str) -> Result<T, Fault> {
     serde_path_to_error::deserialize(value).map_err(|e| {
         let pointer = pointer(e.path());
-        let (message, obligation) = unmark(&e.into_inner().to_string(), otherwise);
-        Fault::new(pointer, obligation, message)
+        let message = e.into_inner().to_string();
+        let mark = unmark(&message);
+        Fault::new(pointer + mark.pointer, mark.obligation.unwrap_or(otherwise), mark.message)
     })
 }
 
@@ -99,16 +105,33 @@ const MARKED: &[&str] = &[
     "TRN-01", "TRN-13", "TRN-14",
 ];
 
-/// The error of a value that breaks an obligation.
-pub(crate) fn broken<E: serde::de::Error>(obligation: &'static str, message: impl fmt::Display) -> E {
+/// The error of a value that breaks an obligation, at a pointer within the value.
+pub(crate) fn broken<E: serde::de::Error>(
+    pointer: &str,
+    obligation: &'static str,
+    message: impl fmt::Display,
+) -> E {
     debug_assert!(MARKED.contains(&obligation), "bug: {obligation} would be lost on the way");
-    E::custom(format_args!("{message} [{obligation}]"))
+    E::custom(format_args!("{message} [{obligation}{pointer}]"))
 }
 
-/// Splits a message into its words and the obligation that [`broken`] marked.
-fn unmark(message: &str, otherwise: &'static str) -> (String, &'static str) {
-    MARKED
-        .iter()
-        .find_map(|id| Some((message.strip_suffix(']')?.strip_suffix(id)?.strip_suffix(" [")?, *id)))
-        .map_or_else(|| (message.to_owned(), otherwise), |(words, id)| (words.to_owned(), id))
+/// What [`broken`] put into a message.
+struct Mark<'a> {
+    message: &'a str,
+    obligation: Option<&'static str>,
+    pointer: &'a str,
+}
+
+fn unmark(message: &str) -> Mark<'_> {
+    let marked = || {
+        let (words, mark) = message.strip_suffix(']')?.rsplit_once(" [")?;
+        let obligation = MARKED.iter().find(|id| mark.starts_with(**id))?;
+        let pointer = &mark[obligation.len()..];
+        (pointer.is_empty() || pointer.starts_with('/')).then_some(Mark {
+            message: words,
+            obligation: Some(obligation),
+            pointer,
+        })
+    };
+    marked().unwrap_or(Mark { message, obligation: None, pointer: "" })
 }

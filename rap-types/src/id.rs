@@ -20,7 +20,7 @@ impl NameError {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $check:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:ident, $schema:tt) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
@@ -82,7 +82,18 @@ macro_rules! name {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let value = String::deserialize(deserializer)?;
-                Self::new(value).map_err(|e| broken(e.obligation, e.message))
+                Self::new(value).map_err(|e| broken("", e.obligation, e.message))
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
             }
         }
     };
@@ -91,32 +102,58 @@ macro_rules! name {
 name!(
     /// A conversation thread; on the wire `group_id` or `thread_id`. 1 to 256 bytes (LIM-01).
     ThreadId,
-    check_id
+    check_id,
+    {
+        "type": "string", "minLength": 1, "maxLength": 256, "examples": ["thread-7"],
+        "description": "A conversation thread: 1 to 256 bytes of UTF-8."
+    }
 );
 name!(
     /// A tool call; on the wire `id` or `tool_call_id`. 1 to 256 bytes (LIM-01).
     CallId,
-    check_id
+    check_id,
+    {
+        "type": "string", "minLength": 1, "maxLength": 256, "examples": ["call-1"],
+        "description": "A tool call, unique in its thread: 1 to 256 bytes of UTF-8."
+    }
 );
 name!(
-    /// The second id that some models need for a call; on the wire `call_id`. 1 to 256 bytes (LIM-01).
+    /// The second id that some models need for a call; on the wire `call_id`. At most 256 bytes (LIM-01); some
+    /// peers write an empty one where there is none.
     ProviderCallId,
-    check_id
+    check_optional_id,
+    {
+        "type": "string", "maxLength": 256, "examples": ["fc_68a1"],
+        "description": "A second id that some models need for a call: at most 256 bytes of UTF-8."
+    }
 );
 name!(
     /// An event of a subscription, unique in it: the extension `event_id` (SUB-13). 1 to 256 bytes.
     EventId,
-    check_id
+    check_id,
+    {
+        "type": "string", "minLength": 1, "maxLength": 256, "examples": ["ev-42"],
+        "description": "An event, unique in its subscription: 1 to 256 bytes of UTF-8."
+    }
 );
 name!(
-    /// The end user on whose behalf a call is made; on the wire `user_id`. 1 to 256 bytes (LIM-01).
+    /// The end user on whose behalf a call is made; on the wire `user_id`. At most 256 bytes (LIM-01).
     UserId,
-    check_id
+    check_optional_id,
+    {
+        "type": "string", "maxLength": 256, "examples": ["user-3"],
+        "description": "The end user on whose behalf a call is made: at most 256 bytes of UTF-8."
+    }
 );
 name!(
     /// The name of a tool: 1 to 128 characters, each an ASCII letter, digit or one of `_ - . / :` (TLS-07).
     ToolName,
-    check_tool_name
+    check_tool_name,
+    {
+        "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9_./:-]+$",
+        "description": "The name of a tool: letters, digits and _ - . / :, unique in its toolset, case-sensitive.",
+        "examples": ["get_weather"]
+    }
 );
 
 impl ToolName {
@@ -133,6 +170,10 @@ fn check_id(value: &str) -> Result<(), NameError> {
         n => format!("the id has {n} bytes; at most {} are taken", limits::ID_BYTES),
     };
     Err(NameError { message, obligation: "LIM-01" })
+}
+
+fn check_optional_id(value: &str) -> Result<(), NameError> {
+    if value.is_empty() { Ok(()) } else { check_id(value) }
 }
 
 fn check_tool_name(value: &str) -> Result<(), NameError> {

@@ -1,12 +1,13 @@
 //! The invocation: a runtime asks a tool server for work.
 
-use crate::{CallId, HttpUrl, Message, ProviderCallId, ThreadId, UserId};
+use crate::{CallId, Fault, HttpUrl, Message, ProviderCallId, ThreadId, UserId, fault::read};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A call of a tool, POSTed to the toolset's `endpoint` and acknowledged at once (TRN-02); its outcome
 /// comes later to `callback_url`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Invocation {
     /// The tool's name. A string that is no legal tool name is for the server to answer (INV-06).
@@ -75,4 +76,11 @@ impl Invocation {
 
 impl Message for Invocation {
     const OBLIGATION: &'static str = "TRN-14";
+
+    fn from_value(value: Value) -> Result<Self, Fault> {
+        read(value, Self::OBLIGATION).map_err(|fault| match fault.pointer() {
+            "/callback_url" => Fault::new("/callback_url", "INV-03", fault.message()),
+            _ => fault,
+        })
+    }
 }

@@ -7,19 +7,25 @@ mod fault;
 mod id;
 mod invocation;
 mod notice;
+mod number;
+#[cfg(feature = "schema")]
+mod schema;
 mod toolset;
 mod url;
 #[cfg(feature = "validate")]
 pub mod validate;
 
 pub use callback::{CallbackMessage, OAuth, SubscriptionEvent, ToolResult, UserChoice, ViewUpdate};
-pub use content::{Base64, ContentPart, DisplaySegment, ImageContent, TextContent};
+pub use content::{Base64, ContentPart, DisplaySegment, ImageContent, TextContent, UnknownKind};
 pub use fault::{Fault, Message, parse};
 pub use id::{CallId, EventId, NameError, ProviderCallId, ThreadId, ToolName, UserId};
 pub use invocation::Invocation;
 pub use notice::{CancelToolCall, ChoiceResponse, CloseThread, Migrate, ToolCallAlive, ToolCallStatus};
 pub use toolset::{Annotations, Tool, Toolset};
 pub use url::{HttpUrl, UrlError};
+
+#[cfg(feature = "schema")]
+pub use schemars;
 
 /// The path of the toolset document below a server's base URL (TLS-01).
 pub const WELL_KNOWN_TOOLSET: &str = ".well-known/rap-toolset";

@@ -7,6 +7,7 @@ macro_rules! message {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $type:ty),+ $(,)? } $obligation:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[non_exhaustive]
         pub struct $name {
             $($(#[$fdoc])* pub $field: $type),+
@@ -51,7 +52,7 @@ message!(
     } "STA-01"
 );
 message!(
-    /// The answer to [`ToolCallStatus`].
+    /// The answer to `tool_call_status` (STA-01).
     ToolCallAlive {
         /// True while a result is owed or a subscription lives.
         alive: bool,
@@ -72,6 +73,8 @@ message!(
         /// The call that asked.
         id: CallId,
         /// The index of the choice, from 0.
+        #[serde(deserialize_with = "crate::number::index")]
+        #[cfg_attr(feature = "schema", schemars(schema_with = "crate::number::schema"))]
         selected: u64,
     } "TRN-14"
 );

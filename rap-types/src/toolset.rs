@@ -1,10 +1,6 @@
 //! The toolset: what a server offers, served at [`WELL_KNOWN_TOOLSET`](crate::WELL_KNOWN_TOOLSET).
 
-use crate::{
-    Fault, HttpUrl, Message, ToolName,
-    fault::{broken, read},
-    limits,
-};
+use crate::{Fault, HttpUrl, Message, ToolName, fault::read, limits};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -14,20 +10,32 @@ use serde_json::{Map, Value};
 /// What is checked here is the document's form, and that each `inputSchema` says `"type": "object"` at its
 /// root. Whether it is a valid JSON Schema (TLS-08) needs a schema compiler: `validate::CompiledToolset`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(
+        description = "What a server offers: a name, an endpoint for invocations and at least one tool."
+    )
+)]
 #[non_exhaustive]
 pub struct Toolset {
+    /// The toolset's name: 1 to 128 characters.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 128)))]
     name: String,
     /// What the toolset is for, in words. Untrusted (TLS-09).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Where invocations go, on whatever host (INV-11).
     pub endpoint: HttpUrl,
+    /// The tools, names unique.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     tools: Vec<Tool>,
     /// The server keeps state per session that must be moved with it (MIG-01).
     #[serde(rename = "needsMigration", skip_serializing_if = "Option::is_none")]
     pub needs_migration: Option<bool>,
-    /// The extensions that the server speaks, e.g. `event-id`, `is-error`, `status`.
+    /// An array of the extensions that the server speaks, e.g. `event-id`, `is-error`, `status`.
     #[serde(rename = "x-rap-ext", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(default, with = "Value", extend("examples" = [["event-id", "is-error", "status"]])))]
     pub extensions: Vec<String>,
 }
 
@@ -47,6 +55,13 @@ impl Toolset {
     #[must_use]
     pub fn with_description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
+        self
+    }
+
+    /// Says that the server keeps state per session that must be moved with it (MIG-01).
+    #[must_use]
+    pub fn with_needs_migration(mut self) -> Self {
+        self.needs_migration = Some(true);
         self
     }
 
@@ -109,9 +124,7 @@ impl Wire {
 
 impl<'de> Deserialize<'de> for Toolset {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Wire::deserialize(deserializer)?
-            .checked()
-            .map_err(|fault| broken(fault.obligation(), fault.message()))
+        Wire::deserialize(deserializer)?.checked().map_err(Fault::into_error)
     }
 }
 
@@ -152,6 +165,7 @@ pub(crate) fn check_root_type(schema: &Map<String, Value>) -> Result<(), Fault> 
 
 /// One tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct Tool {
     /// The name, unique in the toolset, case-sensitive.
@@ -160,6 +174,7 @@ pub struct Tool {
     pub description: String,
     /// JSON Schema (draft 2020-12 unless `$schema` says otherwise) of type object (TLS-08).
     #[serde(rename = "inputSchema")]
+    #[cfg_attr(feature = "schema", schemars(extend("properties" = {"type": {"const": "object"}}, "required" = ["type"])))]
     pub input_schema: Map<String, Value>,
     /// Hints about what the tool does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -200,27 +215,53 @@ impl Tool {
     }
 }
 
-/// Hints about a tool, untrusted (TLS-09). Keys that this version does not know are kept.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Hints about a tool, untrusted (TLS-09). Keys that this version does not know are kept; a key of one's
+/// own takes a namespaced form such as `x-acme-priority`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Annotations {
     /// What the user must be signed in to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub requires_auth: Option<String>,
     /// Changes nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
     /// May destroy something.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub destructive: Option<bool>,
     /// Calling it twice does no more than calling it once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent: Option<bool>,
     /// Takes long: nobody should wait for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub long_running: Option<bool>,
     /// Everything else, e.g. `x-acme-priority`.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    /// By hand: serde's `flatten` forgets where in the map a fault is.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut other = Map::deserialize(deserializer)?;
+        fn take<T: serde::de::DeserializeOwned, E: serde::de::Error>(
+            members: &mut Map<String, Value>,
+            key: &str,
+        ) -> Result<Option<T>, E> {
+            let value = members.remove(key).unwrap_or_default();
+            read(value, Toolset::OBLIGATION).map_err(|fault| {
+                Fault::new(format!("/{key}"), fault.obligation(), fault.message()).into_error()
+            })
+        }
+        Ok(Self {
+            requires_auth: take(&mut other, "requiresAuth")?,
+            read_only: take(&mut other, "readOnly")?,
+            destructive: take(&mut other, "destructive")?,
+            idempotent: take(&mut other, "idempotent")?,
+            long_running: take(&mut other, "longRunning")?,
+            other,
+        })
+    }
 }

@@ -1,17 +1,20 @@
 //! URLs as they are given.
 
-use crate::fault::broken;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr, sync::Arc};
+
+/// What a regular expression can tell of an [`HttpUrl`].
+#[cfg(feature = "schema")]
+pub(crate) const PATTERN: &str = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#\\][^\s\\]*$";
 
 /// An absolute `http` or `https` URL with a host, kept exactly as it was written (TRN-07): two spellings
 /// of one address stay two values, and nothing is normalised on the way out.
 ///
-/// `Debug` shows origin and path but not the query, which may carry a secret (a callback capability).
+/// `Debug` shows the origin alone: path and query may carry a secret (a callback capability).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HttpUrl(Arc<str>);
 
-/// Why a string is not an [`HttpUrl`].
+/// Why a string is not an [`HttpUrl`]. Never shows the URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UrlError(String);
@@ -20,18 +23,25 @@ impl HttpUrl {
     /// Checks a URL.
     ///
     /// # Errors
-    /// When it is not absolute, not `http(s)`, or has no host.
+    /// When it is not absolute, not `http(s)`, has no host, or holds white space, a control character or a
+    /// backslash, which readers of URLs disagree about.
     pub fn new(value: impl Into<Arc<str>>) -> Result<Self, UrlError> {
         let value = value.into();
+        let refuse = |message: &str| Err(UrlError(message.to_owned()));
+        if value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+            return refuse("the URL holds white space, a control character or a backslash; encode it");
+        }
         let parsed = url::Url::parse(&value).map_err(|e| UrlError(format!("not a URL: {e}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(UrlError(format!(
-                "the URL's scheme is {:?}; http or https is needed",
-                parsed.scheme()
-            )));
+            let message = format!("the URL's scheme is {:?}; http or https is needed", parsed.scheme());
+            return Err(UrlError(message));
         }
-        if parsed.host_str().is_none_or(str::is_empty) {
-            return Err(UrlError("the URL has no host".to_owned()));
+        // The parser also takes `http:host` and `http:///host`; others would not.
+        let after = value.get(parsed.scheme().len()..).unwrap_or_default();
+        let host = after.strip_prefix("://").unwrap_or_default();
+        if parsed.host_str().is_none_or(str::is_empty) || host.is_empty() || host.starts_with(['/', '?', '#'])
+        {
+            return refuse("the URL has no host; write it as https://host/path");
         }
         Ok(Self(value))
     }
@@ -46,12 +56,29 @@ impl HttpUrl {
         url::Url::parse(&self.0).expect("bug: an HttpUrl was checked when it was made")
     }
 
-    /// Scheme, host and port, e.g. `http://127.0.0.1:3001`: the unit of back-pressure.
+    /// Scheme, host and port, e.g. `http://127.0.0.1:3001`: the unit of back-pressure, and what may be
+    /// logged of a URL that carries a secret.
     pub fn origin(&self) -> String {
         self.parsed().origin().ascii_serialization()
     }
 
-    /// The URL without user info, query and fragment, for logs and messages.
+    /// Whether the scheme is https.
+    pub fn is_https(&self) -> bool {
+        self.parsed().scheme() == "https"
+    }
+
+    /// Whether the host is `localhost` or a loopback address. Nothing is looked up.
+    pub fn is_loopback(&self) -> bool {
+        match self.parsed().host() {
+            Some(url::Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        }
+    }
+
+    /// The URL without user info, query and fragment, for logs and messages about base URLs and endpoints.
+    /// A callback URL may carry its secret in the path: log its [`origin`](Self::origin).
     pub fn redacted(&self) -> String {
         let mut url = self.parsed();
         url.set_query(None);
@@ -83,7 +110,7 @@ impl fmt::Display for HttpUrl {
 
 impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.redacted())
+        write!(f, "\"{}/…\"", self.origin())
     }
 }
 
@@ -103,6 +130,23 @@ impl Serialize for HttpUrl {
 impl<'de> Deserialize<'de> for HttpUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = String::deserialize(deserializer)?;
-        Self::new(value).map_err(|e| broken("INV-03", e))
+        Self::new(value).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for HttpUrl {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HttpUrl".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "format": "uri",
+            "pattern": PATTERN,
+            "description": "An absolute http or https URL.",
+            "examples": ["https://example.com/rap"],
+        })
     }
 }

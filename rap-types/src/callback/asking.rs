@@ -1,0 +1,186 @@
+//! `oauth` and `user_choice`: a call that waits for a person.
+
+use crate::{CallId, Fault, HttpUrl, ProviderCallId, ThreadId, number::index};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The user must authorize at a URL; the call stays pending (OAU-01).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "oauth")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "OAuth", transform = schema::oauth))]
+#[non_exhaustive]
+pub struct OAuth {
+    /// The thread of the invocation.
+    pub group_id: ThreadId,
+    /// The call's id.
+    pub id: CallId,
+    /// The second id, echoed when it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<ProviderCallId>,
+    /// Where the user authorizes: https, loopback excepted (OAU-03).
+    auth_url: HttpUrl,
+}
+
+impl OAuth {
+    /// A request to authorize.
+    ///
+    /// # Errors
+    /// OAU-03: a URL that is neither https nor of a loopback address.
+    pub fn new(group_id: ThreadId, id: CallId, auth_url: HttpUrl) -> Result<Self, Fault> {
+        if auth_url.is_https() || auth_url.is_loopback() {
+            Ok(Self { group_id, id, call_id: None, auth_url })
+        } else {
+            Err(Fault::new(
+                "/auth_url",
+                "OAU-03",
+                "the URL is not https; only a loopback address may do without",
+            ))
+        }
+    }
+
+    /// Sets the second id.
+    #[must_use]
+    pub fn with_call_id(mut self, call_id: Option<ProviderCallId>) -> Self {
+        self.call_id = call_id;
+        self
+    }
+
+    /// Where the user authorizes; not to be kept beyond that (OAU-04).
+    pub fn auth_url(&self) -> &HttpUrl {
+        &self.auth_url
+    }
+}
+
+impl<'de> Deserialize<'de> for OAuth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "OAuth")]
+        struct Wire {
+            group_id: ThreadId,
+            id: CallId,
+            #[serde(default)]
+            call_id: Option<ProviderCallId>,
+            auth_url: HttpUrl,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        let message = Self::new(wire.group_id, wire.id, wire.auth_url).map_err(Fault::into_error)?;
+        Ok(message.with_call_id(wire.call_id))
+    }
+}
+
+/// The user must choose; the call stays pending (CHO-01).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "user_choice")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "UserChoice", transform = schema::user_choice))]
+#[non_exhaustive]
+pub struct UserChoice {
+    /// The thread of the invocation.
+    pub group_id: ThreadId,
+    /// The call's id.
+    pub id: CallId,
+    /// The second id, echoed when it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<ProviderCallId>,
+    /// The question.
+    pub prompt: String,
+    /// What there is to choose from, at least one.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    choices: Vec<String>,
+    /// The index, from 0, of the choice that a dismissal picks.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::number::schema"))]
+    default: u64,
+    /// Where the answer goes.
+    pub response_url: HttpUrl,
+}
+
+impl UserChoice {
+    /// A question with its choices and the index of the default.
+    ///
+    /// # Errors
+    /// CHO-02: no choices, or a default that is not one of them.
+    pub fn new(
+        group_id: ThreadId,
+        id: CallId,
+        prompt: impl Into<String>,
+        choices: Vec<String>,
+        default: u64,
+        response_url: HttpUrl,
+    ) -> Result<Self, Fault> {
+        check_choices(&choices, default)?;
+        Ok(Self { group_id, id, call_id: None, prompt: prompt.into(), choices, default, response_url })
+    }
+
+    /// Sets the second id.
+    #[must_use]
+    pub fn with_call_id(mut self, call_id: Option<ProviderCallId>) -> Self {
+        self.call_id = call_id;
+        self
+    }
+
+    /// The choices, at least one.
+    pub fn choices(&self) -> &[String] {
+        &self.choices
+    }
+
+    /// The choice of an index, if there is one (CHO-03).
+    pub fn choice(&self, selected: u64) -> Option<&str> {
+        self.choices.get(usize::try_from(selected).ok()?).map(String::as_str)
+    }
+
+    /// The index of the choice that a dismissal picks.
+    pub fn default_index(&self) -> u64 {
+        self.default
+    }
+}
+
+fn check_choices(choices: &[String], default: u64) -> Result<(), Fault> {
+    if choices.is_empty() {
+        return Err(Fault::new("/choices", "CHO-02", "there is no choice"));
+    }
+    if usize::try_from(default).map_or(true, |d| d >= choices.len()) {
+        let message = format!("the default {default} is no index of {} choices", choices.len());
+        return Err(Fault::new("/default", "CHO-02", message));
+    }
+    Ok(())
+}
+
+impl<'de> Deserialize<'de> for UserChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "UserChoice")]
+        struct Wire {
+            group_id: ThreadId,
+            id: CallId,
+            #[serde(default)]
+            call_id: Option<ProviderCallId>,
+            prompt: String,
+            choices: Vec<String>,
+            #[serde(deserialize_with = "index")]
+            default: u64,
+            response_url: HttpUrl,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        check_choices(&wire.choices, wire.default).map_err(Fault::into_error)?;
+        Ok(Self {
+            group_id: wire.group_id,
+            id: wire.id,
+            call_id: wire.call_id,
+            prompt: wire.prompt,
+            choices: wire.choices,
+            default: wire.default,
+            response_url: wire.response_url,
+        })
+    }
+}
+
+#[cfg(feature = "schema")]
+mod schema {
+    use schemars::Schema;
+
+    pub(super) fn oauth(schema: &mut Schema) {
+        crate::schema::tag(schema, "oauth");
+    }
+
+    pub(super) fn user_choice(schema: &mut Schema) {
+        crate::schema::tag(schema, "user_choice");
+    }
+}
