@@ -39,7 +39,8 @@ pub struct Commit {
     pub cancel: Vec<CallId>,
     /// Close the thread and all below it, in the same transaction: every claim in the subtree is fenced
     /// off, invocations never attempted leave the outbox, open calls become cancelled, subscriptions end,
-    /// unconsumed inputs become dead letters, then one notice per thread and server (CLS-01).
+    /// unconsumed inputs become dead letters, each closed thread shows a [`Surface::Closed`](crate::Surface),
+    /// then one notice per thread and server (CLS-01).
     pub close: bool,
     /// Pause the thread and its open descendants.
     pub pause: bool,

@@ -163,7 +163,7 @@ pub enum Settlement {
         /// Why, for people.
         reason: String,
         /// What its thread is told.
-        input: Option<NewInput>,
+        input: Option<Box<NewInput>>,
     },
 }
 

@@ -54,8 +54,8 @@ impl SliceMachine {
         Self { draft: Draft::new(snapshot, moment), request: None, turn: None, phase: Phase::Fresh }
     }
 
-    /// What to do next. Asked twice, it answers the same.
-    pub fn next(&mut self) -> Step {
+    /// What to do now. Asked twice, it answers the same.
+    pub fn step(&mut self) -> Step {
         loop {
             match self.phase {
                 Phase::Fresh => {

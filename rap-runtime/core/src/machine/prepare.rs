@@ -5,8 +5,8 @@
 
 use super::Draft;
 use crate::{
-    CallRoute, CallState, Entry, Input, InputBody, Millis, Outcome, SubscriptionRow, SubscriptionState,
-    Surface, UserAuthor, UserEntry, builtin,
+    CallRoute, CallRow, CallState, Entry, Input, InputBody, Millis, Outcome, SubscriptionRow,
+    SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
     history::text_of,
     machine::turn::{self, Waiting},
 };
@@ -27,8 +27,9 @@ pub(crate) fn prepare(draft: &mut Draft) {
         let paused = draft.is_paused();
         let arrivals = arrivals(draft, &inputs, paused);
         if !paused || arrivals.iter().any(|arrival| arrival.urgent) {
-            settle_and_inject(draft, &inputs, arrivals);
+            settle_and_inject(draft, &arrivals);
         }
+        wake_for_timers(draft);
     }
     draft.snapshot.inputs = inputs;
 }
@@ -46,7 +47,6 @@ fn controls(draft: &mut Draft, inputs: &[Input]) {
                 draft.consume(input);
                 draft.close = true;
                 draft.model_owed = false;
-                draft.show(Surface::Closed);
                 return;
             }
             _ => {}
@@ -78,42 +78,37 @@ fn stop(draft: &mut Draft) {
     draft.show(Surface::Paused);
 }
 
-/// Timers whose time has come answer their calls.
+/// Timers of the newest turn whose time has come answer their calls.
 fn fire_timers(draft: &mut Draft) {
-    let now = draft.now();
-    let due: Vec<_> = draft
-        .snapshot
-        .calls
-        .iter()
-        .filter(|row| row.route == CallRoute::Timer && row.state.is_open() && row.outcome.is_none())
-        .filter(|row| row.due_at.is_some_and(|at| at <= now))
-        .cloned()
-        .collect();
-    for row in due {
+    for row in due_timers(draft, CallState::Pending) {
         let outcome = builtin::sleep::ended(&row);
-        draft.show_result(&row.id, &row.name, &outcome, row.state == CallState::Detached);
-        if row.state == CallState::Detached {
-            draft.finish_call(&row.id, CallState::Done, outcome.clone());
-            inject_late_timer(draft, &row.id, &row.name, row.arguments.clone(), &outcome);
-        } else if let Some(row) = draft.change_call(&row.id) {
+        draft.show_result(&row.id, &row.name, &outcome, false);
+        if let Some(row) = draft.change_call(&row.id) {
             row.outcome = Some(outcome);
         }
     }
 }
 
-/// A detached timer's end is an event of its own; it never detaches another call, so if the newest turn
-/// stands open it becomes visible with that turn's results.
-fn inject_late_timer(
-    draft: &mut Draft,
-    call: &CallId,
-    name: &str,
-    arguments: serde_json::Value,
-    outcome: &Outcome,
-) {
-    if draft.open_turn().is_some() {
-        turn::detach_open(draft);
-    }
-    draft.add_event(name, call, arguments, outcome);
+/// Timers in a state whose time has come, the earliest first.
+fn due_timers(draft: &Draft, state: CallState) -> Vec<CallRow> {
+    let now = draft.now();
+    let due =
+        |row: &&CallRow| is_ticking(row) && row.state == state && row.due_at.is_some_and(|at| at <= now);
+    let mut rows: Vec<CallRow> = draft.snapshot.calls.iter().filter(due).cloned().collect();
+    rows.sort_by_key(|row| row.due_at);
+    rows
+}
+
+fn is_ticking(row: &CallRow) -> bool {
+    row.route == CallRoute::Timer && row.state.is_open() && row.outcome.is_none()
+}
+
+/// The end of a timer that was not waited for: shown as an event, like any late outcome.
+fn late_timer(draft: &mut Draft, row: &CallRow) {
+    let outcome = builtin::sleep::ended(row);
+    draft.show_result(&row.id, &row.name, &outcome, true);
+    draft.add_event(&row.name, &row.id, row.arguments.clone(), &outcome);
+    draft.finish_call(&row.id, CallState::Done, outcome);
 }
 
 /// Outcomes of calls that we still wait for become known on their rows.
@@ -202,20 +197,15 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
                     None => draft.dead_letter(input, "no such call in this thread"),
                 }
             }
-            InputBody::Event { call, .. } => {
-                let parked = draft.call(call).is_some_and(|row| {
-                    matches!(row.state, CallState::Pending | CallState::Detached | CallState::PresumedLost)
-                });
-                match draft.subscription(call).map(|row| row.state) {
-                    Some(SubscriptionState::Active) => arrivals.push(Arrival { input, urgent: false }),
-                    Some(SubscriptionState::Ended) => draft.dead_letter(input, "the subscription has ended"),
-                    Some(SubscriptionState::Cancelled) => {
-                        draft.dead_letter(input, "the subscription was cancelled");
-                    }
-                    None if parked => arrivals.push(Arrival { input, urgent: false }),
-                    None => draft.dead_letter(input, "the call made no subscription"),
+            InputBody::Event { call, .. } => match draft.subscription(call).map(|row| row.state) {
+                Some(SubscriptionState::Active) => arrivals.push(Arrival { input, urgent: false }),
+                Some(SubscriptionState::Ended) => draft.dead_letter(input, "the subscription has ended"),
+                Some(SubscriptionState::Cancelled) => {
+                    draft.dead_letter(input, "the subscription was cancelled");
                 }
-            }
+                None if is_parked(draft, call) => arrivals.push(Arrival { input, urgent: false }),
+                None => draft.dead_letter(input, "the call made no subscription"),
+            },
             InputBody::Report { .. } | InputBody::FromParent { .. } => {
                 arrivals.push(Arrival { input, urgent: false });
             }
@@ -226,12 +216,14 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
 }
 
 /// Closes the newest turn if its time has come, then lets in what has arrived.
-fn settle_and_inject(draft: &mut Draft, inputs: &[Input], arrivals: Vec<Arrival<'_>>) {
+fn settle_and_inject(draft: &mut Draft, arrivals: &[Arrival<'_>]) {
     let urgent = arrivals.iter().any(|arrival| arrival.urgent);
+    let late_timers = due_timers(draft, CallState::Detached);
     let oldest_held = arrivals
         .iter()
         .filter(|arrival| goes_inline(draft, arrival.input))
         .map(|arrival| arrival.input.accepted_at)
+        .chain(late_timers.iter().filter_map(|row| row.due_at))
         .min();
     let open = match turn::waiting(draft, urgent, oldest_held) {
         Waiting::Nothing => false,
@@ -246,11 +238,30 @@ fn settle_and_inject(draft: &mut Draft, inputs: &[Input], arrivals: Vec<Arrival<
             true
         }
     };
-    for arrival in arrivals {
-        inject(draft, arrival.input, open);
+    if !open {
+        late_timers.iter().for_each(|row| late_timer(draft, row));
     }
-    let _ = inputs;
-    wake_for_timers(draft);
+    arrivals.iter().for_each(|arrival| inject(draft, arrival.input, open));
+    // A late result may just have confirmed, or refused, what parked events were waiting for.
+    for arrival in arrivals {
+        if let InputBody::Event { call, .. } = &arrival.input.body {
+            let waits = !draft.consumed.contains(&arrival.input.seq);
+            match (waits, draft.subscription(call).is_some(), is_parked(draft, call)) {
+                (true, true, _) => inject(draft, arrival.input, open),
+                (true, false, false) => draft.dead_letter(arrival.input, "the call made no subscription"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether events that name a call wait for its result.
+fn is_parked(draft: &Draft, call: &CallId) -> bool {
+    draft.call(call).is_some_and(|row| match row.state {
+        CallState::Pending => row.outcome.is_none(),
+        CallState::Detached | CallState::PresumedLost => true,
+        _ => false,
+    })
 }
 
 /// Whether an input ends up in this thread's own history (an event may get a thread of its own instead).
@@ -353,23 +364,18 @@ fn event(draft: &mut Draft, input: &Input, call: &CallId, text: &str, is_final: 
         text: text.to_owned(),
         handled_by,
     });
-    if is_final {
-        if let Some(row) = draft.change_subscription(call) {
-            row.state = SubscriptionState::Ended;
-        }
+    if is_final && let Some(row) = draft.change_subscription(call) {
+        row.state = SubscriptionState::Ended;
     }
     draft.consume(input);
 }
 
-/// Timers that still run wake the thread.
+/// Timers that still run wake the thread. One that is due already is held back by an open turn, which has
+/// a due time of its own.
 pub(crate) fn wake_for_timers(draft: &mut Draft) {
-    let next: Option<Millis> = draft
-        .snapshot
-        .calls
-        .iter()
-        .filter(|row| row.route == CallRoute::Timer && row.state.is_open() && row.outcome.is_none())
-        .filter_map(|row| row.due_at)
-        .min();
+    let now = draft.now();
+    let rows = draft.snapshot.calls.iter().filter(|row| is_ticking(row));
+    let next: Option<Millis> = rows.filter_map(|row| row.due_at).filter(|at| *at > now).min();
     if let Some(next) = next {
         draft.wake_at(next);
     }

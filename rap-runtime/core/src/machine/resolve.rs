@@ -67,7 +67,6 @@ pub(crate) fn resolve(draft: &mut Draft, turn: ModelTurn) {
     if draft.close {
         turn::write_results(draft);
         draft.model_owed = false;
-        draft.show(Surface::Closed);
         return;
     }
     let rests = calls.iter().any(|call| builtin::rests(&call.name));

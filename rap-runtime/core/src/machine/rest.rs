@@ -28,7 +28,6 @@ pub(crate) fn rest(draft: &mut Draft, state: &str) {
                 report(draft, state, text, "rest");
             }
             draft.close = true;
-            draft.show(Surface::Closed);
         }
     }
 }

@@ -89,10 +89,10 @@ pub(crate) fn write_results(draft: &mut Draft) {
                 (Outcome::text(text), true)
             }
         };
-        if row.state == CallState::Pending {
-            if let Some(changed) = draft.change_call(&row.id) {
-                changed.state = CallState::Done;
-            }
+        if row.state == CallState::Pending
+            && let Some(changed) = draft.change_call(&row.id)
+        {
+            changed.state = CallState::Done;
         }
         let content = draft.for_model(&outcome.content);
         results.push(ResultEntry { call: row.id, content, is_error: outcome.is_error, placeholder });
@@ -108,7 +108,7 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
         return None;
     }
     let limit = draft.rules().completions;
-    if draft.snapshot.completions >= limit && !draft.resume {
+    if draft.snapshot.completions >= limit {
         let text = format!(
             "the agent made {limit} completions without a message from a person and was put to rest; write to it to go on"
         );
