@@ -9,6 +9,7 @@ mod ids;
 mod input;
 mod machine;
 
+pub mod memory;
 mod model;
 mod rows;
 mod rules;

@@ -1,0 +1,251 @@
+//! Writing a slice: all of it, or nothing.
+
+use super::{CallData, Memory, OutboxRow, SubscriptionData};
+use crate::{
+    Accepted, CallState, Claim, Commit, Committed, DeliveryKind, Millis, NewThread, StoreError,
+    SubscriptionState, Surface, SurfaceEvent,
+};
+use rap_types::{CallId, HttpUrl, ThreadId};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+impl Memory {
+    /// See [`Store::commit`](crate::Store::commit).
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the claim is lost or the thread has changed.
+    pub fn commit(&mut self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError> {
+        self.check(claim)?;
+        let thread = self.threads.get_mut(&commit.thread).ok_or(StoreError::Fenced)?;
+        if thread.row.version != commit.version || claim.thread != commit.thread {
+            return Err(StoreError::Fenced);
+        }
+        thread.row.version += 1;
+        thread.row.next_entry += commit.entries.len() as u64;
+        thread.entries.extend(commit.entries.iter().cloned().map(Arc::new));
+        thread.row.model_owed = commit.update.model_owed;
+        thread.row.turn_at = commit.update.turn_at;
+        thread.row.reported = commit.update.reported;
+        thread.row.last_record = commit.record.hash.clone();
+        thread.records.push(commit.record.clone());
+        thread.due_at = commit.update.due_at;
+        let session = thread.row.session.clone();
+        let version = thread.row.version;
+
+        if commit.completed
+            && let Some(state) = self.sessions.get_mut(&session)
+        {
+            state.completions += 1;
+        }
+        self.write_rows(&commit, &session);
+        for letter in &commit.dead_letters {
+            if let Some(pending) = self.inbox.remove(&letter.seq) {
+                self.bury(
+                    &pending.thread,
+                    pending.input.id.as_str(),
+                    &letter.reason,
+                    &pending.input.body,
+                    now,
+                );
+            }
+        }
+        for seq in &commit.consumed {
+            self.inbox.remove(seq);
+        }
+        for event in commit.surface {
+            self.show(event, now);
+        }
+        for NewThread { row, entries, surface } in commit.threads {
+            self.add_thread(row, entries, Some(now), now);
+            surface.into_iter().for_each(|event| self.show(event, now));
+        }
+        for delivery in commit.outbox {
+            self.send(delivery.kind, &delivery.thread, delivery.call, delivery.url, delivery.body, now);
+        }
+        for call in &commit.cancel {
+            self.cancel(call, now);
+        }
+        for input in commit.inputs {
+            let (thread, id, body) = (input.thread.clone(), input.id.clone(), input.body.clone());
+            match self.accept(input, now) {
+                Accepted::Accepted | Accepted::Duplicate | Accepted::Discarded(_) => {}
+                refused => self.bury(
+                    &thread,
+                    id.as_str(),
+                    &format!("its thread refused it: {refused:?}"),
+                    &body,
+                    now,
+                ),
+            }
+        }
+        if commit.pause || commit.resume {
+            self.pause_subtree(&commit.thread, commit.pause, now);
+        }
+        if commit.close {
+            self.close_subtree(&commit.thread, now);
+        } else {
+            self.wake_for_unseen(&commit.thread, commit.seen, now);
+        }
+        let due_at = self.threads.get(&commit.thread).and_then(|thread| thread.due_at);
+        Ok(Committed { version, due_at })
+    }
+
+    fn write_rows(&mut self, commit: &Commit, session: &ThreadId) {
+        for row in &commit.calls {
+            let data = self.calls.entry(row.id.clone()).or_insert_with(|| CallData {
+                row: row.clone(),
+                session: session.clone(),
+                outcome_accepted: false,
+            });
+            data.row = row.clone();
+        }
+        for row in &commit.subscriptions {
+            self.subscriptions.insert(row.call.clone(), SubscriptionData { row: row.clone() });
+        }
+    }
+
+    /// An input that came while the slice ran makes the thread due at once.
+    fn wake_for_unseen(&mut self, id: &ThreadId, seen: i64, now: Millis) {
+        let unseen = |from: i64| self.inbox.range(from..).filter(|(_, pending)| pending.thread == *id);
+        let any = unseen(seen + 1).next().is_some();
+        let by_person = unseen(seen + 1)
+            .any(|(_, pending)| matches!(pending.input.body, crate::InputBody::Message { .. }));
+        if let Some(thread) = self.threads.get_mut(id)
+            && (by_person || (any && !thread.row.paused))
+        {
+            thread.due_at = Some(now);
+        }
+    }
+
+    fn send(
+        &mut self,
+        kind: DeliveryKind,
+        thread: &ThreadId,
+        call: Option<CallId>,
+        url: HttpUrl,
+        body: Value,
+        now: Millis,
+    ) {
+        let Some(session) = self.threads.get(thread).map(|thread| thread.row.session.clone()) else { return };
+        let id = self.number();
+        self.outbox.insert(
+            id,
+            OutboxRow {
+                kind,
+                thread: thread.clone(),
+                session,
+                call,
+                url,
+                body,
+                attempts: 0,
+                first_attempt: None,
+                due_at: now,
+                taken: false,
+            },
+        );
+    }
+
+    /// Whether the invocation of a call left the outbox before anybody tried to send it.
+    fn withdraw(&mut self, call: &CallId) -> bool {
+        let unsent = self.outbox.iter().find(|(_, row)| {
+            row.kind == DeliveryKind::Invocation
+                && row.call.as_ref() == Some(call)
+                && row.first_attempt.is_none()
+        });
+        match unsent.map(|(id, _)| *id) {
+            Some(id) => self.outbox.remove(&id).is_some(),
+            None => false,
+        }
+    }
+
+    fn cancel(&mut self, call: &CallId, now: Millis) {
+        if self.withdraw(call) {
+            return;
+        }
+        let Some(thread) = self.calls.get(call).map(|call| call.row.thread.clone()) else { return };
+        for base in self.bases(&thread) {
+            let body = json!({"thread_id": thread, "tool_call_id": call});
+            if let Ok(url) = base.below("cancel_tool_call") {
+                self.send(DeliveryKind::CancelToolCall, &thread, Some(call.clone()), url, body, now);
+            }
+        }
+    }
+
+    fn bases(&self, thread: &ThreadId) -> Vec<HttpUrl> {
+        let session = self.threads.get(thread).and_then(|thread| self.sessions.get(&thread.row.session));
+        session.map_or_else(Vec::new, |s| {
+            s.session.toolbox.servers.iter().map(|card| card.base.clone()).collect()
+        })
+    }
+
+    fn subtree(&self, root: &ThreadId) -> Vec<ThreadId> {
+        let mut threads: Vec<_> = self
+            .threads
+            .values()
+            .filter(|thread| !thread.row.closed)
+            .filter(|thread| thread.row.id == *root || thread.row.ancestors.contains(root))
+            .map(|thread| (thread.order, thread.row.id.clone()))
+            .collect();
+        threads.sort();
+        threads.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn pause_subtree(&mut self, root: &ThreadId, pause: bool, now: Millis) {
+        for id in self.subtree(root) {
+            let waiting = self.inbox.values().any(|pending| pending.thread == id);
+            let Some(thread) = self.threads.get_mut(&id) else { continue };
+            thread.row.paused = pause;
+            if id != *root {
+                // A slice that runs in a descendant loses its turn.
+                thread.row.version += 1;
+                thread.claim = None;
+                let due = !pause && (waiting || thread.row.model_owed);
+                thread.due_at = if due { Some(now) } else { thread.due_at.filter(|_| !pause) };
+            }
+        }
+    }
+
+    fn close_subtree(&mut self, root: &ThreadId, now: Millis) {
+        for id in self.subtree(root) {
+            if let Some(thread) = self.threads.get_mut(&id) {
+                thread.row.closed = true;
+                thread.due_at = None;
+                if id != *root {
+                    thread.row.version += 1;
+                    thread.claim = None;
+                }
+            }
+            let calls: Vec<CallId> = self
+                .calls
+                .values()
+                .filter(|call| call.row.thread == id && call.row.state.is_open())
+                .map(|call| call.row.id.clone())
+                .collect();
+            for call in calls {
+                self.withdraw(&call);
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.row.state = CallState::Cancelled;
+                }
+            }
+            for subscription in self.subscriptions.values_mut() {
+                if subscription.row.thread == id && subscription.row.state == SubscriptionState::Active {
+                    subscription.row.state = SubscriptionState::Cancelled;
+                }
+            }
+            let left: Vec<i64> =
+                self.inbox.iter().filter(|(_, pending)| pending.thread == id).map(|(seq, _)| *seq).collect();
+            for seq in left {
+                if let Some(pending) = self.inbox.remove(&seq) {
+                    let reason = "its thread was closed";
+                    self.bury(&id, pending.input.id.as_str(), reason, &pending.input.body, now);
+                }
+            }
+            self.show(SurfaceEvent { thread: id.clone(), what: Surface::Closed }, now);
+            for base in self.bases(&id) {
+                if let Ok(url) = base.below("close_thread") {
+                    self.send(DeliveryKind::CloseThread, &id, None, url, json!({"thread_id": id}), now);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Reading for people.
+
+use super::{Memory, ThreadData};
+use crate::{
+    CallView, DeadLetterView, DeliveryKind, Entry, HistoryView, Numbered, SessionView, SliceRecord,
+    SubscriptionState, ThreadState, ThreadView, UserAuthor, history::text_of,
+};
+use rap_types::ThreadId;
+
+impl Memory {
+    /// See [`Store::sessions`](crate::Store::sessions).
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let mut sessions: Vec<SessionView> = self
+            .sessions
+            .values()
+            .filter_map(|state| {
+                let root = self.threads.get(&state.session.id)?;
+                Some(SessionView {
+                    id: state.session.id.clone(),
+                    created_at: state.session.created_at,
+                    title: title(root),
+                    state: self.state(root),
+                    open_threads: self.open_threads(&state.session.id),
+                    open_calls: self
+                        .calls
+                        .values()
+                        .filter(|c| c.session == root.row.id && c.row.state.is_open())
+                        .count(),
+                })
+            })
+            .collect();
+        sessions.sort_by(|a, b| b.created_at.cmp(&a.created_at).then(a.id.cmp(&b.id)));
+        sessions
+    }
+
+    fn state(&self, thread: &ThreadData) -> ThreadState {
+        let waits =
+            self.calls.values().any(|call| call.row.thread == thread.row.id && call.row.state.is_open());
+        if thread.row.closed {
+            ThreadState::Closed
+        } else if thread.row.paused {
+            ThreadState::Paused
+        } else if thread.claim.is_some() || thread.row.model_owed || self.has_inputs(thread) {
+            ThreadState::Running
+        } else if waits {
+            ThreadState::Waiting
+        } else {
+            ThreadState::Resting
+        }
+    }
+
+    fn has_inputs(&self, thread: &ThreadData) -> bool {
+        self.inbox.values().any(|pending| pending.thread == thread.row.id)
+    }
+
+    /// See [`Store::threads`](crate::Store::threads).
+    pub fn threads(&self, session: &ThreadId) -> Vec<ThreadView> {
+        let mut threads: Vec<&ThreadData> =
+            self.threads.values().filter(|t| t.row.session == *session).collect();
+        threads.sort_by_key(|thread| thread.order);
+        threads.into_iter().map(|thread| self.thread_view(thread)).collect()
+    }
+
+    fn thread_view(&self, thread: &ThreadData) -> ThreadView {
+        let id = &thread.row.id;
+        let active = |state: SubscriptionState| state == SubscriptionState::Active;
+        ThreadView {
+            row: thread.row.clone(),
+            state: self.state(thread),
+            created_at: thread.created_at,
+            open_calls: self.calls.values().filter(|c| c.row.thread == *id && c.row.state.is_open()).count(),
+            subscriptions: self
+                .subscriptions
+                .values()
+                .filter(|s| s.row.thread == *id && active(s.row.state))
+                .count(),
+        }
+    }
+
+    /// See [`Store::history`](crate::Store::history).
+    pub fn history(&self, thread: &ThreadId) -> Option<HistoryView> {
+        let thread = self.threads.get(thread)?;
+        let entries = self.visible(thread);
+        let inherited = entries.len() - thread.entries.len();
+        Some(HistoryView { thread: self.thread_view(thread), entries, inherited })
+    }
+
+    /// See [`Store::calls`](crate::Store::calls).
+    pub fn calls(&self, only_open: bool) -> Vec<CallView> {
+        let mut calls: Vec<CallView> = self
+            .calls
+            .values()
+            .filter(|call| !only_open || call.row.state.is_open())
+            .map(|call| {
+                let invocation = self.outbox.values().find(|row| {
+                    row.kind == DeliveryKind::Invocation && row.call.as_ref() == Some(&call.row.id)
+                });
+                CallView {
+                    row: call.row.clone(),
+                    session: call.session.clone(),
+                    attempts: invocation.map_or(0, |row| row.attempts),
+                    undelivered: invocation.is_some(),
+                }
+            })
+            .collect();
+        calls.sort_by_key(|call| {
+            (call.row.created_at, call.row.thread.clone(), call.row.turn, call.row.index)
+        });
+        calls
+    }
+
+    /// See [`Store::events`](crate::Store::events).
+    pub fn events(&self, session: &ThreadId, after: i64, limit: usize) -> Vec<Numbered> {
+        let of_session = self.surface.iter().filter(|(id, event)| id == session && event.n > after);
+        of_session.take(limit).map(|(_, event)| event.clone()).collect()
+    }
+
+    /// See [`Store::dead_letters`](crate::Store::dead_letters).
+    pub fn dead_letters(&self) -> Vec<DeadLetterView> {
+        self.dead_letters.clone()
+    }
+
+    /// The slice records of a thread, oldest first (P12).
+    pub fn records(&self, thread: &ThreadId) -> Vec<SliceRecord> {
+        self.threads.get(thread).map_or_else(Vec::new, |thread| thread.records.clone())
+    }
+}
+
+fn title(root: &ThreadData) -> String {
+    let first = root.entries.iter().find_map(|entry| match &**entry {
+        Entry::User(user) if user.author == UserAuthor::Person => Some(text_of(&user.content)),
+        _ => None,
+    });
+    first.unwrap_or_default().chars().take(60).collect()
+}
