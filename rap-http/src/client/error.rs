@@ -5,10 +5,10 @@ use crate::delivery::Attempt;
 use rap_types::HttpUrl;
 use std::error::Error;
 
-/// Why there was no (complete) answer: opaque, with predicates. Says the URL without its secrets.
+/// Why there was no (complete) answer: opaque, with predicates. Says the origin, never the whole URL.
 #[derive(Debug, Clone)]
 pub struct ClientError {
-    url: String,
+    origin: String,
     kind: Kind,
 }
 
@@ -24,7 +24,7 @@ pub(super) enum Kind {
 
 impl ClientError {
     pub(super) fn new(url: &HttpUrl, kind: Kind) -> Self {
-        Self { url: url.redacted(), kind }
+        Self { origin: url.origin(), kind }
     }
 
     pub(super) fn of(url: &HttpUrl, error: &(dyn Error + 'static)) -> Self {
@@ -75,9 +75,21 @@ impl ClientError {
         matches!(self.kind, Kind::Blocked(_) | Kind::Refused(_) | Kind::ConnectTimedOut)
     }
 
-    /// The URL, without its secrets.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// Scheme, host and port of the URL. Its path and query may carry a secret and are not kept.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// What happened, without the origin before it.
+    pub fn what(&self) -> String {
+        match &self.kind {
+            Kind::Blocked(why) => format!("not sent: {why}"),
+            Kind::Refused(what) => what.clone(),
+            Kind::ConnectTimedOut => "no connection could be made in time".to_owned(),
+            Kind::TimedOut => "no answer came in time".to_owned(),
+            Kind::TooLarge(limit) => format!("the answer has over {limit} bytes"),
+            Kind::Broken(what) => format!("the exchange failed: {what}"),
+        }
     }
 
     /// What this is as an attempt.
@@ -94,15 +106,7 @@ impl ClientError {
 
 impl std::fmt::Display for ClientError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: ", self.url)?;
-        match &self.kind {
-            Kind::Blocked(why) => write!(f, "not sent: {why}"),
-            Kind::Refused(what) => f.write_str(what),
-            Kind::ConnectTimedOut => f.write_str("no connection could be made in time"),
-            Kind::TimedOut => f.write_str("no answer came in time"),
-            Kind::TooLarge(limit) => write!(f, "the answer has over {limit} bytes"),
-            Kind::Broken(what) => write!(f, "the exchange failed: {what}"),
-        }
+        write!(f, "{}: {}", self.origin, self.what())
     }
 }
 
