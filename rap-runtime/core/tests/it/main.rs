@@ -1,0 +1,6 @@
+//! The decisions as data: messages in, effects out, on a store in memory and a clock that tests move.
+
+mod builtins;
+mod situations;
+mod strict;
+mod world;

@@ -1,0 +1,314 @@
+//! A small world around the machine: a store in memory, a clock, a model that says what it is told to say,
+//! and servers that take whatever is sent.
+
+use crate::strict;
+use rap_core::{
+    Accepted, CallRow, CallState, Delivery, DeliveryKind, Entry, InputBody, InputId, Millis, ModelCall,
+    ModelRequest, ModelTurn, Moment, NewInput, OfferedTool, Rules, ServerCard, Session, Settlement,
+    SliceMachine, Step, Surface, ThreadState, Toolbox, TurnOutcome, memory::Memory,
+};
+use rap_types::{CallId, ContentPart, EventId, HttpUrl, SubscriptionEvent, ThreadId, ToolName, ToolResult};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+
+pub(crate) struct World {
+    pub(crate) store: Memory,
+    pub(crate) now: Millis,
+    pub(crate) root: ThreadId,
+    /// What the model says, in order of completions.
+    script: VecDeque<TurnOutcome>,
+    /// What it was asked.
+    pub(crate) requests: Vec<ModelRequest>,
+    /// What servers were sent.
+    pub(crate) sent: Vec<Delivery>,
+    keys: u32,
+}
+
+/// A turn of text.
+pub(crate) fn says(text: &str) -> TurnOutcome {
+    turn(text, &[])
+}
+
+/// A turn of text and calls.
+pub(crate) fn turn(text: &str, calls: &[(&str, Value)]) -> TurnOutcome {
+    let calls = calls
+        .iter()
+        .map(|(name, arguments)| ModelCall {
+            name: (*name).to_owned(),
+            arguments: arguments.clone(),
+            provider_id: None,
+        })
+        .collect();
+    TurnOutcome::Turn(ModelTurn {
+        text: text.to_owned(),
+        calls,
+        model: "test".into(),
+        ..ModelTurn::default()
+    })
+}
+
+fn tool(name: &str, schema: Value) -> OfferedTool {
+    let Value::Object(input_schema) = schema else { panic!("a schema is an object") };
+    OfferedTool {
+        name: name.to_owned(),
+        operation: ToolName::new(name).unwrap(),
+        server: 0,
+        description: name.to_owned(),
+        input_schema,
+        long_running: name == "build",
+        destructive: name == "drop",
+        display_script: None,
+    }
+}
+
+impl World {
+    /// A session with the tools `a`, `b`, `c`, `build` (long-running), `drop` (destructive) and `watch`.
+    pub(crate) fn new() -> Self {
+        Self::with(Rules::default())
+    }
+
+    pub(crate) fn with(rules: Rules) -> Self {
+        let root = ThreadId::new("root").unwrap();
+        let any = json!({"type": "object"});
+        let city =
+            json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+        let mut tools: Vec<_> =
+            ["a", "b", "c", "build", "drop", "watch"].map(|name| tool(name, any.clone())).into();
+        tools.push(tool("weather", city));
+        let server = |host: &str| ServerCard {
+            name: host.into(),
+            base: HttpUrl::new(format!("http://{host}/base")).unwrap(),
+            endpoint: HttpUrl::new(format!("http://{host}/invoke?x=1")).unwrap(),
+        };
+        let session = Session {
+            id: root.clone(),
+            owner: None,
+            user: None,
+            created_at: Millis(0),
+            model: None,
+            system: "You are a test.".into(),
+            toolbox: Toolbox { tools, servers: vec![server("one"), server("two")], without: vec![] },
+            rules,
+        };
+        let mut store = Memory::new();
+        store.create(&session);
+        Self {
+            store,
+            now: Millis(1_000_000),
+            root,
+            script: VecDeque::new(),
+            requests: Vec::new(),
+            sent: Vec::new(),
+            keys: 0,
+        }
+    }
+
+    pub(crate) fn model(&mut self, turns: impl IntoIterator<Item = TurnOutcome>) -> &mut Self {
+        self.script.extend(turns);
+        self
+    }
+
+    /// Runs every slice that is due, sends every request that is due, until nothing is.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..1000 {
+            let ran = self.slice();
+            let sent = self.send();
+            if !ran && !sent {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    /// One slice, if one is due.
+    pub(crate) fn slice(&mut self) -> bool {
+        let Some(claim) = self.store.claim(self.now) else { return false };
+        let snapshot = self.store.load(&claim).unwrap();
+        let moment = Moment { now: self.now, seed: 7 };
+        let mut machine = SliceMachine::new(snapshot.clone(), moment);
+        let mut outcome = None;
+        loop {
+            match machine.step() {
+                Step::Complete(request) => {
+                    strict::check(&request);
+                    self.requests.push(*request);
+                    let next = self.script.pop_front();
+                    let said =
+                        next.unwrap_or_else(|| panic!("the model was asked once more: {:#?}", self.told()));
+                    outcome = Some(said.clone());
+                    machine.turn(said);
+                }
+                Step::Commit(commit) => {
+                    assert_eq!(*commit, replay(snapshot.clone(), moment, outcome.clone()), "P12: it replays");
+                    self.store.commit(&claim, *commit, self.now).unwrap();
+                    machine.committed();
+                }
+                Step::Done => break,
+            }
+        }
+        self.store.release(&claim);
+        true
+    }
+
+    fn send(&mut self) -> bool {
+        let taken = self.store.take(self.now, 100);
+        for delivery in &taken {
+            self.store.settle(delivery.id, Settlement::Delivered, self.now);
+        }
+        let any = !taken.is_empty();
+        self.sent.extend(taken);
+        any
+    }
+
+    pub(crate) fn advance(&mut self, ms: i64) {
+        self.now = self.now + ms;
+    }
+
+    pub(crate) fn accept(&mut self, input: NewInput) -> Accepted {
+        self.store.accept(input, self.now)
+    }
+
+    pub(crate) fn user(&mut self, text: &str) -> Accepted {
+        let root = self.root.clone();
+        self.user_of(&root, text)
+    }
+
+    pub(crate) fn user_of(&mut self, thread: &ThreadId, text: &str) -> Accepted {
+        self.keys += 1;
+        let key = self.keys.to_string();
+        self.accept(NewInput::message(thread.clone(), &key, vec![ContentPart::text(text)], "test"))
+    }
+
+    pub(crate) fn control(&mut self, body: InputBody) {
+        self.keys += 1;
+        let id = InputId::control(&self.keys.to_string());
+        let thread = self.root.clone();
+        self.accept(NewInput { thread, id, source: "test".into(), body, traceparent: None });
+    }
+
+    /// The newest call of a tool.
+    pub(crate) fn call(&self, name: &str) -> CallRow {
+        let calls = self.store.calls(false);
+        let found = calls.into_iter().rev().find(|call| call.row.name == name);
+        found.unwrap_or_else(|| panic!("no call of {name}")).row
+    }
+
+    pub(crate) fn state(&self, name: &str) -> CallState {
+        self.call(name).state
+    }
+
+    pub(crate) fn result(&mut self, name: &str, text: &str) -> Accepted {
+        let row = self.call(name);
+        self.accept(NewInput::result(ToolResult::text(row.thread, row.id, text), None))
+    }
+
+    pub(crate) fn confirm(&mut self, name: &str, text: &str) -> Accepted {
+        let row = self.call(name);
+        self.accept(NewInput::result(ToolResult::text(row.thread, row.id, text).with_subscription(), None))
+    }
+
+    pub(crate) fn undelivered(&mut self, name: &str, may_have_arrived: bool) -> Accepted {
+        let row = self.call(name);
+        let body = InputBody::Undelivered {
+            call: row.id.clone(),
+            may_have_arrived,
+            reason: "the server is down".into(),
+        };
+        let id = InputId::undelivered(&row.id);
+        self.accept(NewInput { thread: row.thread, id, source: "runtime".into(), body, traceparent: None })
+    }
+
+    pub(crate) fn event(&mut self, name: &str, event_id: &str, text: &str) -> Accepted {
+        self.event_with(name, event_id, |event| with_text(event, text))
+    }
+
+    pub(crate) fn event_with(
+        &mut self,
+        name: &str,
+        event_id: &str,
+        change: impl FnOnce(SubscriptionEvent) -> SubscriptionEvent,
+    ) -> Accepted {
+        let row = self.call(name);
+        let event = SubscriptionEvent::new(row.thread, row.id, "").event_id(EventId::new(event_id).unwrap());
+        self.accept(NewInput::event(change(event), "", None))
+    }
+
+    /// The children of the root, in order.
+    pub(crate) fn children(&self) -> Vec<ThreadId> {
+        let threads = self.store.threads(&self.root);
+        threads.into_iter().map(|view| view.row.id).filter(|id| *id != self.root).collect()
+    }
+
+    pub(crate) fn thread_state(&self, thread: &ThreadId) -> ThreadState {
+        let threads = self.store.threads(&self.root);
+        threads.into_iter().find(|view| view.row.id == *thread).unwrap().state
+    }
+
+    /// The root's history, a line an entry.
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.told_of(&self.root)
+    }
+
+    /// A thread's history, a line an entry, ids left out.
+    pub(crate) fn told_of(&self, thread: &ThreadId) -> Vec<String> {
+        let view = self.store.history(thread).unwrap();
+        view.entries.iter().map(|entry| line(entry)).collect()
+    }
+
+    pub(crate) fn sent(&self, kind: DeliveryKind) -> Vec<String> {
+        let of_kind = self.sent.iter().filter(|delivery| delivery.kind == kind);
+        of_kind.map(|delivery| delivery.url.to_string()).collect()
+    }
+
+    pub(crate) fn shown(&self) -> Vec<Surface> {
+        self.store.events(&self.root, 0, 10_000).into_iter().map(|numbered| numbered.event.what).collect()
+    }
+}
+
+fn replay(snapshot: rap_core::Snapshot, moment: Moment, outcome: Option<TurnOutcome>) -> rap_core::Commit {
+    let mut machine = SliceMachine::new(snapshot, moment);
+    loop {
+        match machine.step() {
+            Step::Complete(_) => machine.turn(outcome.clone().unwrap()),
+            Step::Commit(commit) => return *commit,
+            Step::Done => unreachable!(),
+        }
+    }
+}
+
+fn line(entry: &Entry) -> String {
+    let text = |content: &[ContentPart]| {
+        let parts = content.iter().map(|part| match part {
+            ContentPart::Text(text) => text.text.clone(),
+            _ => "[image]".to_owned(),
+        });
+        let text = parts.collect::<Vec<_>>().join(" ");
+        text.chars().take(60).collect::<String>()
+    };
+    match entry {
+        Entry::User(user) => format!("{:?}: {}", user.author, text(&user.content)),
+        Entry::Turn(turn) => {
+            let names: Vec<_> = turn.calls.iter().map(|call| call.name.as_str()).collect();
+            let cut = if turn.interrupted { " (interrupted)" } else { "" };
+            format!("model: {}{cut} {names:?}", turn.text)
+        }
+        Entry::Results { results } => {
+            let lines = results.iter().map(|result| {
+                let mark = if result.placeholder { "~" } else { "" };
+                format!("{mark}{}", text(&result.content))
+            });
+            format!("results: {}", lines.collect::<Vec<_>>().join(" | "))
+        }
+        Entry::Event(event) => format!("event of {}: {}", event.original_tool_name, text(&event.content)),
+        other => format!("{other:?}"),
+    }
+}
+
+pub(crate) fn call_id(id: &str) -> CallId {
+    CallId::new(id).unwrap()
+}
+
+pub(crate) fn with_text(mut event: SubscriptionEvent, text: &str) -> SubscriptionEvent {
+    text.clone_into(&mut event.text);
+    event
+}
