@@ -1,5 +1,7 @@
 //! The decisions as data: messages in, effects out, on a store in memory and a clock that tests move.
 
+#![allow(clippy::unwrap_used)]
+
 mod builtins;
 mod situations;
 mod strict;
