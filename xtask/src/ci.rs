@@ -1,0 +1,115 @@
+//! `cargo xtask ci`: everything that must hold before a change is good, in the order in which it fails
+//! soonest. Each step is an ordinary command that can be run alone; its name and time are printed.
+
+use crate::{say, tools};
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+/// Packages that are libraries for others: they also build and pass their tests without default features.
+const LIBRARIES: [&str; 7] =
+    ["rap-types", "rap-http", "rap-caller", "rap-server", "rap-core", "rap-store-sqlite", "rap-runtime"];
+
+/// The packages without I/O, clock or dice: they build for a machine that has none.
+const PURE: [&str; 2] = ["rap-types", "rap-core"];
+
+/// Runs every step; the first failure ends it.
+pub(crate) fn run() -> Result<(), String> {
+    let began = Instant::now();
+    let mut tests = Tests::default();
+    let libraries: Vec<&str> = LIBRARIES.iter().flat_map(|package| ["-p", package]).collect();
+
+    step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("generated files", crate::r#gen::check)?;
+    step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    step("tests", || test(&["test", "--workspace"], &mut tests))?;
+    step("tests without default features", || {
+        test(&[&["test", "--no-default-features"], &libraries[..]].concat(), &mut tests)
+    })?;
+    step("the demo", || cargo(&["demo"]))?;
+    step("optional features", || {
+        cargo(&["clippy", "--quiet", "-p", "rap-cli", "--all-features", "--", "-D", "warnings"])
+    })?;
+    step("documentation", || {
+        run_with(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
+    })?;
+    step("pure packages on wasm32", pure)?;
+    step("licences, bans and sources", || {
+        let deny = tools::cargo_deny()?;
+        succeed(Command::new(deny).args(["check", "bans", "licenses", "sources"]))
+    })?;
+    say(&format!("all steps passed in {} s", began.elapsed().as_secs()));
+    say(&format!("tests: {} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.ignored));
+    if tests.ignored > 0 && std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        return Err("a skipped test is a failure in CI".to_owned());
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tests {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+fn step(name: &str, action: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    say(&format!("── {name}"));
+    let began = Instant::now();
+    action().map_err(|message| format!("{name}: {message}"))?;
+    say(&format!("── {name}: passed in {} s", began.elapsed().as_secs()));
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), String> {
+    run_with(arguments, &[])
+}
+
+fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+    succeed(Command::new(env!("CARGO")).args(arguments).envs(environment.iter().copied()))
+}
+
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let shown = format!("{command:?}");
+    let status = command.status().map_err(|e| format!("{shown} cannot be started: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{shown} ended with {status}")) }
+}
+
+/// Runs tests, passes their output on, and adds up what their closing lines say.
+fn test(arguments: &[&str], tests: &mut Tests) -> Result<(), String> {
+    let mut command = Command::new(env!("CARGO"));
+    let child = command.args(arguments).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(|e| format!("cargo cannot be started: {e}"))?;
+    let output = child.stdout.take().ok_or("bug: the output was piped")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.map_err(|e| format!("the output of the tests cannot be read: {e}"))?;
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let count = |word: &str| {
+                let before = counts.split(word).next().unwrap_or_default();
+                before.split_whitespace().next_back().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
+            };
+            tests.passed += count(" passed");
+            tests.failed += count(" failed");
+            tests.ignored += count(" ignored");
+        }
+        say(&line);
+    }
+    let status = child.wait().map_err(|e| format!("the tests cannot be waited for: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo {} ended with {status}", arguments.join(" "))) }
+}
+
+/// Checks the pure packages where the target is installed, and says so where it is not.
+fn pure() -> Result<(), String> {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().map_err(|e| e.to_string())?;
+    let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
+    if !Path::new(&sysroot).join("lib/rustlib/wasm32-unknown-unknown").exists() {
+        say("not checked: the target wasm32-unknown-unknown is not installed (rustup target add)");
+        return Ok(());
+    }
+    let packages = PURE.iter().flat_map(|package| ["-p", package]);
+    let arguments: Vec<&str> = ["check", "--quiet", "--target", "wasm32-unknown-unknown"].into_iter().chain(packages).collect();
+    cargo(&arguments)
+}
