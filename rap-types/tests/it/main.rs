@@ -2,3 +2,5 @@
 
 #[cfg(feature = "validate")]
 mod validate;
+#[cfg(feature = "validate")]
+mod vectors;
