@@ -7,6 +7,7 @@ mod commit;
 mod history;
 mod ids;
 mod input;
+mod interaction;
 mod machine;
 
 pub mod memory;
@@ -27,6 +28,7 @@ pub use history::{
 pub use ids::{derive_call_id, derive_thread_id};
 pub use input::{Input, InputBody, InputId, NewInput, Outcome};
 
+pub use interaction::{Answered, Interaction, OpenInteraction};
 pub use machine::{SliceMachine, Step};
 pub use model::{ModelCall, ModelRequest, ModelTurn, StopReason, TurnOutcome, Usage};
 pub use rows::{

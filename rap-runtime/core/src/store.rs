@@ -5,8 +5,8 @@
 //! leases run on the store's own clock.
 
 use crate::{
-    CallRow, Commit, DeliveryKind, Entry, Millis, NewInput, Numbered, Session, Snapshot, ThreadRow,
-    ThreadState,
+    Answered, CallRow, Commit, DeliveryKind, Entry, Interaction, Millis, NewInput, Numbered, OpenInteraction,
+    Session, Snapshot, ThreadRow, ThreadState,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// Resolves after something may have become due or visible since the last call: a hint, never a promise.
     async fn changed(&self);
+
+    /// Keeps what a tool shows or asks beside the conversation, and shows it as a surface event. It wakes no
+    /// thread. Unknown threads, closed threads and calls that may no longer ask are answered as
+    /// [`accept`](Self::accept) would answer an outcome; the same question again is a duplicate.
+    async fn interact(
+        &self,
+        thread: &ThreadId,
+        interaction: Interaction,
+        now: Millis,
+    ) -> Result<Accepted, StoreError>;
+
+    /// Answers a choice: the answer goes into the outbox, once (CHO-01, CHO-04).
+    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError>;
+
+    /// The open questions and the latest views of a session, oldest first; of calls that have ended, none.
+    async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError>;
 
     /// A value under a name, for the program around the runtime (its address, say).
     async fn get(&self, name: &str) -> Result<Option<String>, StoreError>;

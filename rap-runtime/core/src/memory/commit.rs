@@ -117,7 +117,7 @@ impl Memory {
         }
     }
 
-    fn send(
+    pub(super) fn send(
         &mut self,
         kind: DeliveryKind,
         thread: &ThreadId,

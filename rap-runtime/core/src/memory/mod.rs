@@ -4,8 +4,10 @@
 //! operation is one synchronous step, so that a caller decides what runs beside what.
 
 mod commit;
+mod interact;
 mod views;
 
+use crate::Interaction;
 use crate::{
     Accepted, Admission, AdmissionFacts, CallRow, Claim, Delivery, DeliveryKind, Entry, Input, InputBody,
     Millis, NewInput, Numbered, Session, Settlement, Snapshot, StoreError, SubscriptionRow,
@@ -31,6 +33,8 @@ pub struct Memory {
     outbox: BTreeMap<i64, OutboxRow>,
     dead_letters: Vec<DeadLetterView>,
     surface: Vec<(ThreadId, Numbered)>,
+    views: BTreeMap<(ThreadId, String), Interaction>,
+    questions: BTreeMap<CallId, Question>,
     names: BTreeMap<String, String>,
     last_number: i64,
 }
@@ -62,6 +66,12 @@ struct CallData {
 #[derive(Debug, Clone)]
 struct SubscriptionData {
     row: SubscriptionRow,
+}
+
+#[derive(Debug, Clone)]
+struct Question {
+    asked: Interaction,
+    answered: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod builtins;
+mod interactions;
 mod situations;
 mod strict;
 mod world;

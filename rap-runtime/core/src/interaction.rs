@@ -1,0 +1,89 @@
+//! What tools show and ask people beside the conversation: views, choices, authorizations. None of it wakes
+//! a thread; a question lives on its call until the call ends (CHO-01, OAU-01, OAU-04, VIW-01).
+
+use crate::{CallState, Surface};
+use rap_types::{CallId, HttpUrl, ThreadId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Something that a tool shows or asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "interaction", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Interaction {
+    /// New content of a view, which replaces the old (VIW-01).
+    View {
+        /// Which view.
+        view_type: String,
+        /// Its content.
+        content: Map<String, Value>,
+    },
+    /// A question of a call (CHO-01).
+    Choice {
+        /// The call.
+        call: CallId,
+        /// The question.
+        prompt: String,
+        /// The choices, at least one.
+        choices: Vec<String>,
+        /// The index that a dismissal picks.
+        default: u64,
+        /// Where the answer goes.
+        response_url: HttpUrl,
+    },
+    /// A call needs a person to authorize (OAU-01).
+    Authorize {
+        /// The call.
+        call: CallId,
+        /// Where. Never kept beyond the call, never in an event (OAU-04).
+        url: HttpUrl,
+    },
+}
+
+impl Interaction {
+    /// The call that asks.
+    pub fn call(&self) -> Option<&CallId> {
+        match self {
+            Self::View { .. } => None,
+            Self::Choice { call, .. } | Self::Authorize { call, .. } => Some(call),
+        }
+    }
+
+    /// What people are shown of it. An authorization's URL is left out.
+    pub fn surface(&self) -> Surface {
+        match self.clone() {
+            Self::View { view_type, content } => Surface::View { view_type, content },
+            Self::Choice { call, prompt, choices, default, .. } => {
+                Surface::Choice { call, prompt, choices, default }
+            }
+            Self::Authorize { call, .. } => Surface::Authorize { call },
+        }
+    }
+
+    /// Whether a call in this state may still ask.
+    pub fn is_welcome(state: CallState) -> bool {
+        matches!(state, CallState::Pending | CallState::Detached | CallState::PresumedLost)
+    }
+}
+
+/// A question that nobody has answered yet, or a view's latest content.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenInteraction {
+    /// Its thread.
+    pub thread: ThreadId,
+    /// What it is.
+    pub interaction: Interaction,
+}
+
+/// What became of an answer to a choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// It is on its way; the first answer wins.
+    Accepted,
+    /// Somebody answered before.
+    Already,
+    /// The call asks nothing, or has ended.
+    NoQuestion,
+    /// The index is none of the choices; so many there are.
+    NoSuchChoice(usize),
+}
