@@ -7,10 +7,9 @@ mod commit;
 mod interact;
 mod views;
 
-use crate::Interaction;
 use crate::{
     Accepted, Admission, AdmissionFacts, CallRow, Claim, Delivery, DeliveryKind, Entry, Input, InputBody,
-    Millis, NewInput, Numbered, Session, Settlement, Snapshot, StoreError, SubscriptionRow,
+    Interaction, Millis, NewInput, Numbered, Session, Settlement, Snapshot, StoreError, SubscriptionRow,
     SubscriptionState, ThreadKind, ThreadRow, Toolbox, admit,
 };
 use crate::{CallState, Child, ChildKind, DeadLetterView, SliceRecord, Surface, SurfaceEvent};
