@@ -1,0 +1,281 @@
+//! From a function to a unit struct of the same name that is a tool.
+
+use crate::options::{Options, check_name};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Attribute, Expr, FnArg, ItemFn, Lit, Meta, Pat, PatType, Type, spanned::Spanned};
+
+/// How a parameter is filled.
+enum Filled {
+    /// From the call: `#[cx]`.
+    Extracted,
+    /// The one struct of all arguments: `Args<T>`.
+    Whole,
+    /// One argument of its own.
+    Argument { name: Ident, passed: Vec<Attribute> },
+}
+
+struct Parameter {
+    filled: Filled,
+    ty: Type,
+}
+
+pub(crate) fn tool(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
+    let options: Options = syn::parse2(attribute)?;
+    let mut function: ItemFn = syn::parse2(item).map_err(|e| {
+        syn::Error::new(e.span(), "#[tool] goes on an `async fn` with a body")
+    })?;
+    let mut faults = Faults::default();
+    check_signature(&function, &mut faults);
+
+    let doc = doc_text(&function.attrs);
+    let description = options.description.as_ref().map(|d| d.value()).unwrap_or(doc);
+    if description.is_empty() {
+        faults.push(
+            function.sig.ident.span(),
+            "a tool has a description: write a doc comment (`/// ..`), the model chooses tools by it",
+        );
+    }
+    let name = function.sig.ident.clone();
+    let wire_name = options.name.map_or_else(|| unraw(&name), |n| n.value());
+    if let Err(fault) = check_name(&wire_name) {
+        faults.push(name.span(), format!("{fault}; write `#[tool(name = \"..\")]`"));
+    }
+    let parameters = parameters(&mut function, &mut faults);
+    faults.done()?;
+
+    Ok(generate(function, &wire_name, &description, &options.setters, &parameters))
+}
+
+#[derive(Default)]
+struct Faults(Option<syn::Error>);
+
+impl Faults {
+    fn push(&mut self, span: Span, message: impl std::fmt::Display) {
+        let error = syn::Error::new(span, message);
+        match &mut self.0 {
+            Some(all) => all.combine(error),
+            None => self.0 = Some(error),
+        }
+    }
+
+    fn done(self) -> syn::Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+fn check_signature(function: &ItemFn, faults: &mut Faults) {
+    let sig = &function.sig;
+    if sig.asyncness.is_none() {
+        faults.push(sig.fn_token.span, "a tool is an `async fn`: write `async` before `fn`");
+    }
+    if !sig.generics.params.is_empty() {
+        faults.push(sig.generics.span(), "a tool has no generics or lifetimes: its arguments are owned and of one type");
+    }
+    if let Some(variadic) = &sig.variadic {
+        faults.push(variadic.span(), "a tool takes no variadic arguments");
+    }
+}
+
+fn parameters(function: &mut ItemFn, faults: &mut Faults) -> Vec<Parameter> {
+    let mut found = Vec::new();
+    for input in &mut function.sig.inputs {
+        let typed = match input {
+            FnArg::Receiver(receiver) => {
+                faults.push(
+                    receiver.span(),
+                    "a tool is a free function: share state with a parameter `#[cx] state: State<T>`",
+                );
+                continue;
+            }
+            FnArg::Typed(typed) => typed,
+        };
+        if let Type::Reference(reference) = &*typed.ty {
+            let owned = owned_form(&reference.elem);
+            faults.push(reference.span(), format!("a tool owns its parameters: write `{owned}`"));
+            continue;
+        }
+        if let Some(parameter) = parameter(typed, faults) {
+            found.push(parameter);
+        }
+    }
+    let whole = found.iter().filter(|p| matches!(p.filled, Filled::Whole)).count();
+    let single = found.iter().filter(|p| matches!(p.filled, Filled::Argument { .. })).count();
+    if whole > 1 || (whole == 1 && single > 0) {
+        faults.push(
+            function.sig.inputs.span(),
+            "a tool takes either one `Args<T>` or plain parameters, not both; what comes from the call has `#[cx]`",
+        );
+    }
+    found
+}
+
+fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
+    let ty = (*typed.ty).clone();
+    let attributes = std::mem::take(&mut typed.attrs);
+    let mut passed = Vec::new();
+    let mut extracted = false;
+    for attribute in attributes {
+        let path = attribute.path();
+        if path.is_ident("cx") {
+            if !matches!(attribute.meta, Meta::Path(_)) {
+                faults.push(attribute.span(), "`#[cx]` takes no options");
+            }
+            extracted = true;
+        } else if path.is_ident("doc") || path.is_ident("serde") || path.is_ident("schemars") {
+            passed.push(attribute);
+        } else {
+            typed.attrs.push(attribute);
+        }
+    }
+    if extracted {
+        if passed.iter().any(|a| !a.path().is_ident("doc")) {
+            faults.push(typed.span(), "a parameter with `#[cx]` is no argument of the model and takes no such attribute");
+        }
+        return Some(Parameter { filled: Filled::Extracted, ty });
+    }
+    if last_segment(&ty).is_some_and(|s| s == "Args") {
+        return Some(Parameter { filled: Filled::Whole, ty });
+    }
+    if last_segment(&ty).is_some_and(|s| s == "Call" || s == "State") {
+        let what = last_segment(&ty).unwrap_or_default();
+        faults.push(ty.span(), format!("`{what}` comes from the call, not from the model: write `#[cx]` before it"));
+        return None;
+    }
+    match &*typed.pat {
+        Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
+            Some(Parameter { filled: Filled::Argument { name: pat.ident.clone(), passed }, ty })
+        }
+        other => {
+            faults.push(
+                other.span(),
+                "an argument of the model needs a name: write `name: Type` (and `#[cx]` before what comes from the call)",
+            );
+            None
+        }
+    }
+}
+
+fn last_segment(ty: &Type) -> Option<String> {
+    match ty {
+        Type::Path(path) => path.path.segments.last().map(|s| s.ident.to_string()),
+        _ => None,
+    }
+}
+
+fn owned_form(elem: &Type) -> String {
+    match elem {
+        Type::Path(path) if path.path.is_ident("str") => "String".to_owned(),
+        Type::Slice(slice) => {
+            let inner = &slice.elem;
+            format!("Vec<{}>", quote!(#inner))
+        }
+        other => quote!(#other).to_string().replace(" < ", "<").replace(" >", ">"),
+    }
+}
+
+fn unraw(ident: &Ident) -> String {
+    let name = ident.to_string();
+    name.strip_prefix("r#").map_or(name.clone(), str::to_owned)
+}
+
+/// The doc comment as text: one leading space off each line.
+fn doc_text(attributes: &[Attribute]) -> String {
+    let mut lines = Vec::new();
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("doc")) {
+        if let Meta::NameValue(pair) = &attribute.meta {
+            if let Expr::Lit(literal) = &pair.value {
+                if let Lit::Str(text) = &literal.lit {
+                    for line in text.value().split('\n') {
+                        lines.push(line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned());
+                    }
+                }
+            }
+        }
+    }
+    lines.join("\n").trim().to_owned()
+}
+
+fn generate(
+    function: ItemFn,
+    wire_name: &str,
+    description: &str,
+    setters: &[TokenStream],
+    parameters: &[Parameter],
+) -> TokenStream {
+    let ItemFn { attrs, vis, sig, block } = function;
+    let (docs, others): (Vec<_>, Vec<_>) = attrs.into_iter().partition(|a| a.path().is_ident("doc"));
+    let name = sig.ident.clone();
+    let (inputs, output) = (&sig.inputs, &sig.output);
+    let private = quote! { ::rap_server::__private };
+
+    let mut fields = Vec::new();
+    let mut taken = Vec::new();
+    let mut passed_on = Vec::new();
+    let mut checks = Vec::new();
+    let mut whole = None;
+    for (index, parameter) in parameters.iter().enumerate() {
+        let ty = &parameter.ty;
+        match &parameter.filled {
+            Filled::Extracted => {
+                let local = format_ident!("__rap_cx_{index}");
+                taken.push(quote! { #local: #ty });
+                passed_on.push(quote! { #local });
+                checks.push(quote_spanned! { ty.span() => #private::is_extractor::<#ty>(); });
+            }
+            Filled::Whole => {
+                let local = format_ident!("__rap_args");
+                whole = Some(quote! { #local: #ty });
+                passed_on.push(quote! { #local });
+            }
+            Filled::Argument { name, passed } => {
+                fields.push(quote! { #(#passed)* #name: #ty });
+                passed_on.push(quote! { __rap_args.#name });
+            }
+        }
+    }
+    let arguments = if !fields.is_empty() {
+        taken.push(quote! { ::rap_server::Args(__rap_args): ::rap_server::Args<__RapArguments> });
+        quote! {
+            #[derive(#private::serde::Deserialize, #private::schemars::JsonSchema)]
+            #[serde(crate = "::rap_server::__private::serde")]
+            #[schemars(crate = "::rap_server::__private::schemars")]
+            struct __RapArguments { #(#fields,)* }
+        }
+    } else {
+        taken.extend(whole);
+        TokenStream::new()
+    };
+
+    quote! {
+        #(#docs)*
+        #[allow(non_camel_case_types)]
+        #[derive(Debug, Clone, Copy)]
+        #vis struct #name;
+
+        impl #name {
+            /// The tool's function itself, for tests and for other tools.
+            #(#others)*
+            #[allow(clippy::too_many_arguments, dead_code)]
+            #vis async fn call(#inputs) #output #block
+        }
+
+        const _: () = {
+            #arguments
+
+            #[allow(clippy::too_many_arguments)]
+            async fn __rap_handler(#(#taken),*) #output {
+                #name::call(#(#passed_on),*).await
+            }
+
+            #[allow(dead_code)]
+            fn __rap_checks() { #(#checks)* }
+
+            impl ::rap_server::IntoTool for #name {
+                fn into_tool(self) -> ::rap_server::Tool {
+                    ::rap_server::Tool::new(#wire_name, #description, __rap_handler) #(#setters)*
+                }
+            }
+        };
+    }
+}

@@ -1,0 +1,117 @@
+//! The two ways in which things go wrong: a tool that fails while it runs, and a server that is not fit
+//! to start. A tool's error has two faces, a text that the model and the user see and a source that only
+//! the server's own log sees.
+
+use std::{error::Error, fmt};
+
+/// Why a call failed: a public text, and a private source that never leaves the process (RES-07).
+///
+/// The public text goes to the model, behind `Error: `. It says what to do, in words for somebody who has
+/// never seen the server's code. The source goes to the log and nowhere else.
+///
+/// Any error turns into a `ToolError` by `?`. Its own words stay private then: the public text only says
+/// that the tool failed. Give it better words with [`ToolError::caused_by`]:
+///
+/// ```
+/// use rap_server::ToolError;
+///
+/// fn port(text: &str) -> Result<u16, ToolError> {
+///     text.parse().map_err(|e| ToolError::new("the port is a number from 0 to 65535").caused_by(e))
+/// }
+/// let error = port("/etc/secret").unwrap_err();
+/// assert_eq!(error.to_string(), "the port is a number from 0 to 65535");
+/// ```
+pub struct ToolError {
+    public: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+    cancelled: bool,
+}
+
+/// What everybody may know of an error that was not given public words.
+const PRIVATE: &str =
+    "the tool failed for a reason of its own, which is in the server's log; trying again may help";
+
+impl ToolError {
+    /// An error with its public text: what went wrong and what to do about it.
+    pub fn new(public: impl Into<String>) -> Self {
+        Self { public: public.into(), source: None, cancelled: false }
+    }
+
+    /// Keeps the cause for the server's log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The user, or whoever was asked, said no.
+    pub fn declined(public: impl Into<String>) -> Self {
+        Self::new(public)
+    }
+
+    /// The call was cancelled, its thread closed, or the server is shutting down.
+    pub(crate) fn stopped(public: impl Into<String>) -> Self {
+        Self { cancelled: true, ..Self::new(public) }
+    }
+
+    /// Whether the call ended because it was cancelled, its thread closed, or the server is shutting down.
+    pub fn is_stopped(&self) -> bool {
+        self.cancelled
+    }
+
+    /// The private cause, for the server's own log.
+    pub fn private_source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.source.as_deref()
+    }
+}
+
+/// The public text alone.
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.public)
+    }
+}
+
+impl fmt::Debug for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolError")
+            .field("public", &self.public)
+            .field("has_source", &self.source.is_some())
+            .finish()
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for ToolError {
+    fn from(source: E) -> Self {
+        Self::new(PRIVATE).caused_by(source)
+    }
+}
+
+/// Why a server does not start: every fault that was found, at once.
+#[derive(Debug, thiserror::Error)]
+#[error("the tool server cannot start:{}", self.lines())]
+#[non_exhaustive]
+pub struct StartError {
+    faults: Vec<String>,
+    #[source]
+    io: Option<std::io::Error>,
+}
+
+impl StartError {
+    pub(crate) fn new(faults: Vec<String>) -> Self {
+        Self { faults, io: None }
+    }
+
+    pub(crate) fn io(what: impl Into<String>, io: std::io::Error) -> Self {
+        Self { faults: vec![format!("{}: {io}", what.into())], io: Some(io) }
+    }
+
+    /// The faults, each a sentence that says what to do.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    fn lines(&self) -> String {
+        self.faults.iter().map(|fault| format!("\n- {fault}")).collect()
+    }
+}

@@ -1,0 +1,168 @@
+//! What a tool's function can take beside its arguments: the [`Call`], shared state, the user; and what an
+//! author can add.
+
+use crate::{Call, ToolError};
+use rap_types::UserId;
+use serde_json::{Map, Value};
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    ops::Deref,
+    sync::Arc,
+};
+
+/// Something that a tool's function can take from its call.
+///
+/// ```
+/// use rap_server::{Call, FromCall, ToolError};
+///
+/// /// The depth of the thread that calls.
+/// struct Depth(usize);
+///
+/// impl FromCall for Depth {
+///     async fn from_call(call: &Call) -> Result<Self, ToolError> {
+///         Ok(Self(call.ancestors().len()))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be taken from a call",
+    label = "not something that a tool can take with `#[cx]`",
+    note = "a tool takes `Call`, `State<T>`, `Option<UserId>`, or a type that implements `FromCall`",
+    note = "an argument that the model gives has no `#[cx]`"
+)]
+pub trait FromCall: Sized + Send {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// The error that the call ends in, without the function having run.
+    fn from_call(call: &Call) -> impl Future<Output = Result<Self, ToolError>> + Send;
+
+    /// Looked at before the server starts: a sentence when this can never be taken, e.g. because a state is
+    /// missing.
+    ///
+    /// # Errors
+    /// The sentence.
+    fn check(states: &States) -> Result<(), String> {
+        let _ = states;
+        Ok(())
+    }
+}
+
+impl FromCall for Call {
+    async fn from_call(call: &Call) -> Result<Self, ToolError> {
+        Ok(call.clone())
+    }
+}
+
+/// The user on whose behalf the call is made, if the runtime knows.
+impl FromCall for Option<UserId> {
+    async fn from_call(call: &Call) -> Result<Self, ToolError> {
+        Ok(call.user().cloned())
+    }
+}
+
+/// What all tools of a server share, given to [`ToolServer::state`](crate::ToolServer::state).
+///
+/// ```
+/// use rap_server::{State, ToolServer, tool};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// /// Counts up, and says how far.
+/// #[tool]
+/// async fn count(#[cx] counter: State<AtomicU64>) -> u64 {
+///     counter.fetch_add(1, Ordering::Relaxed) + 1
+/// }
+///
+/// let server = ToolServer::new("counter").state(AtomicU64::new(0)).tool(count);
+/// ```
+#[derive(Debug)]
+pub struct State<T>(pub Arc<T>);
+
+impl<T> Clone for State<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for State<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Send + Sync + 'static> FromCall for State<T> {
+    async fn from_call(call: &Call) -> Result<Self, ToolError> {
+        call.states().get().map(State).ok_or_else(|| ToolError::new("the server lacks a state that the tool needs"))
+    }
+
+    fn check(states: &States) -> Result<(), String> {
+        match states.get::<T>() {
+            Some(_) => Ok(()),
+            None => Err(format!("it takes State<{0}>, but no .state(..) of {0} was given", type_name::<T>())),
+        }
+    }
+}
+
+/// The states of a server, one per type.
+#[derive(Default, Clone)]
+pub struct States(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl States {
+    pub(crate) fn put<T: Send + Sync + 'static>(&mut self, state: Arc<T>) -> bool {
+        self.0.insert(TypeId::of::<T>(), state).is_none()
+    }
+
+    /// The state of a type.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.get(&TypeId::of::<T>()).cloned().and_then(|state| state.downcast().ok())
+    }
+}
+
+impl std::fmt::Debug for States {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "States({})", self.0.len())
+    }
+}
+
+/// The arguments that the model gave, as one struct; the last parameter of a tool's function.
+///
+/// The struct derives [`serde::Deserialize`] and [`JsonSchema`](schemars::JsonSchema); its schema becomes the tool's `inputSchema`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Args<T>(pub T);
+
+/// Arguments that a tool can take: `Deserialize` and `JsonSchema`, owned. Implemented for all that are.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a tool's arguments",
+    note = "derive `serde::Deserialize` and `schemars::JsonSchema` (re-exported as `rap_server::schemars`) for it"
+)]
+pub trait Arguments: Send + 'static {
+    /// The schema: an object, inlined (TLS-08).
+    ///
+    /// # Errors
+    /// A sentence when the type is no object.
+    fn schema() -> Result<Map<String, Value>, String>;
+
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    /// What is wrong, with its place.
+    fn read(arguments: Map<String, Value>) -> Result<Self, ToolError>
+    where
+        Self: Sized;
+}
+
+impl<T: serde::de::DeserializeOwned + schemars::JsonSchema + Send + 'static> Arguments for T {
+    fn schema() -> Result<Map<String, Value>, String> {
+        crate::schema::of::<T>()
+    }
+
+    fn read(arguments: Map<String, Value>) -> Result<Self, ToolError> {
+        serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|e| {
+            let at = e.path().to_string();
+            let place = if at == "." { String::new() } else { format!(" at {at}") };
+            ToolError::new(format!("the arguments do not fit the tool's schema{place}: {}", e.inner()))
+        })
+    }
+}
