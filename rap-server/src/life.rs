@@ -86,7 +86,7 @@ pub enum Act {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Working { stop: Option<Stop>, wrong_pick: bool },
+    Working { stop: Option<Stop>, wrong_pick: bool, finished: bool },
     Settling,
     Confirming { finished: bool },
     Live,
@@ -109,7 +109,7 @@ impl Default for Life {
 impl Life {
     /// A call that was acknowledged and now runs.
     pub fn new() -> Self {
-        Self { phase: Phase::Working { stop: None, wrong_pick: false } }
+        Self { phase: Phase::Working { stop: None, wrong_pick: false, finished: false } }
     }
 
     /// A result is owed, or a subscription lives (STA-01).
@@ -126,7 +126,7 @@ impl Life {
     pub fn takes_events(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Working { stop: None, .. } | Phase::Confirming { finished: false } | Phase::Live
+            Phase::Working { stop: None, finished: false, .. } | Phase::Confirming { finished: false } | Phase::Live
         )
     }
 
@@ -145,20 +145,21 @@ impl Life {
         use Input as I;
         use Phase as P;
         let (phase, act) = match (self.phase, input) {
-            (P::Working { stop, wrong_pick }, input) => match input {
+            (P::Working { stop, wrong_pick, finished }, input) => match input {
                 I::Returned(true) if wrong_pick => (P::Settling, Act::SendError(Cause::WrongPick)),
                 I::Returned(_) => (P::Settling, Act::SendOutcome),
                 I::Confirmed if wrong_pick => (P::Settling, Act::SendError(Cause::WrongPick)),
                 I::Confirmed => match stop {
                     Some(stop) => (P::Settling, Act::SendError(Cause::Stopped(stop))),
-                    None => (P::Confirming { finished: false }, Act::SendOutcome),
+                    None => (P::Confirming { finished }, Act::SendOutcome),
                 },
                 I::Panicked => (P::Settling, Act::SendError(Cause::Panicked)),
                 I::Dropped => (P::Settling, Act::SendError(stop.map_or(Cause::Dropped, Cause::Stopped))),
                 I::OutOfTime => (P::Settling, Act::SendError(Cause::OutOfTime)),
                 I::GraceOver => (P::Settling, Act::SendError(stop.map_or(Cause::Dropped, Cause::Stopped))),
-                I::Stopped(why) if stop.is_none() => (P::Working { stop: Some(why), wrong_pick }, Act::Signal),
-                I::WrongPick => (P::Working { stop, wrong_pick: true }, Act::Nothing),
+                I::Stopped(why) if stop.is_none() => (P::Working { stop: Some(why), wrong_pick, finished }, Act::Signal),
+                I::WrongPick => (P::Working { stop, wrong_pick: true, finished }, Act::Nothing),
+                I::Finished => (P::Working { stop, wrong_pick, finished: true }, Act::Nothing),
                 _ => (self.phase, Act::Nothing),
             },
             (P::Settling, I::ResultTaken | I::ResultLost | I::UrlGone) => (P::Over, Act::Nothing),
@@ -218,6 +219,7 @@ mod tests {
             ("lives", &[Confirmed, ResultTaken], &[SendOutcome, OpenEvents], true),
             ("confirmation lost", &[Confirmed, ResultLost], &[SendOutcome, DropEvents], false),
             ("finished early", &[Confirmed, Finished, ResultTaken], &[SendOutcome, OpenEvents], true),
+            ("finished before it began", &[Finished, Confirmed, ResultTaken, LastSettled], &[SendOutcome, OpenEvents, DropEvents], false),
             (
                 "finished",
                 &[Confirmed, ResultTaken, Finished, LastSettled],

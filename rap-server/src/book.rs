@@ -1,0 +1,154 @@
+//! The calls that the server knows: those that run or are owed, and the last 100,000 that are over, so that
+//! an invocation which is sent again does its work once (INV-10).
+
+use crate::call::CallInner;
+use bytes::Bytes;
+use rap_types::{CallId, HttpUrl, ThreadId};
+use serde_json::{Map, Value};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+/// How many calls that are over are recognised.
+pub(crate) const REMEMBERED: usize = 100_000;
+/// How many bytes of their outcomes are kept for delivering them again; the oldest go first.
+const OUTCOME_BYTES: usize = 64 * 1024 * 1024;
+
+type Key = (ThreadId, CallId);
+
+#[derive(Default)]
+pub(crate) struct Book {
+    threads: HashMap<ThreadId, HashMap<CallId, Entry>>,
+    over: VecDeque<Key>,
+    with_outcome: VecDeque<Key>,
+    outcome_bytes: usize,
+    open: usize,
+}
+
+enum Entry {
+    Open { call: Arc<CallInner>, print: u64 },
+    Over { print: u64, outcome: Option<Outcome>, again: bool },
+}
+
+/// A result as it was sent, and where to.
+#[derive(Clone)]
+pub(crate) struct Outcome {
+    pub(crate) url: HttpUrl,
+    pub(crate) body: Bytes,
+}
+
+/// What the book knows of an invocation that comes in.
+pub(crate) enum Known {
+    /// Nothing: it is new.
+    New,
+    /// It runs, or its result is on the way.
+    Open,
+    /// It is over; its result, if it is still kept and not being delivered again already.
+    Over(Option<Outcome>),
+    /// The id was used by another call of the thread, which runs (`false`) or is over (`true`).
+    Other(bool),
+}
+
+impl Book {
+    pub(crate) fn find(&mut self, thread: &ThreadId, id: &CallId, print: u64) -> Known {
+        let Some(entry) = self.threads.get_mut(thread).and_then(|calls| calls.get_mut(id)) else {
+            return Known::New;
+        };
+        match entry {
+            Entry::Open { print: known, .. } if *known != print => Known::Other(false),
+            Entry::Open { .. } => Known::Open,
+            Entry::Over { print: known, .. } if *known != print => Known::Other(true),
+            Entry::Over { again: true, .. } => Known::Over(None),
+            Entry::Over { outcome, again, .. } => {
+                *again = outcome.is_some();
+                Known::Over(outcome.clone())
+            }
+        }
+    }
+
+    pub(crate) fn open(&mut self, call: Arc<CallInner>, print: u64) {
+        self.open += 1;
+        let calls = self.threads.entry(call.thread.clone()).or_default();
+        calls.insert(call.id.clone(), Entry::Open { call, print });
+    }
+
+    /// The result was delivered again.
+    pub(crate) fn delivered_again(&mut self, thread: &ThreadId, id: &CallId) {
+        if let Some(Entry::Over { again, .. }) = self.threads.get_mut(thread).and_then(|c| c.get_mut(id)) {
+            *again = false;
+        }
+    }
+
+    /// The call is over: keeps what is needed to recognise it.
+    pub(crate) fn over(&mut self, call: &CallInner, outcome: Option<Bytes>) {
+        let key = (call.thread.clone(), call.id.clone());
+        let Some(entry) = self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1)) else { return };
+        let Entry::Open { print, .. } = entry else { return };
+        let outcome = outcome.map(|body| Outcome { url: call.callback_url.clone(), body });
+        let bytes = outcome.as_ref().map_or(0, |o| o.body.len());
+        *entry = Entry::Over { print: *print, outcome, again: false };
+        self.open -= 1;
+        self.outcome_bytes += bytes;
+        if bytes > 0 {
+            self.with_outcome.push_back(key.clone());
+        }
+        self.over.push_back(key);
+        while self.outcome_bytes > OUTCOME_BYTES {
+            let Some(oldest) = self.with_outcome.pop_front() else { break };
+            self.forget_outcome(&oldest);
+        }
+        while self.over.len() > REMEMBERED {
+            let Some(oldest) = self.over.pop_front() else { break };
+            self.forget_outcome(&oldest);
+            if self.with_outcome.front() == Some(&oldest) {
+                self.with_outcome.pop_front();
+            }
+            if let Some(calls) = self.threads.get_mut(&oldest.0) {
+                calls.remove(&oldest.1);
+                if calls.is_empty() {
+                    self.threads.remove(&oldest.0);
+                }
+            }
+        }
+    }
+
+    fn forget_outcome(&mut self, key: &Key) {
+        if let Some(Entry::Over { outcome, .. }) =
+            self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1))
+        {
+            self.outcome_bytes -= outcome.take().map_or(0, |o| o.body.len());
+        }
+    }
+
+    /// The open calls: all, those of a thread, or one.
+    pub(crate) fn open_calls(&self, of: Option<(&ThreadId, Option<&CallId>)>) -> Vec<Arc<CallInner>> {
+        let open = |entry: &Entry| match entry {
+            Entry::Open { call, .. } => Some(call.clone()),
+            Entry::Over { .. } => None,
+        };
+        match of {
+            None => self.threads.values().flat_map(HashMap::values).filter_map(open).collect(),
+            Some((thread, None)) => {
+                self.threads.get(thread).into_iter().flat_map(HashMap::values).filter_map(open).collect()
+            }
+            Some((thread, Some(id))) => {
+                self.threads.get(thread).and_then(|calls| calls.get(id)).and_then(open).into_iter().collect()
+            }
+        }
+    }
+
+    /// How many calls are open.
+    pub(crate) fn open_count(&self) -> usize {
+        self.open
+    }
+}
+
+/// A fingerprint of what is asked, so that an id that is used twice for different things is noticed.
+pub(crate) fn fingerprint(operation: &str, arguments: &Map<String, Value>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    operation.hash(&mut hasher);
+    arguments.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,365 @@
+//! What a tool's function knows of its call, and what it can do with it: watch for a stop, show a view, ask
+//! the person, subscribe. Owned and cheap to clone, so that it can go into tasks of its own.
+
+use crate::{
+    ToolError,
+    engine::Engine,
+    extract::States,
+    life::{Act, Input, Life, Stop},
+    subscription::{EmitterCore, SubscriptionDraft},
+};
+use bytes::Bytes;
+use rap_types::{
+    CallId, CallbackMessage, HttpUrl, Invocation, ProviderCallId, ThreadId, UserChoice, UserId, ViewUpdate,
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How many kinds of view one call can have waiting to be sent.
+const WAITING_VIEWS: usize = 64;
+
+/// A call in the hands of the function that works on it. Owned, cheap to clone, good for other tasks.
+#[derive(Clone)]
+pub struct Call {
+    pub(crate) inner: Arc<CallInner>,
+}
+
+/// What a person picked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pick {
+    /// The index of the choice.
+    pub index: usize,
+    /// Its text.
+    pub text: String,
+}
+
+pub(crate) struct CallInner {
+    pub(crate) operation: String,
+    pub(crate) id: CallId,
+    pub(crate) provider_call: Option<ProviderCallId>,
+    pub(crate) thread: ThreadId,
+    pub(crate) ancestors: Vec<ThreadId>,
+    pub(crate) user: Option<UserId>,
+    pub(crate) callback_url: HttpUrl,
+    pub(crate) origin: String,
+    pub(crate) traceparent: Option<http::HeaderValue>,
+    pub(crate) token: CancellationToken,
+    pub(crate) event_room: Arc<Semaphore>,
+    /// Held while a person is asked: a call asks one question at a time. Holds the time spent so far.
+    pub(crate) asking: tokio::sync::Mutex<Duration>,
+    pub(crate) core: Mutex<Core>,
+    pub(crate) engine: Arc<Engine>,
+}
+
+/// What changes in a call.
+pub(crate) struct Core {
+    pub(crate) life: Life,
+    pub(crate) stop: Option<Stop>,
+    /// Results, questions and views, in order.
+    pub(crate) urgent: VecDeque<Parcel>,
+    /// Events, in order; they go out when the life says so.
+    pub(crate) events: VecDeque<Parcel>,
+    pub(crate) pumping: bool,
+    /// A 410 was answered: nothing more goes to the URL.
+    pub(crate) gone: bool,
+    /// The result as it was sent, for a re-sent invocation.
+    pub(crate) outcome: Option<Bytes>,
+    pub(crate) emitter: Weak<EmitterCore>,
+    /// When the next event may go, as far as the rate limit goes (SUB-11).
+    pub(crate) event_slot: Option<Instant>,
+}
+
+/// Something to be delivered.
+pub(crate) struct Parcel {
+    pub(crate) what: What,
+    pub(crate) body: Bytes,
+    /// The event's share of the queue.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    Result,
+    Event { last: bool },
+    View { view_type: String, number: u64 },
+    Question { token: String },
+}
+
+impl CallInner {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        invocation: Invocation,
+        origin: String,
+        traceparent: Option<http::HeaderValue>,
+    ) -> Self {
+        let event_room = Arc::new(Semaphore::new(engine.settings.event_queue));
+        Self {
+            operation: invocation.operation,
+            id: invocation.id,
+            provider_call: invocation.call_id,
+            thread: invocation.group_id,
+            ancestors: invocation.thread_ancestors.unwrap_or_default(),
+            user: invocation.user_id,
+            callback_url: invocation.callback_url,
+            origin,
+            traceparent,
+            token: CancellationToken::new(),
+            event_room,
+            asking: tokio::sync::Mutex::new(Duration::ZERO),
+            core: Mutex::new(Core {
+                life: Life::new(),
+                stop: None,
+                urgent: VecDeque::new(),
+                events: VecDeque::new(),
+                pumping: false,
+                gone: false,
+                outcome: None,
+                emitter: Weak::new(),
+                event_slot: None,
+            }),
+            engine,
+        }
+    }
+
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Throws away the events that wait, takes no more, and tells whoever emits.
+    pub(crate) fn drop_events(&self, core: &mut Core) {
+        core.events.clear();
+        self.event_room.close();
+        self.token.cancel();
+    }
+
+    pub(crate) fn stop(self: &Arc<Self>, stop: Stop) {
+        let mut core = self.core();
+        match core.life.input(Input::Stopped(stop)) {
+            Act::Signal => {
+                core.stop = Some(stop);
+                self.token.cancel();
+            }
+            Act::DropEvents => {
+                core.stop = Some(stop);
+                self.drop_events(&mut core);
+                drop(core);
+                self.engine.tidy(self);
+            }
+            Act::Farewell => {
+                core.stop = Some(stop);
+                let text = "The subscription ends because the server is shutting down; subscribe again when it is back.";
+                let event = rap_types::SubscriptionEvent::new(self.thread.clone(), self.id.clone(), text)
+                    .last(true)
+                    .event_id(self.engine.event_id());
+                core.events.push_back(Parcel {
+                    what: What::Event { last: true },
+                    body: crate::engine::json(&CallbackMessage::SubscriptionEvent(event)),
+                    room: None,
+                });
+                self.event_room.close();
+                self.token.cancel();
+                drop(core);
+                self.engine.wake(self);
+            }
+            _ => {}
+        }
+    }
+
+    /// The error of a call that is to stop.
+    pub(crate) fn stopped(&self) -> ToolError {
+        stopped(self.core().stop)
+    }
+}
+
+pub(crate) fn stopped(stop: Option<Stop>) -> ToolError {
+    ToolError::stopped(match stop {
+        Some(Stop::Cancelled) | None => "the call was cancelled",
+        Some(Stop::Closed) => "the thread of the call was closed",
+        Some(Stop::ShutDown) => "the server is shutting down; try again when it is back",
+    })
+}
+
+impl Call {
+    /// The call's id, unique in its thread.
+    pub fn id(&self) -> &CallId {
+        &self.inner.id
+    }
+
+    /// The conversation that calls.
+    pub fn thread(&self) -> &ThreadId {
+        &self.inner.thread
+    }
+
+    /// The thread's ancestors, root first; empty for a root thread.
+    pub fn ancestors(&self) -> &[ThreadId] {
+        &self.inner.ancestors
+    }
+
+    /// The root of the thread: the session.
+    pub fn session(&self) -> &ThreadId {
+        self.inner.ancestors.first().unwrap_or(&self.inner.thread)
+    }
+
+    /// The user on whose behalf the call is made, if the runtime knows.
+    pub fn user(&self) -> Option<&UserId> {
+        self.inner.user.as_ref()
+    }
+
+    /// The W3C `traceparent` that came with the call.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.inner.traceparent.as_ref().and_then(|v| v.to_str().ok())
+    }
+
+    pub(crate) fn states(&self) -> &States {
+        &self.inner.engine.states
+    }
+
+    /// Done when the call should stop: it was cancelled, its thread closed, or the server is shutting down;
+    /// for a subscription also when it ended. Whatever the function returns then is still delivered; after a
+    /// grace (5 s unless [`ToolServer::grace`](crate::ToolServer::grace) says otherwise) the function is
+    /// dropped and the call ends in an error result.
+    pub async fn cancelled(&self) {
+        self.inner.token.cancelled().await;
+    }
+
+    /// Whether the call should stop, as [`cancelled`](Self::cancelled).
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.token.is_cancelled()
+    }
+
+    /// An error when the call should stop, for `call.check()?` in a long loop.
+    ///
+    /// # Errors
+    /// A [`ToolError`] with [`is_stopped`](ToolError::is_stopped).
+    pub fn check(&self) -> Result<(), ToolError> {
+        if self.is_cancelled() { Err(self.inner.stopped()) } else { Ok(()) }
+    }
+
+    /// Shows the latest content of a view to the people who watch the thread; empty content clears it
+    /// (VIW-03). Of content that waits to be sent only the newest of each type goes out.
+    ///
+    /// # Errors
+    /// When the content is no JSON object or too large, or the call is over.
+    pub fn view(&self, view_type: impl Into<String>, content: impl Serialize) -> Result<(), ToolError> {
+        let view_type = view_type.into();
+        let Value::Object(content) = serde_json::to_value(content)? else {
+            return Err(ToolError::new("the content of a view is a JSON object"));
+        };
+        let inner = &self.inner;
+        let update = ViewUpdate::new(inner.thread.clone(), view_type.as_str(), content);
+        let body = crate::engine::json(&CallbackMessage::ViewUpdate(update));
+        if body.len() > rap_types::limits::RESULT_BYTES {
+            return Err(ToolError::new("the content of the view is larger than 1 MiB (LIM-01); show less"));
+        }
+        {
+            let mut core = inner.core();
+            if core.gone || !core.life.takes_views() {
+                drop(core);
+                return Err(ToolError::stopped("the call is over: nobody watches its views"));
+            }
+            let same = |p: &Parcel| matches!(&p.what, What::View { view_type: t, .. } if *t == view_type);
+            core.urgent.retain(|p| !same(p));
+            if core.urgent.iter().filter(|p| matches!(p.what, What::View { .. })).count() >= WAITING_VIEWS {
+                return Err(ToolError::new("too many kinds of view wait to be sent"));
+            }
+            let number = inner.engine.number_view(&inner.thread, &view_type);
+            core.urgent.push_back(Parcel { what: What::View { view_type, number }, body, room: None });
+        }
+        inner.engine.wake(inner);
+        Ok(())
+    }
+
+    /// Asks the person to choose, and waits for the answer, which may take days; `default` is the index that
+    /// a dismissal picks (CHO-01, CHO-02). A call asks one question at a time. Its time limit does not run
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// No choices or a wrong default; the question could not be delivered; the call should stop; the answer
+    /// was none of the choices, and then the call ends in an error result whatever it returns (CHO-03).
+    pub async fn choose<C: Into<String>>(
+        &self,
+        prompt: impl Into<String>,
+        choices: impl IntoIterator<Item = C>,
+        default: usize,
+    ) -> Result<Pick, ToolError> {
+        let inner = &self.inner;
+        let mut asked = inner.asking.lock().await;
+        self.check()?;
+        let since = Instant::now();
+        let choices: Vec<String> = choices.into_iter().map(Into::into).collect();
+        let (question, answer) = inner.engine.questions.open(&inner.thread, &inner.id, choices.len());
+        let choice = UserChoice::new(
+            inner.thread.clone(),
+            inner.id.clone(),
+            prompt,
+            choices,
+            default as u64,
+            inner.engine.response_url(question.token()),
+        )
+        .map_err(|fault| ToolError::new(format!("the tool asks wrongly: {fault}")))?
+        .with_call_id(inner.provider_call.clone());
+        let texts = choice.choices().to_vec();
+        {
+            let mut core = inner.core();
+            if core.gone || !core.life.is_working() {
+                drop(core);
+                return Err(ToolError::stopped("the call is over: nobody can be asked"));
+            }
+            core.urgent.push_back(Parcel {
+                what: What::Question { token: question.token().to_owned() },
+                body: crate::engine::json(&CallbackMessage::UserChoice(choice)),
+                room: None,
+            });
+        }
+        inner.engine.wake(inner);
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = inner.token.cancelled() => return Err(inner.stopped()),
+        };
+        *asked += since.elapsed();
+        match answer {
+            Ok(Some(index)) => {
+                let text = texts.get(index).cloned().unwrap_or_default();
+                Ok(Pick { index, text })
+            }
+            Ok(None) => {
+                inner.core().life.input(Input::WrongPick);
+                Err(ToolError::new("the answer was none of the choices; call the tool again to be asked again"))
+            }
+            Err(_) => Err(ToolError::new("the user could not be asked; try again later")),
+        }
+    }
+
+    /// Begins a subscription. Nothing happens until the draft is confirmed.
+    pub fn subscribe(&self) -> SubscriptionDraft {
+        SubscriptionDraft::new(self.clone())
+    }
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for CallInner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("operation", &self.operation)
+            .field("thread", &self.thread)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
