@@ -84,7 +84,9 @@ impl Book {
     /// The call is over: keeps what is needed to recognise it.
     pub(crate) fn over(&mut self, call: &CallInner, outcome: Option<Bytes>) {
         let key = (call.thread.clone(), call.id.clone());
-        let Some(entry) = self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1)) else { return };
+        let Some(entry) = self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1)) else {
+            return;
+        };
         let Entry::Open { print, .. } = entry else { return };
         let outcome = outcome.map(|body| Outcome { url: call.callback_url.clone(), body });
         let bytes = outcome.as_ref().map_or(0, |o| o.body.len());

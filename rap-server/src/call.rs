@@ -84,7 +84,8 @@ pub(crate) struct Core {
 pub(crate) struct Parcel {
     pub(crate) what: What,
     pub(crate) body: Bytes,
-    /// The event's share of the queue.
+    /// The event's share of the queue, given back when the parcel is dropped.
+    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
@@ -336,7 +337,9 @@ impl Call {
             }
             Ok(None) => {
                 inner.core().life.input(Input::WrongPick);
-                Err(ToolError::new("the answer was none of the choices; call the tool again to be asked again"))
+                Err(ToolError::new(
+                    "the answer was none of the choices; call the tool again to be asked again",
+                ))
             }
             Err(_) => Err(ToolError::new("the user could not be asked; try again later")),
         }

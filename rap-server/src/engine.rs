@@ -16,7 +16,9 @@ use crate::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use rap_http::Problem;
-use rap_types::{CallId, CallbackMessage, HttpUrl, Invocation, ThreadId, ToolResult, limits, validate::CompiledToolset};
+use rap_types::{
+    CallId, CallbackMessage, HttpUrl, Invocation, ThreadId, ToolResult, limits, validate::CompiledToolset,
+};
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
@@ -167,7 +169,8 @@ impl Engine {
         let call = Arc::new(CallInner::new(self.clone(), invocation, origin, traceparent));
         book.open(call.clone(), print);
         drop(book);
-        let span = tracing::info_span!("tool_call", tool = %call.operation, thread = %call.thread, call = %call.id);
+        let span =
+            tracing::info_span!("tool_call", tool = %call.operation, thread = %call.thread, call = %call.id);
         tokio::spawn(run(call, arguments).instrument(span));
         Ok(())
     }
@@ -230,7 +233,7 @@ impl Engine {
 
     /// Ends everything: tells every function, waits for what is owed to be delivered until `limit` is over,
     /// and hands out what was not.
-    pub(crate) async fn shut_down(&self, limit: Duration) -> Vec<crate::DeadLetter> {
+    pub(crate) async fn shut_down(self: &Arc<Self>, limit: Duration) -> Vec<crate::DeadLetter> {
         let deadline = Instant::now() + limit;
         self.closing.store(true, Ordering::Release);
         for call in self.book().open_calls(None) {
@@ -257,11 +260,15 @@ impl Engine {
             for parcel in parcels.chain(core.events.drain(..).collect::<Vec<_>>()) {
                 owed.push(self.outbox.letter(&call, &parcel, "the server shut down before it was delivered"));
             }
-            if let Some(outcome) = core.outcome.clone().filter(|_| core.life.is_alive()) {
-                if !owed.iter().any(|l| l.is_result() && l.call() == &call.id && l.thread() == &call.thread) {
-                    let parcel = Parcel { what: What::Result, body: outcome, room: None };
-                    owed.push(self.outbox.letter(&call, &parcel, "the server shut down while it was being delivered"));
-                }
+            if let Some(outcome) = core.outcome.clone().filter(|_| core.life.is_alive())
+                && !owed.iter().any(|l| l.is_result() && l.call() == &call.id && l.thread() == &call.thread)
+            {
+                let parcel = Parcel { what: What::Result, body: outcome, room: None };
+                owed.push(self.outbox.letter(
+                    &call,
+                    &parcel,
+                    "the server shut down while it was being delivered",
+                ));
             }
         }
         owed
@@ -320,7 +327,7 @@ impl Engine {
         };
         core.outcome = Some(body.clone());
         core.urgent.push_back(Parcel { what: What::Result, body, room: None });
-        if !core.life.takes_events() && !matches!(input, Input::Confirmed) {
+        if !core.life.keeps_events() {
             call.drop_events(&mut core);
         }
         true
@@ -334,7 +341,8 @@ impl Engine {
             None => false,
         };
         let plain = |text: String| {
-            ToolResult::text(call.thread.clone(), call.id.clone(), text).with_call_id(call.provider_call.clone())
+            ToolResult::text(call.thread.clone(), call.id.clone(), text)
+                .with_call_id(call.provider_call.clone())
         };
         let mut result = reply.output.fill(plain);
         if subscribes {
@@ -353,14 +361,20 @@ impl Engine {
 
     fn words(&self, cause: Cause) -> String {
         match cause {
-            Cause::Panicked => "the tool failed for a reason of its own; trying the same again may not help".to_owned(),
+            Cause::Panicked => {
+                "the tool failed for a reason of its own; trying the same again may not help".to_owned()
+            }
             Cause::Dropped => "the tool's work was dropped before it was done; try again".to_owned(),
             Cause::OutOfTime => {
                 let limit = self.settings.time_limit.unwrap_or_default().as_secs_f64();
-                format!("the tool did not finish within its time limit of {limit} s; ask for less, or try again later")
+                format!(
+                    "the tool did not finish within its time limit of {limit} s; ask for less, or try again later"
+                )
             }
             Cause::Stopped(stop) => stopped(Some(stop)).to_string(),
-            Cause::WrongPick => "the answer was none of the choices; call the tool again to be asked again".to_owned(),
+            Cause::WrongPick => {
+                "the answer was none of the choices; call the tool again to be asked again".to_owned()
+            }
         }
     }
 
@@ -415,12 +429,16 @@ impl Engine {
 }
 
 fn error_result(call: &CallInner, text: &str) -> Bytes {
-    let result = ToolResult::error(call.thread.clone(), call.id.clone(), text).with_call_id(call.provider_call.clone());
+    let result = ToolResult::error(call.thread.clone(), call.id.clone(), text)
+        .with_call_id(call.provider_call.clone());
     let body = json(&CallbackMessage::ToolResult(result));
     if body.len() <= limits::RESULT_BYTES {
         return body;
     }
-    error_result(call, "the tool failed, and its words are larger than the 1 MiB that every runtime takes (LIM-01)")
+    error_result(
+        call,
+        "the tool failed, and its words are larger than the 1 MiB that every runtime takes (LIM-01)",
+    )
 }
 
 /// Runs a call to its end, and delivers.
@@ -441,8 +459,10 @@ async fn work(
     call: &Arc<CallInner>,
     arguments: serde_json::Map<String, serde_json::Value>,
 ) -> End {
-    let (Some(tool), Some(work)) = (engine.toolset.tool(&call.operation), engine.work.get(&call.operation)) else {
-        let known: Vec<&str> = engine.toolset.toolset().tools().iter().map(|t| t.name.as_str()).take(50).collect();
+    let (Some(tool), Some(work)) = (engine.toolset.tool(&call.operation), engine.work.get(&call.operation))
+    else {
+        let known: Vec<&str> =
+            engine.toolset.toolset().tools().iter().map(|t| t.name.as_str()).take(50).collect();
         let asked: String = call.operation.chars().take(128).collect();
         let text = format!("there is no tool {asked:?} here; there are: {}", known.join(", "));
         return End::Returned(Err(ToolError::new(text)));
@@ -543,7 +563,9 @@ async fn pump(call: Arc<CallInner>) {
             }
         };
         match &parcel.what {
-            What::View { view_type, number } if !engine.is_newest_view(&call.thread, view_type, *number) => continue,
+            What::View { view_type, number } if !engine.is_newest_view(&call.thread, view_type, *number) => {
+                continue;
+            }
             What::Event { .. } => wait_for_slot(&call).await,
             _ => {}
         }

@@ -88,7 +88,9 @@ impl<E: Error + Send + Sync + 'static> From<E> for ToolError {
 }
 
 /// Why a server does not start: every fault that was found, at once.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` says the same as `Display`, so that a `main` which returns it prints sentences.
+#[derive(thiserror::Error)]
 #[error("the tool server cannot start:{}", self.lines())]
 #[non_exhaustive]
 pub struct StartError {
@@ -113,5 +115,11 @@ impl StartError {
 
     fn lines(&self) -> String {
         self.faults.iter().map(|fault| format!("\n- {fault}")).collect()
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

@@ -94,7 +94,10 @@ impl<T> Deref for State<T> {
 
 impl<T: Send + Sync + 'static> FromCall for State<T> {
     async fn from_call(call: &Call) -> Result<Self, ToolError> {
-        call.states().get().map(State).ok_or_else(|| ToolError::new("the server lacks a state that the tool needs"))
+        call.states()
+            .get()
+            .map(State)
+            .ok_or_else(|| ToolError::new("the server lacks a state that the tool needs"))
     }
 
     fn check(states: &States) -> Result<(), String> {

@@ -1,1 +1,81 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod book;
+mod call;
+mod engine;
+mod error;
+mod extract;
+mod handler;
+pub mod life;
+mod outbox;
+mod output;
+mod questions;
+mod schema;
+mod serve;
+mod server;
+mod service;
+mod subscription;
+pub mod testing;
+mod tool;
+
+pub use call::{Call, Pick};
+pub use error::{StartError, ToolError};
+pub use extract::{Args, Arguments, FromCall, State, States};
+pub use handler::Handler;
+pub use outbox::DeadLetter;
+pub use output::{IntoToolResult, Json, Reply, ToolOutput, by};
+pub use serve::{Bound, ServeOptions, Undelivered};
+pub use server::{ServerHandle, ToolServer};
+pub use service::ToolService;
+pub use subscription::{EmitError, Emitter, Subscribed, SubscriptionDraft};
+pub use tool::{IntoTool, Tool};
+
+pub use rap_http;
+pub use rap_types;
+pub use schemars;
+
+/// Makes a tool of an `async fn`.
+///
+/// The doc comment is the description that the model reads, parameters are the arguments with their doc
+/// comments as descriptions, and a parameter with `#[cx]` is taken from the call ([`FromCall`]). The function
+/// becomes a value of its own name to be given to [`ToolServer::tool`]; the function itself stays callable
+/// as `name::call(..)`.
+///
+/// Options: `read_only`, `destructive`, `idempotent`, `long_running`, `requires_auth = ".."`, `name = ".."`,
+/// `description = ".."`, `display = ".."` (the display script).
+///
+/// ```
+/// use rap_server::{Call, ToolError, tool};
+///
+/// /// Adds two numbers.
+/// #[tool(read_only, idempotent, display = "`${args.a} + ${args.b}`")]
+/// async fn add(
+///     #[cx] call: Call,
+///     /// The first number
+///     a: i64,
+///     /// The second number; 1 when it is left out
+///     #[serde(default = "one")]
+///     b: i64,
+/// ) -> Result<i64, ToolError> {
+///     call.check()?;
+///     a.checked_add(b).ok_or_else(|| ToolError::new("the sum is too large"))
+/// }
+///
+/// fn one() -> i64 {
+///     1
+/// }
+///
+/// let server = rap_server::ToolServer::new("calculator").tool(add);
+/// ```
+#[cfg(feature = "macros")]
+pub use rap_server_macros::tool;
+
+/// What the macro's code uses; not for people.
+#[doc(hidden)]
+pub mod __private {
+    pub use schemars;
+    pub use serde;
+
+    pub fn is_extractor<T: crate::FromCall>() {}
+}

@@ -126,13 +126,20 @@ impl Life {
     pub fn takes_events(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Working { stop: None, finished: false, .. } | Phase::Confirming { finished: false } | Phase::Live
+            Phase::Working { stop: None, finished: false, .. }
+                | Phase::Confirming { finished: false }
+                | Phase::Live
         )
     }
 
     /// The confirming result was answered 2xx and nobody cancelled (SUB-01, SUB-07).
     pub fn may_send_events(&self) -> bool {
         matches!(self.phase, Phase::Live | Phase::Ending)
+    }
+
+    /// Events that were handed over are kept for sending.
+    pub fn keeps_events(&self) -> bool {
+        matches!(self.phase, Phase::Working { .. } | Phase::Confirming { .. } | Phase::Live | Phase::Ending)
     }
 
     /// Views may be sent: as long as somebody may look.
@@ -157,7 +164,9 @@ impl Life {
                 I::Dropped => (P::Settling, Act::SendError(stop.map_or(Cause::Dropped, Cause::Stopped))),
                 I::OutOfTime => (P::Settling, Act::SendError(Cause::OutOfTime)),
                 I::GraceOver => (P::Settling, Act::SendError(stop.map_or(Cause::Dropped, Cause::Stopped))),
-                I::Stopped(why) if stop.is_none() => (P::Working { stop: Some(why), wrong_pick, finished }, Act::Signal),
+                I::Stopped(why) if stop.is_none() => {
+                    (P::Working { stop: Some(why), wrong_pick, finished }, Act::Signal)
+                }
                 I::WrongPick => (P::Working { stop, wrong_pick: true, finished }, Act::Nothing),
                 I::Finished => (P::Working { stop, wrong_pick, finished: true }, Act::Nothing),
                 _ => (self.phase, Act::Nothing),
@@ -211,7 +220,12 @@ mod tests {
             ("cancelled, hangs", &[Stopped(Cancelled), GraceOver], &[Signal, stopped(Cancelled)], true),
             ("cancelled, dropped", &[Stopped(Closed), Dropped], &[Signal, stopped(Closed)], true),
             ("cancelled, confirms", &[Stopped(Cancelled), Confirmed], &[Signal, stopped(Cancelled)], true),
-            ("cancelled after the end", &[Returned(true), ResultTaken, Stopped(Cancelled)], &[SendOutcome], false),
+            (
+                "cancelled after the end",
+                &[Returned(true), ResultTaken, Stopped(Cancelled)],
+                &[SendOutcome],
+                false,
+            ),
             ("wrong pick", &[WrongPick, Returned(true)], &[SendError(Cause::WrongPick)], true),
             ("wrong pick, confirms", &[WrongPick, Confirmed], &[SendError(Cause::WrongPick)], true),
             ("wrong pick, own error", &[WrongPick, Returned(false)], &[SendOutcome], true),
@@ -219,18 +233,48 @@ mod tests {
             ("lives", &[Confirmed, ResultTaken], &[SendOutcome, OpenEvents], true),
             ("confirmation lost", &[Confirmed, ResultLost], &[SendOutcome, DropEvents], false),
             ("finished early", &[Confirmed, Finished, ResultTaken], &[SendOutcome, OpenEvents], true),
-            ("finished before it began", &[Finished, Confirmed, ResultTaken, LastSettled], &[SendOutcome, OpenEvents, DropEvents], false),
+            (
+                "finished before it began",
+                &[Finished, Confirmed, ResultTaken, LastSettled],
+                &[SendOutcome, OpenEvents, DropEvents],
+                false,
+            ),
             (
                 "finished",
                 &[Confirmed, ResultTaken, Finished, LastSettled],
                 &[SendOutcome, OpenEvents, DropEvents],
                 false,
             ),
-            ("cancelled live", &[Confirmed, ResultTaken, Stopped(Cancelled)], &[SendOutcome, OpenEvents, DropEvents], false),
-            ("cancelled ending", &[Confirmed, ResultTaken, Finished, Stopped(Closed)], &[SendOutcome, OpenEvents, DropEvents], false),
-            ("cancelled confirming", &[Confirmed, Stopped(Cancelled), ResultTaken], &[SendOutcome, DropEvents], false),
-            ("shut down live", &[Confirmed, ResultTaken, Stopped(ShutDown)], &[SendOutcome, OpenEvents, Farewell], true),
-            ("shut down confirming", &[Confirmed, Stopped(ShutDown), ResultTaken], &[SendOutcome, Farewell, OpenEvents], true),
+            (
+                "cancelled live",
+                &[Confirmed, ResultTaken, Stopped(Cancelled)],
+                &[SendOutcome, OpenEvents, DropEvents],
+                false,
+            ),
+            (
+                "cancelled ending",
+                &[Confirmed, ResultTaken, Finished, Stopped(Closed)],
+                &[SendOutcome, OpenEvents, DropEvents],
+                false,
+            ),
+            (
+                "cancelled confirming",
+                &[Confirmed, Stopped(Cancelled), ResultTaken],
+                &[SendOutcome, DropEvents],
+                false,
+            ),
+            (
+                "shut down live",
+                &[Confirmed, ResultTaken, Stopped(ShutDown)],
+                &[SendOutcome, OpenEvents, Farewell],
+                true,
+            ),
+            (
+                "shut down confirming",
+                &[Confirmed, Stopped(ShutDown), ResultTaken],
+                &[SendOutcome, Farewell, OpenEvents],
+                true,
+            ),
             ("gone", &[Confirmed, ResultTaken, UrlGone], &[SendOutcome, OpenEvents, DropEvents], false),
         ];
         for (story, inputs, acts, alive) in table {
@@ -267,7 +311,8 @@ mod tests {
             let mut life = Life::new();
             let (mut results, mut taken, mut confirmed, mut unwanted) = (0, false, false, false);
             for input in &inputs {
-                let ends = matches!(input, Returned(_) | Confirmed | Panicked | Dropped | OutOfTime | GraceOver);
+                let ends =
+                    matches!(input, Returned(_) | Confirmed | Panicked | Dropped | OutOfTime | GraceOver);
                 let working = life.is_working();
                 let act = life.input(*input);
                 let sends = matches!(act, SendOutcome | SendError(_));

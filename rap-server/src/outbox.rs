@@ -173,7 +173,13 @@ impl Outbox {
             return Delivered::Lost;
         }
         let (end, attempts, reason) = {
-            let work = self.attempts(&call.callback_url, &call.origin, &parcel.body, call.traceparent.as_ref(), wanted);
+            let work = self.attempts(
+                &call.callback_url,
+                &call.origin,
+                &parcel.body,
+                call.traceparent.as_ref(),
+                wanted,
+            );
             if is_event {
                 tokio::select! {
                     biased;

@@ -215,7 +215,8 @@ fn text_of<T: Serialize>(value: &T) -> Result<String, ToolError> {
 }
 
 fn unserializable(error: serde_json::Error) -> ToolError {
-    ToolError::new("the tool's result cannot be written as JSON; the reason is in the server's log").caused_by(error)
+    ToolError::new("the tool's result cannot be written as JSON; the reason is in the server's log")
+        .caused_by(error)
 }
 
 #[cfg(test)]

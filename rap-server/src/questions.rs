@@ -55,10 +55,10 @@ impl Inner {
         let open = self.open.remove(token)?;
         self.closed.insert(token.to_owned(), open.call.clone());
         self.order.push_back(token.to_owned());
-        if self.order.len() > REMEMBERED {
-            if let Some(oldest) = self.order.pop_front() {
-                self.closed.remove(&oldest);
-            }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.closed.remove(&oldest);
         }
         Some(open)
     }

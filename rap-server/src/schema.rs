@@ -20,7 +20,11 @@ pub(crate) fn of<T: JsonSchema>() -> Result<Map<String, Value>, String> {
     root.remove("title");
     match root.get("type") {
         Some(Value::String(kind)) if kind == "object" => {}
-        _ => return Err("the arguments are no object; make them a struct with named fields (TLS-08)".to_owned()),
+        _ => {
+            return Err(
+                "the arguments are no object; make them a struct with named fields (TLS-08)".to_owned()
+            );
+        }
     }
     root.entry("properties").or_insert_with(|| Value::Object(Map::new()));
     Ok(root)

@@ -237,7 +237,6 @@ impl fmt::Debug for EventIds {
     }
 }
 
-
 const _: () = {
     const fn sync<T: Send + Sync>() {}
     sync::<Emitter>();

@@ -22,9 +22,8 @@ struct Parameter {
 
 pub(crate) fn tool(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let options: Options = syn::parse2(attribute)?;
-    let mut function: ItemFn = syn::parse2(item).map_err(|e| {
-        syn::Error::new(e.span(), "#[tool] goes on an `async fn` with a body")
-    })?;
+    let mut function: ItemFn = syn::parse2(item)
+        .map_err(|e| syn::Error::new(e.span(), "#[tool] goes on an `async fn` with a body"))?;
     let mut faults = Faults::default();
     check_signature(&function, &mut faults);
 
@@ -70,7 +69,10 @@ fn check_signature(function: &ItemFn, faults: &mut Faults) {
         faults.push(sig.fn_token.span, "a tool is an `async fn`: write `async` before `fn`");
     }
     if !sig.generics.params.is_empty() {
-        faults.push(sig.generics.span(), "a tool has no generics or lifetimes: its arguments are owned and of one type");
+        faults.push(
+            sig.generics.span(),
+            "a tool has no generics or lifetimes: its arguments are owned and of one type",
+        );
     }
     if let Some(variadic) = &sig.variadic {
         faults.push(variadic.span(), "a tool takes no variadic arguments");
@@ -130,7 +132,10 @@ fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
     }
     if extracted {
         if passed.iter().any(|a| !a.path().is_ident("doc")) {
-            faults.push(typed.span(), "a parameter with `#[cx]` is no argument of the model and takes no such attribute");
+            faults.push(
+                typed.span(),
+                "a parameter with `#[cx]` is no argument of the model and takes no such attribute",
+            );
         }
         return Some(Parameter { filled: Filled::Extracted, ty });
     }
@@ -139,7 +144,10 @@ fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
     }
     if last_segment(&ty).is_some_and(|s| s == "Call" || s == "State") {
         let what = last_segment(&ty).unwrap_or_default();
-        faults.push(ty.span(), format!("`{what}` comes from the call, not from the model: write `#[cx]` before it"));
+        faults.push(
+            ty.span(),
+            format!("`{what}` comes from the call, not from the model: write `#[cx]` before it"),
+        );
         return None;
     }
     match &*typed.pat {
@@ -183,13 +191,12 @@ fn unraw(ident: &Ident) -> String {
 fn doc_text(attributes: &[Attribute]) -> String {
     let mut lines = Vec::new();
     for attribute in attributes.iter().filter(|a| a.path().is_ident("doc")) {
-        if let Meta::NameValue(pair) = &attribute.meta {
-            if let Expr::Lit(literal) = &pair.value {
-                if let Lit::Str(text) = &literal.lit {
-                    for line in text.value().split('\n') {
-                        lines.push(line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned());
-                    }
-                }
+        if let Meta::NameValue(pair) = &attribute.meta
+            && let Expr::Lit(literal) = &pair.value
+            && let Lit::Str(text) = &literal.lit
+        {
+            for line in text.value().split('\n') {
+                lines.push(line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned());
             }
         }
     }

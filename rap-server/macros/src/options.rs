@@ -77,7 +77,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("the tool name has {length} characters; 1 to 128 are allowed"));
     }
     if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "_-./:".contains(*c))) {
-        return Err(format!("the tool name {name:?} contains {c:?}; letters, digits and _ - . / : are allowed"));
+        return Err(format!(
+            "the tool name {name:?} contains {c:?}; letters, digits and _ - . / : are allowed"
+        ));
     }
     if name == "receive_event" {
         return Err("the tool name \"receive_event\" is reserved for runtimes; choose another".to_owned());

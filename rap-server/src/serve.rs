@@ -1,0 +1,230 @@
+//! Listening, spawned mode, and a clean end: stop taking work, tell the functions, deliver what is owed,
+//! hand out what could not be.
+
+use crate::{DeadLetter, ServerHandle, StartError, ToolServer, ToolService, server::EXPOSED};
+use axum::serve::ListenerExt;
+use rap_http::Listener;
+use std::{io::Write, net::SocketAddr, time::Duration};
+
+/// How a program of tools is served: what `weather --port 0` and a parent process ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServeOptions {
+    /// Where to listen, e.g. `127.0.0.1:3001`; port 0 picks a free one.
+    pub address: String,
+    /// Print `{"port":N}` as the first line on stdout.
+    pub announce: bool,
+    /// Stop when stdin ends.
+    pub stop_on_stdin_end: bool,
+}
+
+impl ServeOptions {
+    /// Listens there, says nothing, and takes no notice of stdin.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self { address: address.into(), announce: false, stop_on_stdin_end: false }
+    }
+
+    /// What the program was started with: `RAP_EMBEDDED=1` in the environment asks for a free loopback port
+    /// and its announcement on stdout, and so does the argument `--port N` for that port;
+    /// `--exit-on-stdin-eof` asks for an end with stdin. Otherwise `address`.
+    ///
+    /// # Errors
+    /// An argument that is none of these, or a port that is none.
+    pub fn from_env(address: impl Into<String>) -> Result<Self, StartError> {
+        let embedded = std::env::var_os("RAP_EMBEDDED").is_some_and(|v| v == "1");
+        Self::of(address.into(), embedded, std::env::args().skip(1))
+    }
+
+    fn of(
+        address: String,
+        embedded: bool,
+        arguments: impl Iterator<Item = String>,
+    ) -> Result<Self, StartError> {
+        let mut options = Self::new(address);
+        if embedded {
+            options.address = "127.0.0.1:0".to_owned();
+            options.announce = true;
+        }
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            let port = match argument.as_str() {
+                "--exit-on-stdin-eof" => {
+                    options.stop_on_stdin_end = true;
+                    continue;
+                }
+                "--port" => arguments.next().unwrap_or_default(),
+                other => match other.strip_prefix("--port=") {
+                    Some(port) => port.to_owned(),
+                    None => {
+                        return Err(StartError::new(vec![format!(
+                            "unknown argument {other:?}; there are --port N and --exit-on-stdin-eof"
+                        )]));
+                    }
+                },
+            };
+            let port: u16 = port.parse().map_err(|_| {
+                StartError::new(vec![format!("--port {port:?}: a port is a number from 0 to 65535")])
+            })?;
+            options.address = format!("127.0.0.1:{port}");
+            options.announce = true;
+        }
+        Ok(options)
+    }
+}
+
+/// What was owed when a server ended: callbacks that did not arrive. Empty when all is well.
+#[derive(Debug, Default)]
+#[must_use = "what was not delivered is lost unless it is kept"]
+pub struct Undelivered(pub Vec<DeadLetter>);
+
+/// A server that listens but does not answer yet.
+pub struct Bound {
+    listener: Listener,
+    service: ToolService,
+    drain: Duration,
+}
+
+impl ToolServer {
+    /// Serves until SIGINT or SIGTERM, then ends cleanly: functions are told, results delivered.
+    ///
+    /// # Errors
+    /// Everything that keeps it from starting, at once.
+    pub async fn serve(self, address: &str) -> Result<(), StartError> {
+        self.serve_with(ServeOptions::new(address)).await
+    }
+
+    /// Serves as the environment and the program's arguments say ([`ServeOptions::from_env`]).
+    ///
+    /// # Errors
+    /// Everything that keeps it from starting, at once.
+    pub async fn serve_from_env(self, address: &str) -> Result<(), StartError> {
+        self.serve_with(ServeOptions::from_env(address)?).await
+    }
+
+    /// Serves with options until SIGINT or SIGTERM, or the end of stdin where that is asked for.
+    ///
+    /// # Errors
+    /// Everything that keeps it from starting, at once.
+    pub async fn serve_with(self, options: ServeOptions) -> Result<(), StartError> {
+        let bound = self.bind(&options.address).await?;
+        let signals = signals()?;
+        if options.announce {
+            announce(bound.local_addr()).map_err(|e| StartError::io("cannot write the port to stdout", e))?;
+        }
+        tracing::info!(address = %bound.local_addr(), "serving tools");
+        let stop = async {
+            tokio::select! {
+                () = signals => {}
+                () = stdin_end(), if options.stop_on_stdin_end => {}
+            }
+        };
+        let Undelivered(owed) = bound.run_until(stop).await;
+        if !owed.is_empty() {
+            tracing::error!(count = owed.len(), "callbacks were not delivered before the end");
+        }
+        Ok(())
+    }
+
+    /// Listens on an address, e.g. `127.0.0.1:0`. The toolset is ready before the first request is taken
+    /// (TLS-01).
+    ///
+    /// # Errors
+    /// Everything that keeps it from starting, at once: faults of tools, a taken port, an address that other
+    /// machines reach without authentication.
+    pub async fn bind(self, address: &str) -> Result<Bound, StartError> {
+        let listener = match Listener::bind(address, self.auth.clone()).await {
+            Ok(listener) => listener,
+            Err(e) => {
+                let (mut faults, _) = self.faults();
+                faults.push(e.to_string());
+                return Err(StartError::new(faults));
+            }
+        };
+        let mut faults = Vec::new();
+        let loopback = listener.is_loopback();
+        if !loopback && !self.auth.is_configured() {
+            faults.push(EXPOSED.to_owned());
+        }
+        let base = self.base(Some(listener.local_addr()), &mut faults);
+        let (engine, server) = self.start(base, loopback, None, faults)?;
+        let service = ToolService::new(engine, &server, loopback);
+        Ok(Bound { listener, service, drain: server.drain })
+    }
+}
+
+impl Bound {
+    /// Where it listens, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// A look into the server.
+    pub fn handle(&self) -> ServerHandle {
+        self.service.handle()
+    }
+
+    /// Serves until the future is done, then ends cleanly and hands out what could not be delivered.
+    pub async fn run_until(self, stop: impl Future<Output = ()> + Send) -> Undelivered {
+        let engine = self.service.engine().clone();
+        let router: axum::Router = self.service.into();
+        let listener = self.listener.into_tcp().tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        let closing = tokio_util::sync::CancellationToken::new();
+        let served = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
+        let serving = tokio::spawn(served.into_future());
+        stop.await;
+        // Questions and notices are still answered while the calls end; then the door is closed.
+        let owed = engine.shut_down(self.drain).await;
+        closing.cancel();
+        let abort = serving.abort_handle();
+        if tokio::time::timeout(Duration::from_secs(1), serving).await.is_err() {
+            abort.abort();
+        }
+        Undelivered(owed)
+    }
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("local_addr", &self.local_addr()).finish_non_exhaustive()
+    }
+}
+
+/// The first line on stdout; a parent that has closed the pipe afterwards is no trouble.
+fn announce(address: SocketAddr) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{{\"port\":{}}}", address.port())?;
+    out.flush()
+}
+
+/// Done on SIGINT or SIGTERM (Ctrl-C elsewhere); taken from the moment this is called.
+fn signals() -> Result<impl Future<Output = ()>, StartError> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let take = |kind| signal(kind).map_err(|e| StartError::io("cannot wait for signals", e));
+        let (mut interrupt, mut terminate) = (take(SignalKind::interrupt())?, take(SignalKind::terminate())?);
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+/// Done when stdin ends. On a thread of its own: a read of stdin cannot be called off, and must not keep the
+/// program from ending.
+async fn stdin_end() {
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(ended);
+    });
+    let _ = end.await;
+}

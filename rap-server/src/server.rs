@@ -1,0 +1,377 @@
+//! The server before it serves: its tools, what they share, where it is reached, what it is protected by.
+//! All faults of all of it are found at once, when it starts.
+
+use crate::{
+    IntoTool, StartError, Tool, ToolService,
+    engine::{Engine, Settings},
+    extract::States,
+    outbox::{Courier, DeadLetter, Outbox},
+};
+use rap_http::{AddressPolicy, Auth, GuardedClient, Secret};
+use rap_types::{HttpUrl, Toolset, validate::CompiledToolset};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+/// The extensions that this server speaks.
+const EXTENSIONS: [&str; 3] = ["event-id", "is-error", "status"];
+
+/// A tool server to be.
+///
+/// ```no_run
+/// use rap_server::{ToolServer, tool};
+///
+/// /// Current weather for a city.
+/// #[tool(read_only)]
+/// async fn get_weather(city: String) -> String {
+///     format!("rain in {city}")
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), rap_server::StartError> {
+///     ToolServer::new("weather").tool(get_weather).serve("127.0.0.1:3001").await
+/// }
+/// ```
+#[must_use = "a server does nothing until it is served"]
+pub struct ToolServer {
+    pub(crate) name: String,
+    description: Option<String>,
+    tools: Vec<Tool>,
+    states: States,
+    pub(crate) public_url: Option<String>,
+    endpoint_url: Option<String>,
+    pub(crate) auth: Auth,
+    pub(crate) hosts: Vec<String>,
+    allowed: Vec<String>,
+    plain_http: bool,
+    pub(crate) drain: Duration,
+    settings: Settings,
+    faults: Vec<String>,
+}
+
+impl ToolServer {
+    /// A server of a name, which is the name of its toolset: 1 to 128 characters (TLS-11).
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            description: None,
+            tools: Vec::new(),
+            states: States::default(),
+            public_url: None,
+            endpoint_url: None,
+            auth: Auth::None,
+            hosts: Vec::new(),
+            allowed: Vec::new(),
+            plain_http: false,
+            drain: Duration::from_secs(10),
+            settings: Settings::default(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Says what the toolset is for.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Adds a tool: a function with `#[tool]` on it, or a [`Tool`].
+    pub fn tool(mut self, tool: impl IntoTool) -> Self {
+        self.tools.push(tool.into_tool());
+        self
+    }
+
+    /// Adds what tools share; they take it as [`State<T>`](crate::State). One value per type.
+    pub fn state<T: Send + Sync + 'static>(self, state: T) -> Self {
+        self.shared_state(Arc::new(state))
+    }
+
+    /// As [`state`](Self::state), for what the program holds as well.
+    pub fn shared_state<T: Send + Sync + 'static>(mut self, state: Arc<T>) -> Self {
+        if !self.states.put::<T>(state) {
+            let name = std::any::type_name::<T>();
+            self.faults.push(format!("the state {name} is given twice; give each type once"));
+        }
+        self
+    }
+
+    /// The URL under which runtimes reach this server, e.g. `https://tools.example.com/weather`. Without it
+    /// the server names its listener's own address; it never believes a Host header.
+    pub fn public_url(mut self, url: impl Into<String>) -> Self {
+        self.public_url = Some(url.into());
+        self
+    }
+
+    /// The URL of the endpoint, where it is not `{public_url}/invoke`. Its path is served as well.
+    pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
+        self.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// Asks for `Authorization: Bearer` with this token. Needed to listen on anything but loopback.
+    pub fn bearer_token(mut self, token: impl Into<Secret>) -> Self {
+        self.auth = Auth::bearer(token);
+        self
+    }
+
+    /// Asks for another kind of authentication, e.g. signed requests.
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// A host name by which a server on loopback may be called as well: that of a proxy in front of it.
+    pub fn allow_host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// A network, e.g. `10.1.0.0/16`, whose addresses callbacks may go to although they are not public.
+    /// Loopback is allowed when this server listens on loopback.
+    pub fn allow_target(mut self, network: impl Into<String>) -> Self {
+        self.allowed.push(network.into());
+        self
+    }
+
+    /// Lets callbacks go to public addresses by plain http as well.
+    pub fn allow_plain_http(mut self) -> Self {
+        self.plain_http = true;
+        self
+    }
+
+    /// Ends every call that takes longer in an error result; the time in which a person is asked does not
+    /// count. Off by default.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.settings.time_limit = Some(limit);
+        self
+    }
+
+    /// The time that a cancelled function has for returning before it is dropped; 5 s by default.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// The time that a shutdown has for ending calls and delivering what is owed; 10 s by default.
+    pub fn drain(mut self, limit: Duration) -> Self {
+        self.drain = limit;
+        self
+    }
+
+    /// How many events of one subscription may wait; 256 by default. When they do, `emit` waits.
+    pub fn event_queue(mut self, events: usize) -> Self {
+        self.settings.event_queue = events.clamp(1, 1 << 20);
+        self
+    }
+
+    /// How many events of one subscription leave in a second, and how many at once (SUB-11); 100 and 200 by
+    /// default. More wait.
+    pub fn event_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.settings.events_per_second = per_second.max(1);
+        self.settings.event_burst = burst.max(1);
+        self
+    }
+
+    /// How many calls may be open at once; 100,000 by default. Beyond it invocations are answered 503 with
+    /// `Retry-After`.
+    pub fn max_open_calls(mut self, calls: usize) -> Self {
+        self.settings.open_calls = calls;
+        self
+    }
+
+    /// The service that answers under this URL, to be mounted where a program of your own listens. It asks
+    /// for authentication as configured; `loopback` says whether only this machine reaches it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once. The public URL must be given.
+    pub fn into_service(self, loopback: bool) -> Result<ToolService, StartError> {
+        let mut faults = Vec::new();
+        if self.public_url.is_none() {
+            faults.push(
+                "give .public_url(..): a server that does not listen itself cannot know its URL".to_owned(),
+            );
+        }
+        if !loopback && !self.auth.is_configured() {
+            faults.push(EXPOSED.to_owned());
+        }
+        let base = self.base(None, &mut faults);
+        let (engine, server) = self.start(base, loopback, None, faults)?;
+        Ok(ToolService::new(engine, &server, loopback))
+    }
+
+    /// The service as an axum router, to be merged or nested. As [`into_service`](Self::into_service), for a
+    /// program that can be reached from other machines.
+    ///
+    /// ```
+    /// # use rap_server::{ToolServer, tool};
+    /// # /// Says hello.
+    /// # #[tool] async fn hello() -> &'static str { "hello" }
+    /// let tools = ToolServer::new("greeter")
+    ///     .tool(hello)
+    ///     .public_url("https://example.com/tools")
+    ///     .bearer_token("a long random token")
+    ///     .into_router()?;
+    /// let app: axum::Router = axum::Router::new().nest("/tools", tools);
+    /// # Ok::<(), rap_server::StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn into_router(self) -> Result<axum::Router, StartError> {
+        self.into_service(false).map(Into::into)
+    }
+
+    /// The base URL: from configuration, else from the listener's own address.
+    pub(crate) fn base(&self, listener: Option<SocketAddr>, faults: &mut Vec<String>) -> Option<HttpUrl> {
+        let url = match (&self.public_url, listener) {
+            (Some(url), _) => url.clone(),
+            (None, Some(address)) if !address.ip().is_unspecified() => format!("http://{address}"),
+            (None, Some(_)) => {
+                faults.push("give .public_url(..): a server on all addresses cannot know its URL".to_owned());
+                return None;
+            }
+            (None, None) => return None,
+        };
+        HttpUrl::new(url.as_str()).map_err(|e| faults.push(format!("public_url {url:?}: {e}"))).ok()
+    }
+
+    fn endpoint(&self, base: &HttpUrl, faults: &mut Vec<String>) -> Option<HttpUrl> {
+        let made = match &self.endpoint_url {
+            Some(url) => HttpUrl::new(url.as_str()),
+            None => base.below(crate::service::INVOKE),
+        };
+        made.map_err(|e| faults.push(format!("endpoint_url {:?}: {e}", self.endpoint_url))).ok()
+    }
+
+    fn policy(&self, loopback: bool, faults: &mut Vec<String>) -> AddressPolicy {
+        let mut policy = AddressPolicy::public();
+        if loopback {
+            policy = policy.allow_loopback();
+        }
+        if self.plain_http {
+            policy = policy.allow_plain_http();
+        }
+        for network in &self.allowed {
+            match network.parse::<ipnet::IpNet>() {
+                Ok(network) => policy = policy.allow(network),
+                Err(e) => faults.push(format!("allow_target {network:?}: {e}; write e.g. 10.1.0.0/16")),
+            }
+        }
+        policy
+    }
+
+    /// Whatever can be known to be wrong before listening; also the definitions of the tools.
+    pub(crate) fn faults(&self) -> (Vec<String>, Vec<rap_types::Tool>) {
+        let mut faults = self.faults.clone();
+        let definitions: Vec<_> =
+            self.tools.iter().filter_map(|tool| tool.define(&self.states, &mut faults)).collect();
+        if self.tools.is_empty() {
+            faults.push("it has no tool; add one with .tool(..) (TLS-11)".to_owned());
+        }
+        let length = self.name.chars().count();
+        if !(1..=rap_types::limits::NAME_CHARS).contains(&length) {
+            faults.push(format!("its name has {length} characters; 1 to 128 are allowed (TLS-11)"));
+        }
+        let mut seen = std::collections::HashSet::new();
+        for tool in &self.tools {
+            if !seen.insert(tool.name()) {
+                faults.push(format!(
+                    "two tools are named {:?}; give each a name of its own (TLS-07)",
+                    tool.name()
+                ));
+            }
+        }
+        (faults, definitions)
+    }
+
+    /// Makes the engine, or says everything that is wrong.
+    pub(crate) fn start(
+        mut self,
+        base: Option<HttpUrl>,
+        loopback: bool,
+        courier: Option<Box<dyn Courier>>,
+        more_faults: Vec<String>,
+    ) -> Result<(Arc<Engine>, Self), StartError> {
+        let (mut faults, definitions) = self.faults();
+        faults.extend(more_faults);
+        let endpoint = base.as_ref().and_then(|base| self.endpoint(base, &mut faults));
+        let policy = self.policy(loopback, &mut faults);
+        let (Some(base), Some(endpoint), true) = (base, endpoint, faults.is_empty()) else {
+            return Err(StartError::new(faults));
+        };
+        let mut toolset = Toolset::new(self.name.as_str(), endpoint, definitions)
+            .map_err(|e| StartError::new(vec![e.to_string()]))?;
+        toolset.description = self.description.take();
+        let compiled = CompiledToolset::new(toolset.with_extensions(EXTENSIONS))
+            .map_err(|faults| StartError::new(faults.iter().map(ToString::to_string).collect()))?;
+        let size = serde_json::to_vec(compiled.toolset()).map_or(0, |bytes| bytes.len());
+        if size > rap_types::limits::TOOLSET_BYTES {
+            return Err(StartError::new(vec![format!(
+                "the toolset has {size} bytes; 1 MiB is what every runtime takes (LIM-01): offer fewer tools"
+            )]));
+        }
+        let work = self.tools.drain(..).map(|tool| (tool.name().to_owned(), tool.work)).collect();
+        let courier =
+            courier.unwrap_or_else(|| Box::new(GuardedClient::new(policy.clone())) as Box<dyn Courier>);
+        let engine = Engine::new(
+            compiled,
+            work,
+            self.states.clone(),
+            self.settings.clone(),
+            base,
+            Outbox::new(courier, policy),
+        );
+        Ok((Arc::new(engine), self))
+    }
+}
+
+pub(crate) const EXPOSED: &str = "other machines can reach it and no authentication is configured; \
+     give .bearer_token(..), or listen on 127.0.0.1";
+
+impl TryFrom<ToolServer> for axum::Router {
+    type Error = StartError;
+    fn try_from(server: ToolServer) -> Result<Self, StartError> {
+        server.into_router()
+    }
+}
+
+impl std::fmt::Debug for ToolServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ToolServer")
+            .field("name", &self.name)
+            .field("tools", &self.tools)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A look into a server that serves: what is open, what could not be delivered.
+#[derive(Clone)]
+pub struct ServerHandle {
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl ServerHandle {
+    /// How many calls are open: running, their result owed, or a living subscription.
+    pub fn open_calls(&self) -> usize {
+        self.engine.open_calls()
+    }
+
+    /// The toolset as runtimes see it.
+    pub fn toolset(&self) -> &Toolset {
+        self.engine.toolset.toolset()
+    }
+
+    /// The callbacks that were given up, oldest first; the newest 10,000 are kept.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.engine.outbox.dead_letters()
+    }
+
+    /// Sends a dead letter again, by the whole schedule if need be; whether it was taken.
+    pub async fn resend(&self, number: u64) -> bool {
+        self.engine.outbox.resend(number).await
+    }
+}
+
+impl std::fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerHandle").field("open_calls", &self.open_calls()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,236 @@
+//! The HTTP face: five paths, each answer decided at once. A tower service, so that it nests anywhere.
+
+use crate::{ServerHandle, ToolServer, engine::Engine, questions::Answered};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Either, Full};
+use rap_http::{Guard, Problem, guard::Guarded};
+use rap_types::{CancelToolCall, CloseThread, Invocation, Message, ToolCallAlive, ToolCallStatus, limits};
+use serde_json::Value;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower::{Layer, Service};
+
+/// The path of the endpoint below the base.
+pub(crate) const INVOKE: &str = "invoke";
+
+/// Room for the rest of an invocation beside its arguments (LIM-01).
+const BODY_BYTES: usize = limits::ARGUMENTS_BYTES * 4;
+
+type Answer = Response<Full<Bytes>>;
+
+/// A tool server as a tower service over `http` types. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct ToolService {
+    guarded: Guarded<Inner>,
+    engine: Arc<Engine>,
+}
+
+/// What is behind the guard.
+#[derive(Clone)]
+struct Inner {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<Engine>,
+    /// The path of a configured endpoint URL, served beside `/invoke`.
+    endpoint_path: String,
+    toolset: Bytes,
+}
+
+impl ToolService {
+    pub(crate) fn new(engine: Arc<Engine>, server: &ToolServer, loopback: bool) -> Self {
+        let mut guard = Guard::new(server.auth.clone(), loopback).body_limit(BODY_BYTES).open("/choices");
+        for host in server.hosts.iter().cloned().chain(public_host(server)) {
+            guard = guard.allow_host(host);
+        }
+        let toolset = engine.toolset.toolset();
+        let shared = Shared {
+            endpoint_path: toolset.endpoint.parsed().path().to_owned(),
+            toolset: serde_json::to_vec(toolset).map(Bytes::from).expect("bug: a toolset is plain data"),
+            engine: engine.clone(),
+        };
+        Self { guarded: guard.layer(Inner { shared: Arc::new(shared) }), engine }
+    }
+
+    /// A look into the server.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { engine: self.engine().clone() }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+}
+
+/// The host of the configured public URL: a proxy may pass it on to a server on loopback.
+fn public_host(server: &ToolServer) -> Option<String> {
+    let url = rap_types::HttpUrl::new(server.public_url.as_deref()?).ok()?;
+    url.parsed().host_str().map(str::to_owned)
+}
+
+impl std::fmt::Debug for ToolService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ToolService").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<Request<B>> for ToolService
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<Either<Full<Bytes>, Full<Bytes>>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<B>>::poll_ready(&mut self.guarded, cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.guarded.call(request)
+    }
+}
+
+impl From<ToolService> for axum::Router {
+    fn from(service: ToolService) -> Self {
+        axum::Router::new().fallback_service(service)
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Inner {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Ready<Result<Answer, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        // A full body is there at once.
+        let body = body.collect();
+        let body = futures_util::FutureExt::now_or_never(body)
+            .and_then(Result::ok)
+            .map(|collected| collected.to_bytes())
+            .unwrap_or_default();
+        ready(Ok(self.shared.answer(&parts, &body).unwrap_or_else(Problem::into_response)))
+    }
+}
+
+impl Shared {
+    fn answer(&self, parts: &http::request::Parts, body: &Bytes) -> Result<Answer, Problem> {
+        let path = parts.uri.path();
+        let known = match path.trim_start_matches('/') {
+            rap_types::WELL_KNOWN_TOOLSET => {
+                return if matches!(parts.method, Method::GET | Method::HEAD) {
+                    Ok(json(self.toolset.clone()))
+                } else {
+                    Err(Problem::method_not_allowed("ask for the toolset with GET"))
+                };
+            }
+            INVOKE => Path::Invoke,
+            "close_thread" => Path::Close,
+            "cancel_tool_call" => Path::Cancel,
+            "tool_call_status" => Path::Status,
+            other => match other.strip_prefix("choices/") {
+                Some(token) => Path::Choice(token),
+                None if path == self.endpoint_path => Path::Invoke,
+                None => {
+                    return Err(Problem::not_found(
+                        "there is nothing here; the toolset at .well-known/rap-toolset names the endpoint",
+                    ));
+                }
+            },
+        };
+        if parts.method != Method::POST {
+            return Err(Problem::method_not_allowed("send a JSON object with POST"));
+        }
+        match known {
+            Path::Invoke => {
+                let invocation: Invocation = read(body)?;
+                let traceparent = parts.headers.get("traceparent").cloned();
+                self.engine.invoke(invocation, traceparent)?;
+                Ok(empty())
+            }
+            Path::Close => {
+                let notice: CloseThread = read(body)?;
+                self.engine.stop(&notice.thread_id, None);
+                Ok(empty())
+            }
+            Path::Cancel => {
+                let notice: CancelToolCall = read(body)?;
+                self.engine.stop(&notice.thread_id, Some(&notice.tool_call_id));
+                Ok(empty())
+            }
+            Path::Status => {
+                let question: ToolCallStatus = read(body)?;
+                let alive = self.engine.is_alive(&question.thread_id, &question.tool_call_id);
+                let answer =
+                    serde_json::to_vec(&ToolCallAlive::new(alive)).expect("bug: an answer is plain data");
+                Ok(json(answer.into()))
+            }
+            Path::Choice(token) => self.choice(token, body),
+        }
+    }
+
+    /// A person's answer. `selected` is judged by the call, not here: whatever is no index of a choice ends
+    /// the call in an error result (CHO-03).
+    fn choice(&self, token: &str, body: &Bytes) -> Result<Answer, Problem> {
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|e| Problem::invalid(format!("the body is not JSON: {e}")))?;
+        let (Some(call), Some(selected)) = (value.get("id").and_then(Value::as_str), value.get("selected"))
+        else {
+            return Err(Problem::invalid(
+                "send {\"id\": the call's id, \"selected\": the index of the choice}",
+            ));
+        };
+        if !selected.is_number() {
+            return Err(Problem::invalid("/selected is the index of the choice, a number from 0"));
+        }
+        match self.engine.questions.answer(token, call, selected.as_u64()) {
+            Answered::Taken => Ok(empty()),
+            Answered::Closed => Err(Problem::new(409, "already-answered", "The question is not open")
+                .detail("it was answered before, or is not asked any more")),
+            Answered::Foreign => Err(Problem::invalid("/id is not the id of the call that asked")),
+            Answered::Unknown => Err(Problem::not_found("there is no such question")),
+        }
+    }
+}
+
+enum Path<'a> {
+    Invoke,
+    Close,
+    Cancel,
+    Status,
+    Choice(&'a str),
+}
+
+fn read<M: Message>(body: &Bytes) -> Result<M, Problem> {
+    // The short way for what is right; the long one knows how to say what is wrong.
+    if body.trim_ascii_start().first() == Some(&b'{')
+        && let Ok(message) = serde_json::from_slice(body)
+    {
+        return Ok(message);
+    }
+    rap_types::parse(body).map_err(|fault| Problem::invalid(fault.to_string()))
+}
+
+fn empty() -> Answer {
+    Response::new(Full::default())
+}
+
+fn json(body: Bytes) -> Answer {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,391 @@
+//! A runtime side for tests: calls tools, receives what they send, answers their questions. In memory, with
+//! no socket, so that it works under tokio's paused time.
+//!
+//! ```
+//! use rap_server::{ToolServer, testing::TestServer, tool};
+//! use serde_json::json;
+//!
+//! /// Current weather for a city.
+//! #[tool(read_only)]
+//! async fn get_weather(city: String) -> String {
+//!     format!("rain in {city}")
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let server = TestServer::new(ToolServer::new("weather").tool(get_weather));
+//! assert_eq!(server.call("get_weather", json!({"city": "Oslo"})).await.text(), "rain in Oslo");
+//! assert!(server.call("get_weather", json!({"town": "Oslo"})).await.is_error());
+//! # });
+//! ```
+
+use crate::{ServerHandle, ToolServer, ToolService, engine::Engine, outbox::Courier};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use rap_http::Attempt;
+use rap_types::{CallbackMessage, HttpUrl, SubscriptionEvent, ToolResult, UserChoice, ViewUpdate};
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+/// How long a test waits for something that ought to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for something that ought not to come.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// A tool server under test, with a runtime side that calls it.
+#[derive(Debug)]
+pub struct TestServer {
+    service: ToolService,
+    runtime: Arc<Runtime>,
+    calls: AtomicU64,
+}
+
+/// A message that arrived, with the URL it was POSTed to and its headers.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Arrived {
+    /// The URL, exactly as it was called.
+    pub url: String,
+    /// The message as it was sent.
+    pub json: Value,
+    /// The message as it is read.
+    pub message: CallbackMessage,
+    /// The request's headers.
+    pub headers: HeaderMap,
+}
+
+/// The runtime side: answers callbacks as told, and keeps what it took.
+#[derive(Debug, Default)]
+struct Runtime {
+    calls: Mutex<HashMap<String, mpsc::UnboundedSender<Arrived>>>,
+    answers: Mutex<Vec<Attempt>>,
+    attempts: AtomicU64,
+}
+
+/// One call as the runtime sees it.
+#[derive(Debug)]
+pub struct TestCall {
+    service: ToolService,
+    thread: String,
+    id: String,
+    url: String,
+    arrivals: mpsc::UnboundedReceiver<Arrived>,
+    early: Vec<Arrived>,
+    status: StatusCode,
+}
+
+/// The result of a call, with what tests ask of it.
+#[derive(Debug, Clone)]
+pub struct TestResult(pub ToolResult);
+
+/// A question to a person, to be answered.
+#[derive(Debug)]
+pub struct TestQuestion {
+    /// The question as it came.
+    pub choice: UserChoice,
+    service: ToolService,
+}
+
+impl Courier for Arc<Runtime> {
+    fn post<'a>(&'a self, url: &'a HttpUrl, body: Bytes, headers: HeaderMap) -> BoxFuture<'a, Attempt> {
+        Box::pin(async move {
+            // As a socket does, lets others work in between.
+            tokio::task::yield_now().await;
+            self.attempts.fetch_add(1, Ordering::Relaxed);
+            let scripted = {
+                let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+                if answers.is_empty() { None } else { Some(answers.remove(0)) }
+            };
+            let answer = scripted.unwrap_or_else(|| Attempt::status(200));
+            if answer.is_delivered() {
+                let json: Value = serde_json::from_slice(&body).expect("a callback is JSON");
+                let message = rap_types::parse(&body).expect("a callback conforms to its schema (TRN-13)");
+                let arrived = Arrived { url: url.as_str().to_owned(), json, message, headers };
+                let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(call) = calls.get(url.as_str()) {
+                    let _ = call.send(arrived);
+                }
+            }
+            answer
+        })
+    }
+}
+
+impl TestServer {
+    /// Starts a server in memory.
+    ///
+    /// # Panics
+    /// When the server cannot start; the message lists the faults.
+    #[track_caller]
+    pub fn new(server: ToolServer) -> Self {
+        let runtime = Arc::new(Runtime::default());
+        let base = HttpUrl::new("http://127.0.0.1:3001").ok();
+        let started = server.start(base, true, Some(Box::new(runtime.clone())), Vec::new());
+        let (engine, server) = match started {
+            Ok(started) => started,
+            Err(error) => panic!("{error}"),
+        };
+        Self { service: ToolService::new(engine, &server, true), runtime, calls: AtomicU64::new(0) }
+    }
+
+    /// A look into the server.
+    pub fn handle(&self) -> ServerHandle {
+        self.service.handle()
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.service.engine()
+    }
+
+    /// The toolset as a runtime gets it.
+    pub async fn toolset(&self) -> Value {
+        let (status, body) = self.get("/.well-known/rap-toolset").await;
+        assert_eq!(status, StatusCode::OK, "the toolset is served (TLS-01)");
+        body
+    }
+
+    /// Calls a tool and waits for its result.
+    pub async fn call(&self, tool: &str, arguments: Value) -> TestResult {
+        self.start(tool, arguments).await.result().await
+    }
+
+    /// Calls a tool, on a thread of its own.
+    pub async fn start(&self, tool: &str, arguments: Value) -> TestCall {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = format!("call-{number}");
+        self.invoke(json!({
+            "operation": tool,
+            "arguments": arguments,
+            "id": id,
+            "callback_url": format!("http://127.0.0.1:4000/callbacks/{number}?capability=secret"),
+            "group_id": format!("thread-{number}"),
+        }))
+        .await
+    }
+
+    /// Sends an invocation as it is.
+    pub async fn invoke(&self, invocation: Value) -> TestCall {
+        let text = |name: &str| invocation.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let url = text("callback_url");
+        self.runtime.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(url.clone(), sender);
+        let (status, _) = self.post("/invoke", &invocation).await;
+        TestCall {
+            service: self.service.clone(),
+            thread: text("group_id"),
+            id: text("id"),
+            url,
+            arrivals,
+            early: Vec::new(),
+            status,
+        }
+    }
+
+    /// Answers the next callbacks so, one attempt each, instead of 200.
+    pub fn answer_next(&self, answers: impl IntoIterator<Item = Attempt>) {
+        self.runtime.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+    }
+
+    /// How many callbacks were attempted so far.
+    pub fn attempts(&self) -> u64 {
+        self.runtime.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Shuts the server down within a limit; what it still owed comes back.
+    pub async fn shut_down(&self, limit: Duration) -> crate::Undelivered {
+        crate::Undelivered(self.engine().shut_down(limit).await)
+    }
+
+    /// POSTs JSON to a path of the server.
+    pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        post(&self.service, path, body.to_string()).await
+    }
+
+    /// POSTs any text as JSON.
+    pub async fn post_text(&self, path: &str, body: &str) -> (StatusCode, Value) {
+        post(&self.service, path, body.to_owned()).await
+    }
+
+    /// GETs a path of the server.
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let request = Request::get(format!("http://127.0.0.1:3001{path}")).body(Full::default());
+        send(&self.service, request.expect("a path")).await
+    }
+
+    /// Sends any request.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
+        send(&self.service, request).await
+    }
+}
+
+async fn post(service: &ToolService, path: &str, body: String) -> (StatusCode, Value) {
+    let request = Request::post(format!("http://127.0.0.1:3001{path}"))
+        .header("content-type", "application/json")
+        .body(Full::from(body))
+        .expect("a path");
+    send(service, request).await
+}
+
+async fn send(service: &ToolService, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
+    let response = match service.clone().oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let status = response.status();
+    let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+impl TestCall {
+    /// What the server answered to the invocation.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The callback URL of the call.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The next message of the kind that `pick` takes; others are kept for later.
+    ///
+    /// # Panics
+    /// When none comes in 10 s.
+    pub async fn next<T>(&mut self, what: &str, pick: impl Fn(&Arrived) -> Option<T>) -> T {
+        if let Some(at) = self.early.iter().position(|a| pick(a).is_some()) {
+            let arrived = self.early.remove(at);
+            return pick(&arrived).expect("bug: it was picked before");
+        }
+        loop {
+            let arrived = tokio::time::timeout(PATIENCE, self.arrivals.recv()).await.ok().flatten();
+            let Some(arrived) = arrived else {
+                panic!("no {what} of call {} came in {PATIENCE:?}; there came: {:?}", self.id, self.early);
+            };
+            match pick(&arrived) {
+                Some(picked) => return picked,
+                None => self.early.push(arrived),
+            }
+        }
+    }
+
+    /// The next message, whatever it is.
+    pub async fn any(&mut self) -> Arrived {
+        self.next("message", |a| Some(a.clone())).await
+    }
+
+    /// The result of the call.
+    pub async fn result(&mut self) -> TestResult {
+        self.next("result", |a| match &a.message {
+            CallbackMessage::ToolResult(result) => Some(TestResult(result.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next event of the call's subscription.
+    pub async fn event(&mut self) -> SubscriptionEvent {
+        self.next("event", |a| match &a.message {
+            CallbackMessage::SubscriptionEvent(event) => Some(event.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next view of the call.
+    pub async fn view(&mut self) -> ViewUpdate {
+        self.next("view", |a| match &a.message {
+            CallbackMessage::ViewUpdate(view) => Some(view.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next question of the call.
+    pub async fn question(&mut self) -> TestQuestion {
+        let choice = self
+            .next("question", |a| match &a.message {
+                CallbackMessage::UserChoice(choice) => Some(choice.clone()),
+                _ => None,
+            })
+            .await;
+        TestQuestion { choice, service: self.service.clone() }
+    }
+
+    /// Nothing more comes for a while.
+    ///
+    /// # Panics
+    /// When something comes.
+    pub async fn silence(&mut self) {
+        if let Some(arrived) = self.early.first() {
+            panic!("call {} was to be silent, and said {}", self.id, arrived.json);
+        }
+        if let Ok(Some(arrived)) = tokio::time::timeout(SILENCE, self.arrivals.recv()).await {
+            panic!("call {} was to be silent, and said {}", self.id, arrived.json);
+        }
+    }
+
+    /// Cancels the call.
+    pub async fn cancel(&self) -> StatusCode {
+        let body = json!({"thread_id": self.thread, "tool_call_id": self.id});
+        post(&self.service, "/cancel_tool_call", body.to_string()).await.0
+    }
+
+    /// Closes the call's thread.
+    pub async fn close_thread(&self) -> StatusCode {
+        post(&self.service, "/close_thread", json!({"thread_id": self.thread}).to_string()).await.0
+    }
+
+    /// Whether the server says that the call is alive (STA-01).
+    pub async fn is_alive(&self) -> bool {
+        let body = json!({"thread_id": self.thread, "tool_call_id": self.id});
+        post(&self.service, "/tool_call_status", body.to_string()).await.1["alive"] == true
+    }
+}
+
+impl TestResult {
+    /// What the model reads: the texts of the content, or the text.
+    pub fn text(&self) -> String {
+        let parts = self.0.for_model();
+        let texts = parts.iter().filter_map(|part| match part {
+            rap_types::ContentPart::Text(text) => Some(text.text.as_str()),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The text as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        let text = self.text();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("the result is no JSON ({e}): {text}"))
+    }
+
+    /// Whether the call failed.
+    pub fn is_error(&self) -> bool {
+        self.0.is_failure()
+    }
+}
+
+impl TestQuestion {
+    /// Picks a choice by its index, as the person does.
+    pub async fn pick(&self, index: i64) -> StatusCode {
+        self.answer(json!({"id": self.choice.id, "selected": index})).await.0
+    }
+
+    /// Sends any answer.
+    pub async fn answer(&self, body: Value) -> (StatusCode, Value) {
+        post(&self.service, self.choice.response_url.parsed().path(), body.to_string()).await
+    }
+}
