@@ -1,5 +1,7 @@
 //! Runs the program as a runtime does: starts it, reads its port, calls its tool, waits for the callback, ends it.
 
+#![allow(clippy::unwrap_used)]
+
 use axum::{Json, Router, extract::State, routing::post};
 use serde_json::{Value, json};
 use std::{process::Stdio, time::Duration};
