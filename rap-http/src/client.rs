@@ -316,32 +316,28 @@ fn uri(url: &HttpUrl, target: &Target) -> Result<Uri, String> {
         .map_err(|_| "the URL cannot be sent".to_owned())
 }
 
-/// Path and query byte for byte, where the URL is written in the usual way; else as browsers read it.
+/// Path and query byte for byte as they were written: no dot segment is folded and no escape rewritten. Only
+/// what cannot stand in a request line is percent-encoded.
 fn path_and_query(url: &HttpUrl) -> PathAndQuery {
-    let as_written = || {
-        let text = url.as_str();
-        if text.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'\\') {
-            return None;
+    let (_, rest) = url.as_str().split_once("://").unwrap_or_default();
+    let rest = rest.split('#').next().unwrap_or_default();
+    let written = rest.find(['/', '?']).map_or("/", |start| &rest[start..]);
+    let slash = if written.starts_with('/') { "" } else { "/" };
+    let written = format!("{slash}{written}");
+    if written.is_ascii()
+        && let Ok(path) = PathAndQuery::try_from(&written)
+    {
+        return path;
+    }
+    let mut encoded = String::with_capacity(written.len() + 16);
+    for byte in written.bytes() {
+        if byte <= b' ' || byte >= 0x7f || b"\"<>\\^`{|}".contains(&byte) {
+            encoded.push_str(&format!("%{byte:02X}"));
+        } else {
+            encoded.push(char::from(byte));
         }
-        let (_, rest) = text.split_once("://")?;
-        let rest = rest.split('#').next()?;
-        let start = rest.find(['/', '?'])?;
-        // `http:///x` and the like: the authority is not where it seems to be.
-        if start == 0 {
-            return None;
-        }
-        let path = &rest[start..];
-        let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
-        PathAndQuery::try_from(path).ok()
-    };
-    as_written().unwrap_or_else(|| {
-        let parsed = url.parsed();
-        let text = match parsed.query() {
-            Some(query) => format!("{}?{query}", parsed.path()),
-            None => parsed.path().to_owned(),
-        };
-        PathAndQuery::try_from(text).unwrap_or_else(|_| PathAndQuery::from_static("/"))
-    })
+    }
+    PathAndQuery::try_from(encoded).unwrap_or_else(|_| PathAndQuery::from_static("/"))
 }
 
 async fn read(url: &HttpUrl, response: http::Response<Incoming>, limit: usize) -> Result<Reply, ClientError> {

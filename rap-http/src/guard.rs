@@ -179,13 +179,9 @@ impl Config {
         if announced.is_some_and(|n: u64| n > self.body_limit as u64) {
             return Err(Problem::too_large(self.body_limit));
         }
-        let (body, share) = match tokio::time::timeout(self.body_timeout, self.read(body)).await {
-            Ok(read) => read?,
-            Err(_) => {
-                let limit = self.body_timeout.as_secs_f64();
-                return Err(Problem::timeout(format!("the body must come within {limit} s")));
-            }
-        };
+        let (body, share) = tokio::time::timeout(self.body_timeout, self.read(body))
+            .await
+            .map_err(|_| too_slow(self.body_timeout))??;
         if let (Auth::Signed(keys), false) = (&self.auth, open) {
             let harmless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
             if !harmless {
@@ -235,38 +231,19 @@ impl Config {
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        let mut body = std::pin::pin!(body);
-        let mut whole = BytesMut::new();
         let mut share: Option<OwnedSemaphorePermit> = None;
-        let mut first: Option<Bytes> = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::invalid("the body broke off; send it whole"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            let so_far = first.as_ref().map_or(whole.len(), Bytes::len);
-            if so_far + data.len() > self.body_limit {
-                return Err(Problem::too_large(self.body_limit));
-            }
-            let wanted = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            let more = self
-                .budget
-                .clone()
-                .try_acquire_many_owned(wanted)
-                .map_err(|_| Problem::busy(Duration::from_secs(1)))?;
+        let body = collect(body, self.body_limit, |more| {
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            let permit = self.budget.clone().try_acquire_many_owned(more);
+            let permit = permit.map_err(|_| Problem::busy(Duration::from_secs(1)))?;
             match &mut share {
-                Some(share) => share.merge(more),
-                None => share = Some(more),
+                Some(share) => share.merge(permit),
+                None => share = Some(permit),
             }
-            // A body of one frame, the usual case, is passed on without a copy.
-            if whole.is_empty() && first.is_none() {
-                first = Some(data);
-            } else {
-                if let Some(first) = first.take() {
-                    whole.extend_from_slice(&first);
-                }
-                whole.extend_from_slice(&data);
-            }
-        }
-        Ok((first.unwrap_or_else(|| whole.freeze()), share))
+            Ok(())
+        })
+        .await?;
+        Ok((body, share))
     }
 }
 
@@ -278,36 +255,41 @@ pub async fn read_body<B>(body: B, limit: usize, time: Duration) -> Result<Bytes
 where
     B: Body<Data = Bytes>,
 {
+    tokio::time::timeout(time, collect(body, limit, |_| Ok(()))).await.map_err(|_| too_slow(time))?
+}
+
+fn too_slow(limit: Duration) -> Problem {
+    Problem::timeout(format!("the body must come within {} s", limit.as_secs_f64()))
+}
+
+/// Puts a body together; `room` is asked before more of it is kept.
+async fn collect<B: Body<Data = Bytes>>(
+    body: B,
+    limit: usize,
+    mut room: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Bytes, Problem> {
     let mut body = std::pin::pin!(body);
     if body.size_hint().lower() > limit as u64 {
         return Err(Problem::too_large(limit));
     }
-    let work = async {
-        let mut whole = Bytes::new();
-        let mut rest = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::invalid("the body broke off; send it whole"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + rest.len() + data.len() > limit {
-                return Err(Problem::too_large(limit));
-            }
-            // A body of one frame, the usual case, is passed on without a copy.
-            if whole.is_empty() && rest.is_empty() {
-                whole = data;
-            } else {
-                rest.extend_from_slice(&std::mem::take(&mut whole));
-                rest.extend_from_slice(&data);
-            }
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::invalid("the body broke off; send it whole"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + whole.len() + data.len() > limit {
+            return Err(Problem::too_large(limit));
         }
-        Ok(if rest.is_empty() { whole } else { rest.freeze() })
-    };
-    match tokio::time::timeout(time, work).await {
-        Ok(read) => read,
-        Err(_) => {
-            let seconds = time.as_secs_f64();
-            Err(Problem::timeout(format!("the body must come within {seconds} s")))
+        room(data.len())?;
+        // A body of one frame, the usual case, is passed on without a copy.
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&data);
         }
     }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
 fn check_bearer(tokens: &[Secret], headers: &HeaderMap) -> Result<(), Problem> {
