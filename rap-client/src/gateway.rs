@@ -12,7 +12,7 @@ pub use capability::{Capability, KeyRing, KeyRingError};
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -224,9 +224,11 @@ impl std::fmt::Debug for Gateway {
 
 async fn receive(
     State(gateway): State<Arc<Gateway>>,
-    Path(token): Path<String>,
+    token: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
+    // What is not even UTF-8 is no capability of ours.
+    let Path(token) = token.unwrap_or_else(|_| Path(String::new()));
     let (parts, body) = request.into_parts();
     let outcome = match gateway.admit(&token, &parts.headers, body).await {
         Ok(callback) => gateway.take(callback).await,
