@@ -17,7 +17,7 @@ use axum::{
     routing::post,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use rap_http::{Problem, guard};
+use rap_http::{Guard, Problem, guard};
 use rap_types::{CallId, CallbackMessage, HttpUrl, ThreadId, UrlError};
 use std::{sync::Arc, time::Duration};
 
@@ -112,13 +112,21 @@ pub struct Gateway {
     inbox: Arc<dyn Inbox>,
     body_limit: usize,
     body_timeout: Duration,
+    guard: Option<Guard>,
 }
 
 impl Gateway {
     /// A gateway whose router servers reach under `public_url`. The URL must outlive restarts, and so must the
     /// keys: calls that are under way know no other.
     pub fn new(keys: KeyRing, public_url: HttpUrl, inbox: Arc<dyn Inbox>) -> Self {
-        Self { keys, public_url, inbox, body_limit: BODY_LIMIT, body_timeout: Duration::from_secs(30) }
+        Self {
+            keys,
+            public_url,
+            inbox,
+            body_limit: BODY_LIMIT,
+            body_timeout: Duration::from_secs(30),
+            guard: None,
+        }
     }
 
     /// The largest body that is taken, in bytes; 16 MiB unless set. Every peer may count on 1 MiB (LIM-01).
@@ -132,6 +140,15 @@ impl Gateway {
     #[must_use]
     pub fn body_timeout(mut self, limit: Duration) -> Self {
         self.body_timeout = limit;
+        self
+    }
+
+    /// Turns away foreign `Host`s and web pages as this guard does, before anything else; for a gateway that
+    /// listens on loopback. Take `Guard::for_listener` of a listener with `Auth::InUrl`, and `allow_host` the host of
+    /// the public URL: a bearer token, which servers do not have, would keep all callbacks out.
+    #[must_use]
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
         self
     }
 
@@ -230,7 +247,12 @@ async fn receive(
     // What is not even UTF-8 is no capability of ours.
     let Path(token) = token.unwrap_or_else(|_| Path(String::new()));
     let (parts, body) = request.into_parts();
-    let outcome = match gateway.admit(&token, &parts.headers, body).await {
+    let called = gateway.guard.as_ref().map_or(Ok(()), |guard| guard.check_caller(&parts));
+    let admitted = match called {
+        Ok(()) => gateway.admit(&token, &parts.headers, body).await,
+        Err(problem) => Err(problem),
+    };
+    let outcome = match admitted {
         Ok(callback) => gateway.take(callback).await,
         Err(problem) => Err(problem),
     };

@@ -10,7 +10,7 @@ use crate::{
     listen::{Auth, Listener},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::{HeaderMap, Method, Request, Response, Uri, header, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
 use std::{
@@ -107,6 +107,17 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// Only what can be said before the body: `Host`, `Origin` and the bearer token. For services that judge
+    /// the URL before they read a body; the layer does this and all the rest.
+    ///
+    /// # Errors
+    /// 403 or 401.
+    pub fn check_caller(&self, parts: &Parts) -> Result<(), Problem> {
+        self.config.check_caller(parts)
+    }
+}
+
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
@@ -159,18 +170,8 @@ impl Config {
         B: Body<Data = Bytes> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
-        if self.loopback {
-            self.check_host(&parts.uri, &parts.headers)?;
-            if parts.headers.contains_key(header::ORIGIN) {
-                return Err(Problem::forbidden(
-                    "requests of web pages are not taken here; call from a program, without `origin`",
-                ));
-            }
-        }
+        self.check_caller(&parts)?;
         let open = self.is_open(parts.uri.path());
-        if let (Auth::Bearer(tokens), false) = (&self.auth, open) {
-            check_bearer(tokens, &parts.headers)?;
-        }
         let carries_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
         if carries_body && !is_json(&parts.headers) {
             return Err(Problem::not_json());
@@ -190,6 +191,21 @@ impl Config {
             }
         }
         Ok((Request::from_parts(parts, Full::new(body)), share))
+    }
+
+    fn check_caller(&self, parts: &Parts) -> Result<(), Problem> {
+        if self.loopback {
+            self.check_host(&parts.uri, &parts.headers)?;
+            if parts.headers.contains_key(header::ORIGIN) {
+                return Err(Problem::forbidden(
+                    "requests of web pages are not taken here; call from a program, without `origin`",
+                ));
+            }
+        }
+        match &self.auth {
+            Auth::Bearer(tokens) if !self.is_open(parts.uri.path()) => check_bearer(tokens, &parts.headers),
+            _ => Ok(()),
+        }
     }
 
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {

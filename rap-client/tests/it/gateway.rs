@@ -454,3 +454,22 @@ fn the_public_url_may_have_a_prefix() {
         assert!(!format!("{gateway:?} {minted:?}").contains(token), "a capability is a secret");
     }
 }
+
+/// A gateway on loopback turns away web pages and rebound names, and lets its public name in.
+#[tokio::test]
+async fn a_guarded_gateway_refuses_foreign_hosts_and_web_pages() {
+    let guard = rap_http::Guard::new(rap_http::Auth::InUrl, true).allow_host("agent.example");
+    let world = World::with(|gateway| gateway.guarded(guard));
+    for (header, value, status) in [
+        ("host", "127.0.0.1:4000", 200),
+        ("host", "agent.example", 200),
+        ("host", "evil.example", 403),
+        ("origin", "https://evil.example", 403),
+    ] {
+        let mut request = post(&world.path("thread-1", "call-1"), messages()[0].to_string());
+        request.headers_mut().insert("host", "localhost".parse().unwrap());
+        request.headers_mut().insert(header, value.parse().unwrap());
+        assert_eq!(world.send(request).await.status(), status, "{header}: {value}");
+    }
+    assert_eq!(world.count(), 2);
+}
