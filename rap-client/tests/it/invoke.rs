@@ -2,14 +2,14 @@
 
 use crate::{
     call,
-    peer::{Peer, caller},
+    peer::{Peer, caller, caller_within},
     thread, url,
 };
 use rap_client::{CallStatus, Caller, Credentials, Notice};
 use rap_http::{Attempt, Secret, webhooks::Keys};
 use rap_types::{CancelToolCall, ChoiceResponse, CloseThread, Invocation, ToolCallStatus};
 use serde_json::{Map, json};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 fn invocation() -> Invocation {
     Invocation::new("get_weather", Map::new(), call("c"), url("http://127.0.0.1:1/cb?x=1"), thread("t"))
@@ -104,9 +104,9 @@ async fn notices_reach_everybody_once() {
         good.url("/tools/"),
         good.url("/tools"),
     ];
-    let start = Instant::now();
-    let told = caller().notify(&bases, &Notice::CloseThread(CloseThread::new(thread("t/../x")))).await;
-    assert!(start.elapsed() < Duration::from_millis(950), "one time limit, not two: {:?}", start.elapsed());
+    let told = caller_within(Duration::from_secs(2))
+        .notify(&bases, &Notice::CloseThread(CloseThread::new(thread("t/../x"))))
+        .await;
     let attempts: Vec<_> = told.iter().map(|n| n.attempt.clone()).collect();
     assert_eq!(
         attempts,
@@ -121,6 +121,23 @@ async fn notices_reach_everybody_once() {
     assert_eq!(told[0].attempt, Attempt::status(200));
     assert_eq!(good.seen()[1].json(), json!({"thread_id": "t", "tool_call_id": "c"}));
     assert_eq!(failing.seen().len(), 2);
+}
+
+/// CLS-06: nobody waits for another's answer, not even for that of a server that never gives one.
+#[tokio::test]
+async fn notices_go_out_at_the_same_time() {
+    let mut peers = vec![];
+    for _ in 0..20 {
+        peers.push(Peer::start().await.silent("/close_thread"));
+    }
+    let bases: Vec<_> = peers.iter().map(|peer| peer.url("")).collect();
+    let notice = Notice::CloseThread(CloseThread::new(thread("t")));
+    let telling = tokio::spawn(async move { caller().notify(&bases, &notice).await });
+    for peer in &peers {
+        peer.has_seen(1).await;
+    }
+    assert!(!telling.is_finished());
+    telling.abort();
 }
 
 /// CHO-01.
@@ -187,10 +204,8 @@ async fn only_a_clear_no_ends_a_call() {
         CallStatus::Unknown { fault: true, .. }
     ));
     let peer = Peer::start().await.silent("/tool_call_status");
-    assert!(matches!(
-        caller().status(&peer.url(""), &question).await,
-        CallStatus::Unknown { fault: false, .. }
-    ));
+    let got = caller_within(Duration::from_millis(100)).status(&peer.url(""), &question).await;
+    assert!(matches!(got, CallStatus::Unknown { fault: false, .. }), "{got:?}");
     let got = caller().status(&url("http://127.0.0.1:9"), &question).await;
     assert!(matches!(got, CallStatus::Unknown { fault: false, .. }), "{got:?}");
 }

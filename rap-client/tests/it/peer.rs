@@ -42,6 +42,7 @@ type Shared = Arc<Mutex<(HashMap<String, Canned>, Vec<Seen>)>>;
 pub(crate) struct Peer {
     port: u16,
     shared: Shared,
+    news: News,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -50,9 +51,10 @@ impl Peer {
         let shared = Shared::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let app = Router::new().fallback(answer).with_state(shared.clone());
+        let news = Arc::new(tokio::sync::watch::Sender::new(0));
+        let app = Router::new().fallback(answer).with_state((shared.clone(), news.clone()));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { port, shared, task }
+        Self { port, shared, news, task }
     }
 
     /// Answers a path always so.
@@ -76,6 +78,12 @@ impl Peer {
         crate::url(&format!("http://127.0.0.1:{}{rest}", self.port))
     }
 
+    /// Returns when so many requests have come.
+    pub(crate) async fn has_seen(&self, count: usize) {
+        let mut news = self.news.subscribe();
+        news.wait_for(|seen| *seen >= count).await.unwrap();
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.shared.lock().unwrap().1.clone()
     }
@@ -87,7 +95,9 @@ impl Drop for Peer {
     }
 }
 
-async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+type News = Arc<tokio::sync::watch::Sender<usize>>;
+
+async fn answer(State((shared, news)): State<(Shared, News)>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let target = parts.uri.path_and_query().unwrap().to_string();
@@ -100,6 +110,7 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
             None => Canned::Answer(vec![(404, "nothing here".to_owned())]),
         }
     };
+    news.send_modify(|seen| *seen += 1);
     match canned {
         Canned::Answer(mut answers) => {
             let (status, body) = answers.remove(0);
@@ -109,8 +120,13 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     }
 }
 
-/// A caller that may speak to loopback and does not wait long.
+/// A caller that may speak to loopback.
 pub(crate) fn caller() -> Caller {
+    Caller::new(GuardedClient::new(AddressPolicy::public().allow_loopback()))
+}
+
+/// The same with a time limit, for peers that never answer.
+pub(crate) fn caller_within(limit: Duration) -> Caller {
     let policy = AddressPolicy::public().allow_loopback();
-    Caller::new(GuardedClient::builder(policy).total_timeout(Duration::from_millis(500)).build())
+    Caller::new(GuardedClient::builder(policy).total_timeout(limit).build())
 }

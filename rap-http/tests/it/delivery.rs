@@ -252,6 +252,27 @@ fn an_origin_that_is_down_is_probed_by_one_delivery_at_a_time() {
 }
 
 #[test]
+fn the_pause_between_probes_grows_to_a_minute() {
+    let mut origins = Origins::new();
+    let mut clock = 0;
+    let mut pauses = vec![];
+    for _ in 0..40 {
+        match origins.may_start("a", clock) {
+            Start::Now(permit) => {
+                origins.finished("a", clock, permit, &Attempt::Refused);
+            }
+            Start::WaitUntil(until) => {
+                pauses.push(until - clock);
+                clock = until;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(pauses[..5], [250, 500, 1000, 2000, 4000]);
+    assert!(pauses[8..].iter().all(|pause| *pause == 60_000), "{pauses:?}");
+}
+
+#[test]
 fn overload_answers_slow_the_whole_origin() {
     for (code, slows) in
         [(429, true), (502, true), (503, true), (504, true), (500, false), (404, false), (301, false)]
