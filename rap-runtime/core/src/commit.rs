@@ -42,9 +42,10 @@ pub struct Commit {
     /// unconsumed inputs become dead letters, each closed thread shows a [`Surface::Closed`](crate::Surface),
     /// then one notice per thread and server (CLS-01).
     pub close: bool,
-    /// Pause the thread and its open descendants.
+    /// Pause the thread and its open descendants. A slice that runs in a descendant is fenced off.
     pub pause: bool,
-    /// Lift the pause of the thread and its descendants; those with unconsumed inputs are due at once.
+    /// Lift the pause of the thread and its descendants. Each descendant that was paused is due at once, so
+    /// that its inputs and timers are looked at again.
     pub resume: bool,
     /// A completion was made: counts against the runaway guard.
     pub completed: bool,

@@ -61,7 +61,8 @@ pub trait Store: Send + Sync + 'static {
     /// the same id. An input of [`Settlement::GaveUp`] is durable together with it.
     async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError>;
 
-    /// The earliest time at which a thread or a delivery that is not claimed or taken is due; none: never.
+    /// The earliest time at which [`claim`](Self::claim) or [`take`](Self::take) would find something: what is
+    /// claimed or taken does not count, nor does a delivery behind an earlier one of its call. None: never.
     async fn next_due(&self) -> Result<Option<Millis>, StoreError>;
 
     /// Resolves after something may have become due or visible since the last call: a hint, never a promise.

@@ -67,7 +67,8 @@ fn controls(draft: &mut Draft, inputs: &[Input]) {
 /// Cancels the thread's open calls and pauses it with all below it.
 fn stop(draft: &mut Draft) {
     draft.pause = true;
-    let open: Vec<_> = draft.snapshot.calls.iter().filter(|row| row.state.is_open()).cloned().collect();
+    let unanswered = |row: &&CallRow| row.state.is_open() && row.outcome.is_none();
+    let open: Vec<_> = draft.snapshot.calls.iter().filter(unanswered).cloned().collect();
     for row in open {
         let outcome = Outcome::error("cancelled; it may already have taken effect");
         draft.finish_call(&row.id, CallState::Cancelled, outcome.clone());

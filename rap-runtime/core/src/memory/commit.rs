@@ -192,15 +192,19 @@ impl Memory {
 
     fn pause_subtree(&mut self, root: &ThreadId, pause: bool, now: Millis) {
         for id in self.subtree(root) {
-            let waiting = self.inbox.values().any(|pending| pending.thread == id);
             let Some(thread) = self.threads.get_mut(&id) else { continue };
-            thread.row.paused = pause;
-            if id != *root {
+            let was_paused = std::mem::replace(&mut thread.row.paused, pause);
+            if id == *root {
+                continue;
+            }
+            if pause {
                 // A slice that runs in a descendant loses its turn.
                 thread.row.version += 1;
                 thread.claim = None;
-                let due = !pause && (waiting || thread.row.model_owed);
-                thread.due_at = if due { Some(now) } else { thread.due_at.filter(|_| !pause) };
+                thread.due_at = None;
+            } else if was_paused {
+                // Its inputs and timers are looked at again.
+                thread.due_at = Some(now);
             }
         }
     }

@@ -93,6 +93,22 @@ struct OutboxRow {
     taken: bool,
 }
 
+impl OutboxRow {
+    fn delivery(&self, id: i64) -> Delivery {
+        Delivery {
+            id,
+            kind: self.kind,
+            thread: self.thread.clone(),
+            session: self.session.clone(),
+            call: self.call.clone(),
+            url: self.url.clone(),
+            body: self.body.clone(),
+            attempts: self.attempts,
+            first_attempt: self.first_attempt,
+        }
+    }
+}
+
 impl Memory {
     /// An empty store.
     pub fn new() -> Self {
@@ -360,36 +376,28 @@ impl Memory {
 
     /// See [`Store::take`](crate::Store::take).
     pub fn take(&mut self, now: Millis, limit: usize) -> Vec<Delivery> {
-        let mut ids = Vec::new();
-        let mut busy: HashSet<CallId> = HashSet::new();
-        for (id, row) in &self.outbox {
-            // Deliveries of one call go out one after another.
-            let first_of_call = row.call.as_ref().is_none_or(|call| !busy.contains(call));
-            let ordered = row.kind != DeliveryKind::CancelToolCall || first_of_call;
-            if row.kind == DeliveryKind::Invocation {
-                busy.extend(row.call.clone());
-            }
-            if !row.taken && row.due_at <= now && ordered && ids.len() < limit {
-                ids.push(*id);
-            }
-        }
+        let due = self.sendable().filter(|(_, row)| row.due_at <= now).map(|(id, _)| *id);
+        let ids: Vec<i64> = due.take(limit).collect();
         ids.into_iter().filter_map(|id| self.taken(id, now)).collect()
+    }
+
+    /// Deliveries that may be taken once they are due: not taken, and not behind an earlier one of their call.
+    fn sendable(&self) -> impl Iterator<Item = (&i64, &OutboxRow)> {
+        let mut invoked: HashSet<&CallId> = HashSet::new();
+        self.outbox.iter().filter(move |(_, row)| {
+            let Some(call) = &row.call else { return !row.taken };
+            let first = row.kind == DeliveryKind::Invocation || !invoked.contains(call);
+            if row.kind == DeliveryKind::Invocation {
+                invoked.insert(call);
+            }
+            first && !row.taken
+        })
     }
 
     fn taken(&mut self, id: i64, now: Millis) -> Option<Delivery> {
         let row = self.outbox.get_mut(&id)?;
         row.taken = true;
-        let delivery = Delivery {
-            id,
-            kind: row.kind,
-            thread: row.thread.clone(),
-            session: row.session.clone(),
-            call: row.call.clone(),
-            url: row.url.clone(),
-            body: row.body.clone(),
-            attempts: row.attempts,
-            first_attempt: row.first_attempt,
-        };
+        let delivery = row.delivery(id);
         row.first_attempt.get_or_insert(now);
         Some(delivery)
     }
@@ -433,7 +441,7 @@ impl Memory {
             .values()
             .filter(|t| t.claim.is_none() && !t.row.closed)
             .filter_map(|thread| thread.due_at);
-        let deliveries = self.outbox.values().filter(|row| !row.taken).map(|row| row.due_at);
+        let deliveries = self.sendable().map(|(_, row)| row.due_at);
         threads.chain(deliveries).min()
     }
 

@@ -2,8 +2,8 @@
 
 use super::{Memory, ThreadData};
 use crate::{
-    CallView, DeadLetterView, DeliveryKind, Entry, HistoryView, Numbered, SessionView, SliceRecord,
-    SubscriptionState, ThreadState, ThreadView, UserAuthor, history::text_of,
+    CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView, InputBody, Numbered,
+    SessionView, SliceRecord, SubscriptionState, ThreadState, ThreadView, UserAuthor, history::text_of,
 };
 use rap_types::ThreadId;
 
@@ -132,4 +132,28 @@ fn title(root: &ThreadData) -> String {
         _ => None,
     });
     first.unwrap_or_default().chars().take(60).collect()
+}
+
+impl Memory {
+    /// Who holds a thread's claim, and the thread's version.
+    pub fn holder(&self, thread: &ThreadId) -> Option<(Claim, i64)> {
+        let data = self.threads.get(thread)?;
+        Some((Claim { thread: thread.clone(), fence: data.claim? }, data.row.version))
+    }
+
+    /// Whether there is a call of an id.
+    pub fn has_call(&self, id: &str) -> bool {
+        self.calls.contains_key(id)
+    }
+
+    /// A delivery that is in the outbox.
+    pub fn delivery(&self, id: i64) -> Option<Delivery> {
+        self.outbox.get(&id).map(|row| row.delivery(id))
+    }
+
+    /// Whether a person's message newer than an input is in a thread's inbox.
+    pub fn has_newer_message(&self, thread: &ThreadId, seq: i64) -> bool {
+        let newer = self.inbox.range(seq + 1..).filter(|(_, pending)| pending.thread == *thread);
+        newer.into_iter().any(|(_, pending)| matches!(pending.input.body, InputBody::Message { .. }))
+    }
 }

@@ -1,0 +1,303 @@
+//! The promises, as checks: some at every commit and request, the others when the world has come to rest.
+
+use crate::{model::all_text, server::Servers};
+use rap_core::{
+    CallRoute, CallState, CallView, Commit, Entry, Millis, ModelRequest, ThreadState, memory::Memory,
+};
+use rap_types::ThreadId;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// A promise that was broken, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The promise: `P1` to `P12`.
+    pub promise: &'static str,
+    /// What was seen.
+    pub message: String,
+}
+
+pub(crate) fn broken(promise: &'static str, message: impl Into<String>) -> Violation {
+    Violation { promise, message: message.into() }
+}
+
+pub(crate) type Checked = Result<(), Violation>;
+
+/// How long a person's message may go unseen by the model: a restart, a slow turn, a far retry.
+const PATIENCE_OF_PEOPLE_MS: i64 = 240_000;
+
+/// What the outside saw: what it was promised, and what it has a right to see again.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    /// Marks (`<out-…>`, `<evt-…>`, `<rep-…>`, `<msg-…>`) that the runtime has taken responsibility for.
+    promised: BTreeSet<String>,
+    /// Marks in committed entries, by thread.
+    seen: BTreeMap<String, ThreadId>,
+    /// Messages of people that the model has not seen, with the time of their acceptance.
+    unanswered: BTreeMap<String, (ThreadId, Millis)>,
+    called: HashSet<String>,
+    slices: BTreeMap<ThreadId, u64>,
+}
+
+/// The marks in a text.
+pub(crate) fn marks(text: &str) -> Vec<String> {
+    let starts = text.match_indices('<').filter(|(at, _)| {
+        ["<out-", "<evt-", "<rep-", "<msg-"].iter().any(|kind| text[*at..].starts_with(kind))
+    });
+    starts.filter_map(|(at, _)| Some(text[at..=at + text[at..].find('>')?].to_owned())).collect()
+}
+
+impl Checks {
+    /// The runtime has said that it took something (P1).
+    pub(crate) fn promise(&mut self, text: &str) {
+        self.promised.extend(marks(text));
+    }
+
+    pub(crate) fn person_wrote(&mut self, thread: &ThreadId, text: &str, now: Millis) {
+        self.promise(text);
+        for mark in marks(text) {
+            self.unanswered.insert(mark, (thread.clone(), now));
+        }
+    }
+
+    /// P9: nobody waits long for an answer, whatever else is going on.
+    pub(crate) fn time_passes(&mut self, now: Millis, store: &Memory, root: &ThreadId) -> Checked {
+        if self.unanswered.is_empty() {
+            return Ok(());
+        }
+        let late = self.unanswered.iter().find(|(_, (_, since))| now - *since > PATIENCE_OF_PEOPLE_MS);
+        let Some((mark, (thread, _))) = late else { return Ok(()) };
+        // Stopped threads queue what comes, until a newer message lifts the stop.
+        let silent = |state| matches!(state, ThreadState::Closed | ThreadState::Paused);
+        if store.threads(root).iter().any(|view| view.row.id == *thread && silent(view.state)) {
+            return Ok(());
+        }
+        Err(broken("P9", format!("{mark} was accepted, and the model has not seen it for four minutes")))
+    }
+
+    /// P3: a strict provider takes the request. P9: whom it answers.
+    pub(crate) fn request(&mut self, request: &ModelRequest) -> Checked {
+        let entries: Vec<&Entry> = request.history.iter().map(|entry| &**entry).collect();
+        strict(&entries)?;
+        if matches!(entries.last(), None | Some(Entry::Turn(_))) {
+            return Err(broken("P3", "the model is asked with nothing new to see"));
+        }
+        for entry in entries {
+            if let Entry::User(user) = entry {
+                for mark in marks(&all_text(&user.content)) {
+                    self.unanswered.remove(&mark);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Slices of a thread that were committed so far.
+    pub(crate) fn slices(&self, thread: &ThreadId) -> u64 {
+        self.slices.get(thread).copied().unwrap_or(0)
+    }
+
+    /// P4: no other slice was committed since this one was loaded. P2: whatever enters a history enters
+    /// once. P3: the thread's history stays valid.
+    pub(crate) fn committed(&mut self, commit: &Commit, loaded: u64, store: &Memory) -> Checked {
+        let slices = self.slices.entry(commit.thread.clone()).or_default();
+        if *slices != loaded {
+            return Err(broken("P4", format!("two slices of {} ran beside each other", commit.thread)));
+        }
+        *slices += 1;
+        let new_threads = commit.threads.iter().map(|thread| (&thread.row.id, &thread.entries));
+        for (thread, entries) in new_threads.chain([(&commit.thread, &commit.entries)]) {
+            for text in entries.iter().flat_map(told) {
+                for mark in marks(&text) {
+                    if let Some(before) = self.seen.insert(mark.clone(), thread.clone()) {
+                        return Err(broken("P2", format!("{mark} is in {before} and again in {thread}")));
+                    }
+                }
+            }
+            for call in entries.iter().flat_map(Entry::calls).filter(|_| *thread == commit.thread) {
+                if !self.called.insert(call.id.to_string()) {
+                    return Err(broken("P2", format!("the call id {} is used twice", call.id)));
+                }
+                // A report is promised to the parent once its call is in history.
+                self.promise(&call.arguments.to_string());
+            }
+            let Some(view) = store.history(thread) else {
+                return Err(broken("P1", format!("the thread {thread} is not in the store")));
+            };
+            let entries: Vec<&Entry> = view.entries.iter().map(|entry| &**entry).collect();
+            let open = usize::from(entries.last().is_some_and(|entry| !entry.calls().is_empty()));
+            strict(&entries[..entries.len() - open])?;
+        }
+        Ok(())
+    }
+
+    /// P5: what a server gets is in the history of the thread that it names.
+    pub(crate) fn received(&self, id: &str, store: &Memory) -> Checked {
+        if store.has_call(id) {
+            Ok(())
+        } else {
+            Err(broken("P5", format!("the server got the call {id} before it was committed")))
+        }
+    }
+
+    /// What must hold when nothing is due and nothing is on its way.
+    pub(crate) fn at_rest(&self, store: &Memory, servers: &Servers, root: &ThreadId) -> Checked {
+        self.nothing_lost(store)?;
+        nothing_waits_for_nothing(store, servers, root)?;
+        for (call, job) in &servers.jobs {
+            if job.worked > 1 {
+                return Err(broken("P2", format!("{call} was worked {} times", job.worked)));
+            }
+        }
+        Ok(())
+    }
+
+    fn nothing_lost(&self, store: &Memory) -> Checked {
+        let dead: BTreeSet<String> =
+            store.dead_letters().iter().flat_map(|letter| marks(&letter.body.to_string())).collect();
+        for mark in &self.promised {
+            if !self.seen.contains_key(mark)
+                && !dead.contains(mark)
+                && !refused(mark, store)
+                && !held_by_rest(mark, store)
+            {
+                let promise =
+                    if mark.starts_with("<out-") && self.was_detached(mark, store) { "P10" } else { "P1" };
+                let calls = store.calls(false);
+                let about = calls.iter().find(|view| mark.contains(view.row.id.as_str()));
+                let message =
+                    format!("{mark} was taken, and is neither in a history nor a dead letter: {about:?}");
+                return Err(broken(promise, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a mark is that of a call which history shows a placeholder for.
+    fn was_detached(&self, mark: &str, store: &Memory) -> bool {
+        let call = mark.trim_start_matches("<out-").trim_end_matches('>');
+        store.calls(false).iter().filter(|view| view.row.id.as_str() == call).any(|view| {
+            store.history(&view.row.thread).is_some_and(|history| {
+                history.entries.iter().any(|entry| match &**entry {
+                    Entry::Results { results } => {
+                        results.iter().any(|r| r.call.as_str() == call && r.placeholder)
+                    }
+                    _ => false,
+                })
+            })
+        })
+    }
+}
+
+/// A turn that asked to rest waits for all its calls: what is known of some of them waits on their rows. A
+/// thread that was closed meanwhile keeps it there; people have seen it.
+fn held_by_rest(mark: &str, store: &Memory) -> bool {
+    let calls = store.calls(false);
+    let kept = |view: &CallView| {
+        let outcome = view.row.outcome.as_ref();
+        outcome.is_some_and(|outcome| all_text(&outcome.content).contains(mark))
+            && store.history(&view.row.thread).is_some_and(|history| history.thread.row.closed)
+    };
+    if calls.iter().any(kept) {
+        return true;
+    }
+    let held =
+        calls.iter().find(|view| mark.contains(view.row.id.as_str()) && view.row.state == CallState::Pending);
+    held.is_some_and(|held| {
+        let of_turn =
+            calls.iter().filter(|view| view.row.thread == held.row.thread && view.row.turn == held.row.turn);
+        held.row.outcome.is_some()
+            && of_turn.into_iter().any(|view| view.row.name == "sleep_until_event_or_input")
+    })
+}
+
+/// A report whose call was refused promises nothing.
+fn refused(mark: &str, store: &Memory) -> bool {
+    mark.starts_with("<rep-")
+        && store
+            .calls(false)
+            .iter()
+            .any(|view| view.row.arguments.to_string().contains(mark) && view.row.state == CallState::Refused)
+}
+
+/// P11 and P1: every open call is alive at its server, in the outbox, or a timer that will fire; nothing is
+/// left in an inbox of a thread that could run.
+fn nothing_waits_for_nothing(store: &Memory, servers: &Servers, root: &ThreadId) -> Checked {
+    for view in store.calls(true) {
+        let job = servers.jobs.get(&view.row.id);
+        if view.row.outcome.is_some() {
+            continue; // It is there; whether it was lost is asked apart.
+        }
+        let alive = job.is_some_and(|job| job.tool == "never" || job.cancelled);
+        if view.row.route == CallRoute::Rap && !alive && !view.undelivered {
+            let message = format!(
+                "the call {} of {} is {:?}, and nobody owes its outcome",
+                view.row.id, view.row.name, view.row.state
+            );
+            return Err(broken("P11", message));
+        }
+        if view.row.route == CallRoute::Rap && view.undelivered {
+            return Err(broken("P11", format!("the invocation of {} is never sent", view.row.id)));
+        }
+        if view.row.route == CallRoute::Timer {
+            let threads = store.threads(root);
+            let thread = threads.iter().find(|thread| thread.row.id == view.row.thread);
+            let message = format!("the timer of {} never fires: {:?} in {thread:?}", view.row.id, view.row);
+            return Err(broken("P11", message));
+        }
+    }
+    for thread in store.threads(root) {
+        if thread.state == ThreadState::Running {
+            let owed = thread.row.model_owed;
+            let parked = !owed && thread.open_calls > 0;
+            if !parked {
+                let promise = if owed { "P11" } else { "P1" };
+                return Err(broken(
+                    promise,
+                    format!("{} has something to do, and nothing wakes it", thread.row.id),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an entry tells a model that came from outside the model.
+fn told(entry: &Entry) -> Vec<String> {
+    match entry {
+        Entry::User(user) => vec![all_text(&user.content)],
+        Entry::Results { results } => results
+            .iter()
+            .filter(|result| !result.placeholder)
+            .map(|result| all_text(&result.content))
+            .collect(),
+        Entry::Event(event) => vec![all_text(&event.content)],
+        _ => Vec::new(),
+    }
+}
+
+/// P3: every call is followed by its result before anything else, no orphan results, nothing empty.
+fn strict(entries: &[&Entry]) -> Checked {
+    let wrong = |message: String| Err(broken("P3", message));
+    for (index, entry) in entries.iter().enumerate() {
+        match entry {
+            Entry::Turn(turn) if !turn.calls.is_empty() => {
+                let Some(Entry::Results { results }) = entries.get(index + 1) else {
+                    return wrong(format!("entry {index}: calls without their results"));
+                };
+                let called: Vec<_> = turn.calls.iter().map(|call| &call.id).collect();
+                let answered: Vec<_> = results.iter().map(|result| &result.call).collect();
+                if called != answered {
+                    return wrong(format!("entry {index}: called {called:?}, answered {answered:?}"));
+                }
+            }
+            Entry::Turn(turn) if turn.text.is_empty() => {
+                return wrong(format!("entry {index}: an empty turn"));
+            }
+            Entry::Results { .. } if index == 0 || entries[index - 1].calls().is_empty() => {
+                return wrong(format!("entry {index}: orphan results"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

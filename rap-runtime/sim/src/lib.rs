@@ -1,0 +1,17 @@
+//! The simulation: the pure decisions with a simulated store, network, servers, clock and model.
+//!
+//! One seed makes one run: what the model says, how long everything takes, what the network loses, doubles
+//! and reorders, and when the runtime is killed. Everything is decided by the seed, so a run that fails is
+//! a run that can be looked at again. The promises of the runtime are checked while it runs ([`checks`])
+//! and when it has come to rest; each check is shown to be able to fail by a fault that it catches
+//! ([`Fault`]).
+
+mod checks;
+mod fault;
+mod model;
+mod network;
+mod server;
+mod world;
+
+pub use fault::Fault;
+pub use world::{Report, run};

@@ -1,0 +1,91 @@
+//! The model: what it says follows from what it sees and the seed, so that asked again it says the same.
+
+use crate::server::TOOLS;
+use rap_core::{Entry, ModelCall, ModelRequest, ModelTurn, TurnOutcome};
+use rap_types::ContentPart;
+use serde_json::{Value, json};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Dice that follow from what they are thrown for.
+pub(crate) fn dice(seed: u64, what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, what).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What the model says to a request.
+pub(crate) fn says(seed: u64, request: &ModelRequest, quiet: bool) -> TurnOutcome {
+    let d = dice(seed, (request.thread.as_str(), request.history.len()));
+    let text = format!("turn {} of {}", request.history.len(), request.thread);
+    if quiet {
+        return TurnOutcome::Turn(turn(text, Vec::new()));
+    }
+    if d.is_multiple_of(41) {
+        return TurnOutcome::Failed { message: "the simulated model failed".into() };
+    }
+    let count = match d % 10 {
+        0..=3 => 0,
+        4..=7 => 1,
+        _ => 2 + (d / 10 % 2) as usize,
+    };
+    let calls = (0..count).map(|index| call(dice(d, index), request)).collect();
+    TurnOutcome::Turn(turn(text, calls))
+}
+
+fn turn(text: String, calls: Vec<ModelCall>) -> ModelTurn {
+    ModelTurn { text, calls, model: "simulated".into(), ..ModelTurn::default() }
+}
+
+fn call(d: u64, request: &ModelRequest) -> ModelCall {
+    let own = request.thread.as_str();
+    let (name, arguments): (&str, Value) = match d % 16 {
+        0..=8 => (TOOLS[(d / 16) as usize % TOOLS.len()], json!({"n": d % 1000})),
+        9 => ("sleep", json!({"seconds": 1 + d / 16 % 300})),
+        10 => (
+            "spawn_thread",
+            json!({"instructions": format!("task {}", d % 1000), "child_of": stack(request)}),
+        ),
+        11 => ("report_to_parent", json!({"report": format!("<rep-{own}-{}-{d}>", request.history.len())})),
+        12 => ("sleep_until_event_or_input", json!({})),
+        13 => match newest_call_id(request) {
+            Some(id) => ("cancel_subscription", json!({"tool_call_id": id})),
+            None => ("nosuch", json!({})),
+        },
+        14 if request.depth > 0 => (
+            "close_thread",
+            json!({"thread_id": own, "report_to_parent": format!("<rep-{own}-{}-{d}>", request.history.len())}),
+        ),
+        _ => ("send_message_to_child", json!({"thread_id": "x", "message": "x"})),
+    };
+    ModelCall { name: name.to_owned(), arguments, provider_id: Some("reused".into()) }
+}
+
+/// The thread's own stack, as it was told; a root knows its own id.
+fn stack(request: &ModelRequest) -> Value {
+    let told = request.history.iter().rev().find_map(|entry| {
+        let text = match &**entry {
+            Entry::User(user) => all_text(&user.content),
+            Entry::Results { results } => results.iter().map(|result| all_text(&result.content)).collect(),
+            _ => return None,
+        };
+        let mark =
+            text.find("stack is ").map(|at| at + 9).or_else(|| text.find("(stack: ").map(|at| at + 8))?;
+        let list = text.get(mark..)?;
+        let end = list.find(']')? + 1;
+        serde_json::from_str(list.get(..end)?).ok()
+    });
+    told.unwrap_or_else(|| json!([request.session]))
+}
+
+fn newest_call_id(request: &ModelRequest) -> Option<String> {
+    let calls = request.history.iter().rev().flat_map(|entry| entry.calls());
+    calls.filter(|call| TOOLS.contains(&call.name.as_str())).map(|call| call.id.to_string()).next()
+}
+
+pub(crate) fn all_text(content: &[ContentPart]) -> String {
+    let text = content.iter().filter_map(|part| match part {
+        ContentPart::Text(text) => Some(text.text.as_str()),
+        _ => None,
+    });
+    text.collect()
+}

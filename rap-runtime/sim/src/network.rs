@@ -1,0 +1,71 @@
+//! What is on its way: a queue of happenings in time, with dice for what the network does to them.
+
+use rap_core::Millis;
+use rap_types::{CallId, CallbackMessage};
+use serde_json::Value;
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+/// Something that happens at a time.
+#[derive(Debug, Clone)]
+pub(crate) enum Happening {
+    /// An invocation reaches its server. The answer goes back to the runtime's incarnation that sent it.
+    Invocation { delivery: i64, life: u32, body: Value },
+    /// A notice that a call was cancelled reaches the servers.
+    Cancel { call: CallId },
+    /// A delivery's answer, or its absence, reaches the runtime.
+    Answer { delivery: i64, life: u32, answer: Answer },
+    /// A server has done a call's work.
+    WorkDone { call: CallId },
+    /// A subscription emits its next event.
+    Emit { call: CallId, n: u32 },
+    /// A callback reaches the gateway, for the nth time.
+    Callback { message: Box<CallbackMessage>, attempt: u32 },
+    /// A worker's model has said all it says.
+    ModelDone { worker: u64 },
+    /// A person writes.
+    Message { n: u32 },
+    /// A person stops the root.
+    Stop,
+    /// The runtime dies.
+    Crash,
+    /// The runtime starts again.
+    Start,
+    /// A callback that was answered before it was accepted is accepted.
+    AcceptLate { message: Box<CallbackMessage>, life: u32 },
+}
+
+/// How a delivery ended, as the runtime sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// 2xx.
+    Taken,
+    /// 4xx: final.
+    Refused,
+    /// Nothing came back; it may have arrived.
+    Silence,
+}
+
+/// What is on its way, the earliest first; happenings of one time in the order in which they were sent.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<(Millis, u64)>>,
+    waiting: std::collections::HashMap<u64, Happening>,
+    next: u64,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, at: Millis, what: Happening) {
+        self.next += 1;
+        self.heap.push(Reverse((at, self.next)));
+        self.waiting.insert(self.next, what);
+    }
+
+    pub(crate) fn next_at(&self) -> Option<Millis> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Happening> {
+        let Reverse((_, id)) = self.heap.pop()?;
+        self.waiting.remove(&id)
+    }
+}

@@ -1,0 +1,96 @@
+//! The servers: they work each call once (INV-10), some of them late, wrong or never.
+
+use rap_types::{CallId, CallbackMessage, EventId, SubscriptionEvent, ThreadId, ToolResult};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What the tools are called; each behaves as its name says.
+pub(crate) const TOOLS: [&str; 8] =
+    ["quick", "slow", "failing", "never", "refused", "deaf", "build", "watch"];
+
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) thread: ThreadId,
+    pub(crate) tool: String,
+    /// How often the work was done: never more than once.
+    pub(crate) worked: u32,
+    pub(crate) cancelled: bool,
+    /// The confirming result was answered 2xx: events may be sent (SUB-01).
+    pub(crate) confirmed: bool,
+    /// The runtime said that nothing more is wanted.
+    pub(crate) gone: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Servers {
+    pub(crate) jobs: BTreeMap<CallId, Job>,
+}
+
+impl Servers {
+    /// Takes an invocation; true if it is new.
+    pub(crate) fn receive(&mut self, body: &Value) -> Option<CallId> {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+        let call = CallId::new(text("id")).ok()?;
+        if self.jobs.contains_key(&call) {
+            return None;
+        }
+        let job = Job {
+            thread: ThreadId::new(text("group_id")).ok()?,
+            tool: text("operation").to_owned(),
+            worked: 0,
+            cancelled: false,
+            confirmed: false,
+            gone: false,
+        };
+        self.jobs.insert(call.clone(), job);
+        Some(call)
+    }
+
+    /// The outcome of a call's work, if it has one.
+    pub(crate) fn work(&mut self, call: &CallId) -> Option<CallbackMessage> {
+        let job = self.jobs.get_mut(call)?;
+        if job.cancelled || job.tool == "never" {
+            return None;
+        }
+        job.worked += 1;
+        let text = format!("<out-{call}>");
+        let result = match job.tool.as_str() {
+            "failing" => ToolResult::error(job.thread.clone(), call.clone(), text),
+            "watch" => ToolResult::text(job.thread.clone(), call.clone(), text).with_subscription(),
+            _ => ToolResult::text(job.thread.clone(), call.clone(), text),
+        };
+        Some(CallbackMessage::ToolResult(result))
+    }
+
+    /// The nth event of a subscription, if it still has one to send.
+    pub(crate) fn emit(&self, call: &CallId, n: u32, last: u32) -> Option<CallbackMessage> {
+        let job = self.jobs.get(call)?;
+        if job.cancelled || job.gone || n > last {
+            return None;
+        }
+        let event = SubscriptionEvent::new(job.thread.clone(), call.clone(), format!("<evt-{call}-{n}>"))
+            .event_id(EventId::new(format!("{n}")).ok()?)
+            .associative(n % 3 == 2)
+            .last(n == last);
+        Some(CallbackMessage::SubscriptionEvent(event))
+    }
+}
+
+/// How long a tool works, in milliseconds, by the dice of its call.
+pub(crate) fn duration(tool: &str, dice: u64) -> i64 {
+    let span = match tool {
+        "quick" | "failing" => 1_500,
+        "slow" => 90_000,
+        "build" => 1_200_000,
+        _ => 5_000,
+    };
+    (dice % span) as i64
+}
+
+/// The nth retry of a callback comes after this long.
+pub(crate) fn retry_after(attempt: u32) -> i64 {
+    (250_i64 << attempt.min(8)).min(60_000)
+}
+
+/// A callback is given up after this many tries; the runtime is never down that long.
+pub(crate) const TRIES: u32 = 40;
