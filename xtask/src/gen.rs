@@ -5,6 +5,7 @@
 //! that the hand-written OpenAPI documents speak of the schemas that are there.
 
 mod book;
+mod openapi;
 mod ordered;
 mod schemas;
 mod tables;
@@ -67,7 +68,8 @@ fn made(root: &Path) -> Result<Files, String> {
 }
 
 fn hold_together(root: &Path) -> Result<(), String> {
-    let faults = book::check(root)?;
+    let mut faults = book::check(root)?;
+    faults.extend(openapi::check(root)?);
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
