@@ -88,6 +88,11 @@ macro_rules! name {
 
         #[cfg(feature = "schema")]
         impl schemars::JsonSchema for $name {
+            /// Inline: code generators make of a referenced string as many aliases as there are references.
+            fn inline_schema() -> bool {
+                true
+            }
+
             fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($name).into()
             }

@@ -35,7 +35,7 @@ pub struct Toolset {
     pub needs_migration: Option<bool>,
     /// An array of the extensions that the server speaks, e.g. `event-id`, `is-error`, `status`.
     #[serde(rename = "x-rap-ext", skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(default, with = "Value", extend("examples" = [["event-id", "is-error", "status"]])))]
+    #[cfg_attr(feature = "schema", schemars(default, schema_with = "anything"))]
     pub extensions: Vec<String>,
 }
 
@@ -150,6 +150,15 @@ fn check(name: &str, tools: &[Tool]) -> Result<(), Fault> {
         })?;
     }
     Ok(())
+}
+
+/// Whatever stands there: generators take a schema without `type` for an object.
+#[cfg(feature = "schema")]
+fn anything(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": ["array", "object", "string", "number", "boolean", "null"],
+        "examples": [["event-id", "is-error", "status"]],
+    })
 }
 
 /// What can be seen of TLS-08 without a schema compiler: `"type": "object"` at the root.

@@ -136,6 +136,11 @@ impl<'de> Deserialize<'de> for HttpUrl {
 
 #[cfg(feature = "schema")]
 impl schemars::JsonSchema for HttpUrl {
+    /// Inline: code generators make of a referenced string as many aliases as there are references.
+    fn inline_schema() -> bool {
+        true
+    }
+
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "HttpUrl".into()
     }
@@ -143,7 +148,6 @@ impl schemars::JsonSchema for HttpUrl {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "format": "uri",
             "pattern": PATTERN,
             "description": "An absolute http or https URL.",
             "examples": ["https://example.com/rap"],

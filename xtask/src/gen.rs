@@ -10,6 +10,8 @@ mod ordered;
 mod schemas;
 mod tables;
 
+pub(crate) use schemas::KINDS;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -1,5 +1,6 @@
 //! Tasks of the repository: `cargo xtask <task>`.
 
+mod consumers;
 mod r#gen;
 
 use std::process::ExitCode;
@@ -10,7 +11,8 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["gen"] => r#gen::write(),
         ["gen", "--check"] => r#gen::check(),
-        _ => Err("usage: cargo xtask gen [--check]".to_owned()),
+        ["consumers"] => consumers::run(),
+        _ => Err("usage: cargo xtask gen [--check] | consumers".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

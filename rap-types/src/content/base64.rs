@@ -48,6 +48,11 @@ impl<'de> Deserialize<'de> for Base64 {
 
 #[cfg(feature = "schema")]
 impl schemars::JsonSchema for Base64 {
+    /// Inline: code generators make of a referenced string as many aliases as there are references.
+    fn inline_schema() -> bool {
+        true
+    }
+
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Base64".into()
     }

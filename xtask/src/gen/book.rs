@@ -83,8 +83,11 @@ fn form(schema: &Value, schemas: &Schemas) -> String {
         Some(Value::Array(kinds)) => {
             kinds.iter().filter_map(Value::as_str).filter(|k| *k != "null").collect()
         }
-        _ => vec!["anything"],
+        _ => Vec::new(),
     };
+    if kinds.is_empty() || kinds.len() > 3 {
+        return "anything".to_owned();
+    }
     match (kinds.as_slice(), schema.get("items")) {
         (["array"], Some(items)) => format!("array of {}", form(items, schemas)),
         _ => kinds.join(" or "),

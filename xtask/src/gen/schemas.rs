@@ -69,6 +69,9 @@ pub(crate) const KINDS: &[Kind] = &[
     kind::<ToolCallAlive>("tool_call_alive", "ToolCallAlive", &["tool_call_alive/true"]),
 ];
 
+/// The kinds that `callback` gathers.
+const CALLBACKS: &[&str] = &["tool_result", "subscription_event", "oauth", "user_choice", "view_update"];
+
 /// The schemas, by the name of their file.
 pub(crate) struct Schemas {
     pub(crate) all: Vec<(String, Value)>,
@@ -117,7 +120,7 @@ pub(crate) fn make(root: &Path) -> Result<Schemas, String> {
     }
     let messages: Vec<Value> = KINDS
         .iter()
-        .filter(|k| k.name != "callback")
+        .filter(|k| !CALLBACKS.contains(&k.name))
         .map(|k| json!({"$ref": format!("#/$defs/{}", k.title)}))
         .collect();
     let mut schema = json!({
