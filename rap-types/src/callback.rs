@@ -13,6 +13,7 @@ pub use view_update::ViewUpdate;
 use crate::{CallId, Fault, Message, ThreadId, fault::read};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A message from a tool server to a callback URL: one of five, told apart by its `type`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -61,7 +62,7 @@ impl Message for CallbackMessage {
 
     fn from_value(value: Value) -> Result<Self, Fault> {
         let kind = match value.get("type") {
-            Some(Value::String(kind)) => kind.clone(),
+            Some(Value::String(kind)) => kind,
             Some(_) => return Err(Fault::new("/type", Self::OBLIGATION, "`type` is not a string")),
             None => return Err(Fault::new("", Self::OBLIGATION, "missing field `type`")),
         };
@@ -77,6 +78,23 @@ impl Message for CallbackMessage {
                 );
                 return Err(Fault::new("/type", Self::OBLIGATION, message));
             }
+        })
+    }
+
+    fn from_object(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Kind<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
+        }
+        let Kind { kind } = serde_json::from_slice(body).ok()?;
+        Some(match &*kind {
+            "tool_result" => Self::ToolResult(serde_json::from_slice(body).ok()?),
+            "subscription_event" => Self::SubscriptionEvent(serde_json::from_slice(body).ok()?),
+            "oauth" => Self::OAuth(serde_json::from_slice(body).ok()?),
+            "user_choice" => Self::UserChoice(serde_json::from_slice(body).ok()?),
+            "view_update" => Self::ViewUpdate(serde_json::from_slice(body).ok()?),
+            _ => return None,
         })
     }
 }

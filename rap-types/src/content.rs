@@ -6,7 +6,7 @@ mod base64;
 
 pub use base64::Base64;
 
-use crate::{Fault, fault::read};
+use crate::{Fault, fault::read, object::Object};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -198,10 +198,10 @@ impl<'de> Deserialize<'de> for DisplaySegment {
         Ok(match other.kind() {
             "text" => Self::Text(from::<Of<String>, D::Error>(other.0)?.content),
             "diff" => {
-                let Of { content: Diff { path, patch } } = from(other.0)?;
+                let Of { content: Object(Diff { path, patch }) } = from(other.0)?;
                 Self::Diff { path, patch }
             }
-            "image" => Self::Image(from::<Of<ImageContent>, D::Error>(other.0)?.content),
+            "image" => Self::Image(from::<Of<Object<ImageContent>>, D::Error>(other.0)?.content.0),
             _ => Self::Other(other),
         })
     }

@@ -8,6 +8,7 @@ mod id;
 mod invocation;
 mod notice;
 mod number;
+mod object;
 #[cfg(feature = "schema")]
 mod schema;
 mod toolset;

@@ -1,6 +1,6 @@
 //! The toolset: what a server offers, served at [`WELL_KNOWN_TOOLSET`](crate::WELL_KNOWN_TOOLSET).
 
-use crate::{Fault, HttpUrl, Message, ToolName, fault::read, limits};
+use crate::{Fault, HttpUrl, Message, ToolName, fault::read, limits, object::Object};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -99,7 +99,7 @@ struct Wire {
     #[serde(default)]
     description: Option<String>,
     endpoint: HttpUrl,
-    tools: Vec<Tool>,
+    tools: Vec<Object<Tool>>,
     #[serde(rename = "needsMigration", default)]
     needs_migration: Option<bool>,
     #[serde(rename = "x-rap-ext", default)]
@@ -108,14 +108,15 @@ struct Wire {
 
 impl Wire {
     fn checked(self) -> Result<Toolset, Fault> {
-        check(&self.name, &self.tools)?;
+        let tools: Vec<Tool> = self.tools.into_iter().map(|Object(tool)| tool).collect();
+        check(&self.name, &tools)?;
         // An extension of ours: a peer that uses the member otherwise is no worse for it.
         let extensions = self.extensions.and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
         Ok(Toolset {
             name: self.name,
             description: self.description,
             endpoint: self.endpoint,
-            tools: self.tools,
+            tools,
             needs_migration: self.needs_migration,
             extensions,
         })

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// What a regular expression can tell of an [`HttpUrl`].
+/// What a regular expression can tell of an [`HttpUrl`]. Spelt out: engines differ in what `\s` is.
 #[cfg(feature = "schema")]
-pub(crate) const PATTERN: &str = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#\\][^\s\\]*$";
+pub(crate) const PATTERN: &str = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f/?#\\][^\x00-\x20\x7f\\]*$";
 
 /// An absolute `http` or `https` URL with a host, kept exactly as it was written (TRN-07): two spellings
 /// of one address stay two values, and nothing is normalised on the way out.

@@ -1,5 +1,8 @@
 //! The messages and their validation, through the public interface.
 
+mod pins;
+#[cfg(all(feature = "validate", feature = "schema"))]
+mod properties;
 #[cfg(feature = "validate")]
 mod validate;
 #[cfg(feature = "validate")]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{collections::HashMap, fmt::Debug};
 
 /// Reads a vector as its kind and writes it again.
-fn round_trip(kind: &str, body: &[u8]) -> Result<Value, Fault> {
+pub(crate) fn round_trip(kind: &str, body: &[u8]) -> Result<Value, Fault> {
     fn of<M: Message + Serialize + PartialEq + Debug>(body: &[u8]) -> Result<Value, Fault> {
         let message: M = parse(body)?;
         let written = serde_json::to_vec(&message).expect("a message serialises");
@@ -38,10 +38,10 @@ fn round_trip(kind: &str, body: &[u8]) -> Result<Value, Fault> {
     }
 }
 
-struct Schemas(HashMap<&'static str, jsonschema::Validator>);
+pub(crate) struct Schemas(HashMap<&'static str, jsonschema::Validator>);
 
 impl Schemas {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let compiled = rap_spec::SCHEMAS.iter().map(|schema| {
             let document: Value = serde_json::from_str(schema.json).expect("a schema is JSON");
             jsonschema::draft202012::meta::validate(&document).expect("a schema is a schema");
@@ -50,7 +50,7 @@ impl Schemas {
         Self(compiled.collect())
     }
 
-    fn accepts(&self, kind: &str, document: &Value) -> bool {
+    pub(crate) fn accepts(&self, kind: &str, document: &Value) -> bool {
         self.0[kind].is_valid(document)
     }
 }
