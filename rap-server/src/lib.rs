@@ -10,7 +10,10 @@ mod handler;
 pub mod life;
 mod outbox;
 mod output;
+mod pump;
 mod questions;
+mod rates;
+mod run;
 mod schema;
 mod serve;
 mod server;
@@ -38,9 +41,9 @@ pub use schemars;
 /// Makes a tool of an `async fn`.
 ///
 /// The doc comment is the description that the model reads, parameters are the arguments with their doc
-/// comments as descriptions, and a parameter with `#[cx]` is taken from the call ([`FromCall`]). The function
-/// becomes a value of its own name to be given to [`ToolServer::tool`]; the function itself stays callable
-/// as `name::call(..)`.
+/// comments as descriptions, and a parameter with `#[cx]` is taken from the call ([`FromCall`]). The name
+/// then stands for the tool, to be given to [`ToolServer::tool`]; the function itself stays callable as
+/// `name::call(..)`.
 ///
 /// Options: `read_only`, `destructive`, `idempotent`, `long_running`, `requires_auth = ".."`, `name = ".."`,
 /// `description = ".."`, `display = ".."` (the display script).
@@ -78,4 +81,5 @@ pub mod __private {
     pub use serde;
 
     pub fn is_extractor<T: crate::FromCall>() {}
+    pub fn is_result<T: crate::IntoToolResult<M>, M>() {}
 }

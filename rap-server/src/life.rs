@@ -117,6 +117,11 @@ impl Life {
         self.phase != Phase::Over
     }
 
+    /// The function returned, and its result was not answered yet.
+    pub fn owes_result(&self) -> bool {
+        matches!(self.phase, Phase::Settling | Phase::Confirming { .. })
+    }
+
     /// The function has not returned.
     pub fn is_working(&self) -> bool {
         matches!(self.phase, Phase::Working { .. })

@@ -160,8 +160,14 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn policy(&self) -> &AddressPolicy {
-        &self.policy
+    /// Whether a callback URL may be called, as far as that can be said at once: names are judged again when
+    /// they are resolved.
+    pub(crate) fn check(&self, url: &HttpUrl) -> Result<(), String> {
+        let target = self.policy.check_url(url).map_err(|refusal| refusal.to_string())?;
+        if target.secure && !cfg!(feature = "tls") {
+            return Err("this server was built without https; build it with the feature `tls`".to_owned());
+        }
+        Ok(())
     }
 
     /// Delivers a parcel of a call, however long that takes.

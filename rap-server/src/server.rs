@@ -170,6 +170,13 @@ impl ToolServer {
         self
     }
 
+    /// How many calls one user may make in a minute, and how many at once. More end in an error result at
+    /// once. Off by default; callers that name no user count as one.
+    pub fn user_rate(mut self, per_minute: u32, burst: u32) -> Self {
+        self.settings.user_rate = Some((per_minute, burst));
+        self
+    }
+
     /// How many calls may be open at once; 100,000 by default. Beyond it invocations are answered 503 with
     /// `Retry-After`.
     pub fn max_open_calls(mut self, calls: usize) -> Self {

@@ -40,6 +40,8 @@ struct Inner {
 
 struct Shared {
     engine: Arc<Engine>,
+    /// The path of the base URL, without a slash at its end.
+    prefix: String,
     /// The path of a configured endpoint URL, served beside `/invoke`.
     endpoint_path: String,
     toolset: Bytes,
@@ -47,12 +49,16 @@ struct Shared {
 
 impl ToolService {
     pub(crate) fn new(engine: Arc<Engine>, server: &ToolServer, loopback: bool) -> Self {
-        let mut guard = Guard::new(server.auth.clone(), loopback).body_limit(BODY_BYTES).open("/choices");
+        let mut guard = Guard::new(server.auth.clone(), loopback).body_limit(BODY_BYTES);
         for host in server.hosts.iter().cloned().chain(public_host(server)) {
             guard = guard.allow_host(host);
         }
+        // A proxy may pass the base's path on, or take it off.
+        let prefix = engine.base_path();
+        guard = guard.open("/choices").open(format!("{prefix}/choices"));
         let toolset = engine.toolset.toolset();
         let shared = Shared {
+            prefix,
             endpoint_path: toolset.endpoint.parsed().path().to_owned(),
             toolset: serde_json::to_vec(toolset).map(Bytes::from).expect("bug: a toolset is plain data"),
             engine: engine.clone(),
@@ -129,7 +135,8 @@ impl Service<Request<Full<Bytes>>> for Inner {
 impl Shared {
     fn answer(&self, parts: &http::request::Parts, body: &Bytes) -> Result<Answer, Problem> {
         let path = parts.uri.path();
-        let known = match path.trim_start_matches('/') {
+        let below = path.strip_prefix(self.prefix.as_str()).filter(|p| p.starts_with('/')).unwrap_or(path);
+        let known = match below.trim_start_matches('/') {
             rap_types::WELL_KNOWN_TOOLSET => {
                 return if matches!(parts.method, Method::GET | Method::HEAD) {
                     Ok(json(self.toolset.clone()))

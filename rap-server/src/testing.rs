@@ -82,6 +82,7 @@ pub struct TestCall {
     arrivals: mpsc::UnboundedReceiver<Arrived>,
     early: Vec<Arrived>,
     status: StatusCode,
+    patience: Duration,
 }
 
 /// The result of a call, with what tests ask of it.
@@ -188,12 +189,18 @@ impl TestServer {
             arrivals,
             early: Vec::new(),
             status,
+            patience: PATIENCE,
         }
     }
 
     /// Answers the next callbacks so, one attempt each, instead of 200.
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Attempt>) {
         self.runtime.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
+    }
+
+    /// Answers 200 from now on, whatever was said before.
+    pub fn answer_well(&self) {
+        self.runtime.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// How many callbacks were attempted so far.
@@ -267,9 +274,12 @@ impl TestCall {
             return pick(&arrived).expect("bug: it was picked before");
         }
         loop {
-            let arrived = tokio::time::timeout(PATIENCE, self.arrivals.recv()).await.ok().flatten();
+            let arrived = tokio::time::timeout(self.patience, self.arrivals.recv()).await.ok().flatten();
             let Some(arrived) = arrived else {
-                panic!("no {what} of call {} came in {PATIENCE:?}; there came: {:?}", self.id, self.early);
+                panic!(
+                    "no {what} of call {} came in {:?}; there came: {:?}",
+                    self.id, self.patience, self.early
+                );
             };
             match pick(&arrived) {
                 Some(picked) => return picked,
@@ -290,6 +300,12 @@ impl TestCall {
             _ => None,
         })
         .await
+    }
+
+    /// The result of the call, which may take as long as this.
+    pub async fn result_within(&mut self, patience: Duration) -> TestResult {
+        self.patience = patience;
+        self.result().await
     }
 
     /// The next event of the call's subscription.

@@ -181,3 +181,10 @@ impl IntoTool for Tool {
         self
     }
 }
+
+/// What `#[tool]` leaves behind: a function that makes the tool.
+impl<F: Fn() -> Tool> IntoTool for F {
+    fn into_tool(self) -> Tool {
+        self()
+    }
+}

@@ -1,9 +1,10 @@
-//! From a function to a unit struct of the same name that is a tool.
+//! From a function to a function of the same name that makes the tool, and a type of the same name that
+//! keeps the original as `name::call(..)`.
 
 use crate::options::{Options, check_name};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{Attribute, Expr, FnArg, ItemFn, Lit, Meta, Pat, PatType, Type, spanned::Spanned};
+use syn::{Attribute, Expr, FnArg, ItemFn, Lit, Meta, Pat, PatType, ReturnType, Type, spanned::Spanned};
 
 /// How a parameter is filled.
 enum Filled {
@@ -212,6 +213,8 @@ fn generate(
 ) -> TokenStream {
     let ItemFn { attrs, vis, sig, block } = function;
     let (docs, others): (Vec<_>, Vec<_>) = attrs.into_iter().partition(|a| a.path().is_ident("doc"));
+    // What is configured out is out whole.
+    let (cfgs, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|a| a.path().is_ident("cfg"));
     let name = sig.ident.clone();
     let (inputs, output) = (&sig.inputs, &sig.output);
     let private = quote! { ::rap_server::__private };
@@ -254,12 +257,26 @@ fn generate(
         TokenStream::new()
     };
 
-    quote! {
-        #(#docs)*
-        #[allow(non_camel_case_types)]
-        #[derive(Debug, Clone, Copy)]
-        #vis struct #name;
+    if let ReturnType::Type(_, ty) = output
+        && !matches!(**ty, Type::ImplTrait(_))
+    {
+        checks.push(quote_spanned! { ty.span() => #private::is_result::<#ty, _>(); });
+    }
 
+    quote! {
+        #(#cfgs)*
+        #(#docs)*
+        #vis fn #name() -> ::rap_server::Tool {
+            <#name>::__rap_tool()
+        }
+
+        // In the namespace of types only, so that a variable may have the name of a tool.
+        #(#cfgs)*
+        #[doc(hidden)]
+        #[allow(non_camel_case_types)]
+        #vis struct #name {}
+
+        #(#cfgs)*
         impl #name {
             /// The tool's function itself, for tests and for other tools.
             #(#others)*
@@ -267,6 +284,7 @@ fn generate(
             #vis async fn call(#inputs) #output #block
         }
 
+        #(#cfgs)*
         const _: () = {
             #arguments
 
@@ -278,11 +296,93 @@ fn generate(
             #[allow(dead_code)]
             fn __rap_checks() { #(#checks)* }
 
-            impl ::rap_server::IntoTool for #name {
-                fn into_tool(self) -> ::rap_server::Tool {
+            impl #name {
+                fn __rap_tool() -> ::rap_server::Tool {
                     ::rap_server::Tool::new(#wire_name, #description, __rap_handler) #(#setters)*
                 }
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(attribute: &str, item: &str) -> Vec<String> {
+        match tool(attribute.parse().unwrap(), item.parse().unwrap()) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.into_iter().map(|e| e.to_string()).collect(),
+        }
+    }
+
+    /// TLS-07, TLS-11, SUB-04: what the macro can see to be wrong it says, all of it, in words.
+    #[test]
+    fn wrong() {
+        let many = "x".repeat(129);
+        let long_name = format!("/// D\nasync fn {many}() {{}}");
+        let table: &[(&str, &str, &[&str])] = &[
+            ("", "/// D\nfn f() {}", &["a tool is an `async fn`"]),
+            (
+                "",
+                "/// D\nasync fn f(text: &str, bytes: &[u8], call: &Call) {}",
+                &["write `String`", "write `Vec<u8>`", "write `Call`"],
+            ),
+            ("", "/// D\nasync fn f<T>(x: T) {}", &["no generics"]),
+            ("", "async fn f() {}", &["write a doc comment"]),
+            ("", "/// \nasync fn f() {}", &["write a doc comment"]),
+            ("", "/// D\nasync fn f(call: Call) {}", &["write `#[cx]` before it"]),
+            ("", "/// D\nasync fn f(n: State<u8>) {}", &["write `#[cx]` before it"]),
+            ("", "/// D\nasync fn f((a, b): (u8, u8)) {}", &["needs a name"]),
+            ("", "/// D\nasync fn f(a: u8, rest: Args<u8>) {}", &["not both"]),
+            ("", "/// D\nasync fn f(a: Args<u8>, b: Args<u8>) {}", &["not both"]),
+            ("", "/// D\nasync fn f(#[cx(1)] a: u8) {}", &["takes no options"]),
+            ("", "/// D\nasync fn f(#[cx] #[serde(default)] a: u8) {}", &["no argument of the model"]),
+            ("", "/// D\nasync fn f(&self) {}", &["a tool is a free function"]),
+            ("", "/// D\nstruct S;", &["goes on an `async fn`"]),
+            ("", "/// D\nasync fn receive_event() {}", &["reserved for runtimes"]),
+            ("", &long_name, &["129 characters"]),
+            (
+                "readonly",
+                "/// D\nasync fn f() {}",
+                &["`readonly` is no option of #[tool]; there are: read_only"],
+            ),
+            ("read_only = true", "/// D\nasync fn f() {}", &["takes no value"]),
+            ("display", "/// D\nasync fn f() {}", &["takes a text"]),
+            ("display = 7", "/// D\nasync fn f() {}", &["takes a text"]),
+            ("read_only, read_only", "/// D\nasync fn f() {}", &["given twice"]),
+            ("name = \"get weather\"", "/// D\nasync fn f() {}", &["contains ' '"]),
+            ("name = \"\"", "/// D\nasync fn f() {}", &["0 characters"]),
+            ("", "fn f(self, a: &str) {}", &["async", "doc comment", "free function", "`String`"]),
+        ];
+        for (attribute, item, expected) in table {
+            let got = messages(attribute, item);
+            assert_eq!(got.len(), expected.len(), "{item}: {got:?}");
+            for word in *expected {
+                assert!(got.iter().any(|m| m.contains(word)), "{word:?} for {item}: {got:?}");
+            }
+        }
+        assert!(
+            messages("read_only, name = \"a.b/c:d-e_f\"", "/// D\nasync fn f(a: u8) -> u8 { a }").is_empty()
+        );
+    }
+
+    /// What a tool expands to: the macro only fills `Tool::new`.
+    #[test]
+    fn expansion() {
+        let item = "/// Adds.\n/// Twice.\n#[allow(x)] pub async fn r#add(#[cx] call: Call, /// A\n a: i64) -> i64 { a }";
+        let tokens = tool("read_only".parse().unwrap(), item.parse().unwrap()).unwrap();
+        let file: syn::File = syn::parse2(tokens.clone()).expect("the expansion parses");
+        assert_eq!(file.items.len(), 4, "the tool, a type, its function, and the wiring");
+        let text = tokens.to_string();
+        for part in [
+            "pub fn r#add () -> :: rap_server :: Tool",
+            "pub struct r#add { }",
+            "pub async fn call (call : Call , a : i64) -> i64",
+            ":: rap_server :: Tool :: new (\"add\" , \"Adds.\\nTwice.\" , __rap_handler) . read_only ()",
+            "r#add :: call (__rap_cx_0 , __rap_args . a) . await",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

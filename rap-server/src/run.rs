@@ -1,0 +1,221 @@
+//! How a call runs and ends: whatever becomes of the function, exactly one result goes out. The decisions are
+//! those of the pure [`Life`](crate::life::Life); here are its task and its timers.
+
+use crate::{
+    ToolError,
+    call::{Call, CallInner, Parcel, What, stopped},
+    engine::{Engine, json},
+    life::{Act, Cause, Input},
+    output::Reply,
+    pump::{pump, start_pump},
+};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use rap_types::{CallbackMessage, ToolResult, limits};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
+
+/// How a function ended.
+pub(crate) enum End {
+    Returned(Result<Reply, ToolError>),
+    Panicked,
+    OutOfTime,
+    GraceOver,
+    Dropped,
+}
+
+impl Engine {
+    /// A function ended: one result goes out, whatever happened.
+    pub(crate) fn ended(self: &Arc<Self>, call: &Arc<CallInner>, end: End) -> bool {
+        let mut outcome = None;
+        let input = match end {
+            End::Returned(reply) => {
+                let reply = reply.and_then(|reply| self.checked(call, reply));
+                let (input, result) = match reply {
+                    Ok((result, true)) => (Input::Confirmed, result),
+                    Ok((result, false)) => (Input::Returned(true), result),
+                    Err(error) => {
+                        if let Some(source) = error.private_source() {
+                            tracing::warn!(error = source, "the tool failed: {error}");
+                        }
+                        (Input::Returned(false), error_result(call, &error.to_string()))
+                    }
+                };
+                outcome = Some(result);
+                input
+            }
+            End::Panicked => Input::Panicked,
+            End::OutOfTime => Input::OutOfTime,
+            End::GraceOver => Input::GraceOver,
+            End::Dropped => Input::Dropped,
+        };
+        let mut core = call.core();
+        let body = match (core.life.input(input), outcome) {
+            (Act::SendOutcome, Some(body)) => body,
+            (Act::SendError(cause), _) => error_result(call, &self.words(cause)),
+            _ => return false,
+        };
+        core.outcome = Some(body.clone());
+        core.urgent.push_back(Parcel { what: What::Result, body, room: None });
+        if !core.life.keeps_events() {
+            call.drop_events(&mut core);
+        }
+        true
+    }
+
+    /// The result message, and whether it confirms a subscription; too large a result is an error (LIM-01).
+    fn checked(&self, call: &Arc<CallInner>, reply: Reply) -> Result<(Bytes, bool), ToolError> {
+        let subscribes = match &reply.subscription {
+            Some(ticket) if Arc::ptr_eq(&ticket.0, call) => true,
+            Some(_) => return Err(ToolError::new("the tool confirmed the subscription of another call")),
+            None => false,
+        };
+        let plain = |text: String| {
+            ToolResult::text(call.thread.clone(), call.id.clone(), text)
+                .with_call_id(call.provider_call.clone())
+        };
+        let mut result = reply.output.fill(plain);
+        if subscribes {
+            result = result.with_subscription();
+        }
+        let body = json(&CallbackMessage::ToolResult(result));
+        if body.len() > limits::RESULT_BYTES {
+            let message = format!(
+                "the tool's result has {} bytes, more than the 1 MiB that every runtime takes (LIM-01); ask for less",
+                body.len()
+            );
+            return Err(ToolError::new(message));
+        }
+        Ok((body, subscribes))
+    }
+
+    fn words(&self, cause: Cause) -> String {
+        match cause {
+            Cause::Panicked => {
+                "the tool failed for a reason of its own; trying the same again may not help".to_owned()
+            }
+            Cause::Dropped => "the tool's work was dropped before it was done; try again".to_owned(),
+            Cause::OutOfTime => {
+                let limit = self.settings.time_limit.unwrap_or_default().as_secs_f64();
+                format!(
+                    "the tool did not finish within its time limit of {limit} s; ask for less, or try again later"
+                )
+            }
+            Cause::Stopped(stop) => stopped(Some(stop)).to_string(),
+            Cause::WrongPick => {
+                "the answer was none of the choices; call the tool again to be asked again".to_owned()
+            }
+        }
+    }
+}
+
+fn error_result(call: &CallInner, text: &str) -> Bytes {
+    let result = ToolResult::error(call.thread.clone(), call.id.clone(), text)
+        .with_call_id(call.provider_call.clone());
+    let body = json(&CallbackMessage::ToolResult(result));
+    if body.len() <= limits::RESULT_BYTES {
+        return body;
+    }
+    error_result(
+        call,
+        "the tool failed, and its words are larger than the 1 MiB that every runtime takes (LIM-01)",
+    )
+}
+
+/// Runs a call to its end, and delivers.
+pub(crate) async fn run(call: Arc<CallInner>, arguments: serde_json::Map<String, serde_json::Value>) {
+    let engine = call.engine.clone();
+    let guard = Guard(Some(call));
+    let call = guard.0.as_ref().expect("bug: the guard holds the call until it is disarmed").clone();
+    let end = work(&engine, &call, arguments).await;
+    engine.ended(&call, end);
+    guard.disarm();
+    if start_pump(&call) {
+        pump(call).await;
+    }
+}
+
+async fn work(
+    engine: &Arc<Engine>,
+    call: &Arc<CallInner>,
+    arguments: serde_json::Map<String, serde_json::Value>,
+) -> End {
+    let (Some(tool), Some(work)) = (engine.toolset.tool(&call.operation), engine.work.get(&call.operation))
+    else {
+        let known: Vec<&str> =
+            engine.toolset.toolset().tools().iter().map(|t| t.name.as_str()).take(50).collect();
+        let asked: String = call.operation.chars().take(128).collect();
+        let text = format!("there is no tool {asked:?} here; there are: {}", known.join(", "));
+        return End::Returned(Err(ToolError::new(text)));
+    };
+    if let Err(faults) = tool.check_arguments(&arguments) {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "the arguments do not fit the schema of {}: {}. Mend them and call again",
+            call.operation,
+            faults.join("; ")
+        );
+        return End::Returned(Err(ToolError::new(text)));
+    }
+    if let Some((per_minute, burst)) = engine.settings.user_rate {
+        if let Err(wait) = engine.users.take(call.user.as_ref(), per_minute, burst, Instant::now()) {
+            let text = format!("too many calls at once; try again in {} s", wait.as_secs() + 1);
+            return End::Returned(Err(ToolError::new(text)));
+        }
+    }
+    let function = AssertUnwindSafe(work.run(Call { inner: call.clone() }, arguments)).catch_unwind();
+    tokio::pin!(function);
+    tokio::select! {
+        biased;
+        returned = &mut function => match returned {
+            Ok(reply) => End::Returned(reply),
+            Err(_) => {
+                tracing::error!("the tool panicked");
+                End::Panicked
+            }
+        },
+        () = grace(call, engine.settings.grace) => End::GraceOver,
+        () = out_of_time(call, engine.settings.time_limit) => End::OutOfTime,
+    }
+}
+
+/// Over when a stopped function has had its time for returning.
+async fn grace(call: &CallInner, grace: Duration) {
+    call.token.cancelled().await;
+    tokio::time::sleep(grace).await;
+}
+
+/// Over when the time limit is, not counting the time in which a person was asked.
+async fn out_of_time(call: &CallInner, limit: Option<Duration>) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    let started = Instant::now();
+    let mut asked = Duration::ZERO;
+    loop {
+        sleep_until(started + limit + asked).await;
+        // Waits while a person is being asked.
+        let now = *call.asking.lock().await;
+        if now == asked {
+            return;
+        }
+        asked = now;
+    }
+}
+
+/// Ends the call if its task ends without having done so.
+struct Guard(Option<Arc<CallInner>>);
+
+impl Guard {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(call) = self.0.take() else { return };
+        let end = if std::thread::panicking() { End::Panicked } else { End::Dropped };
+        if call.engine.clone().ended(&call, end) && tokio::runtime::Handle::try_current().is_ok() {
+            call.engine.wake(&call);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Every form that a tool can take, in a place with names that could clash.
+
+#![deny(warnings)]
+
+use rap_server::{Args, Call, Json, State, Subscribed, ToolError, ToolOutput, ToolServer, tool};
+use serde_json::json;
+
+#[allow(dead_code)]
+struct Result;
+#[allow(dead_code)]
+struct Arguments;
+#[allow(dead_code)]
+struct String;
+
+mod inner {
+    /// A tool of another module.
+    #[rap_server::tool(name = "inner/hidden")]
+    pub(crate) async fn hidden(mut text: std::string::String, r#type: u8) -> std::string::String {
+        text.push_str(&r#type.to_string());
+        text
+    }
+}
+
+#[derive(serde::Deserialize, rap_server::schemars::JsonSchema)]
+struct Place {
+    #[allow(dead_code)]
+    city: std::string::String,
+}
+
+/// One struct.
+#[tool]
+async fn whole(#[cx] call: Call, Args(place): Args<Place>) -> Json<usize> {
+    let _ = call;
+    Json(place.city.len())
+}
+
+/// Nothing in, nothing out.
+#[tool]
+async fn nothing() {}
+
+/// Many.
+#[tool(read_only, description = "Other words.")]
+#[allow(clippy::let_unit_value)]
+async fn many(
+    #[cx] _call: Call,
+    #[cx] State(n): State<u8>,
+    a: Option<u8>,
+    #[serde(default)] b: Vec<u8>,
+    /// Lines
+    /// of words
+    #[schemars(range(min = 1))]
+    c: f64,
+) -> std::result::Result<ToolOutput, ToolError> {
+    let _ = (n, a, b, c);
+    Ok("x".into())
+}
+
+/// Subscribes.
+#[tool(long_running)]
+async fn subscribes(#[cx] call: Call) -> std::result::Result<Subscribed, std::io::Error> {
+    Ok(call.subscribe().confirm("x").0)
+}
+
+/// Configured out.
+#[cfg(any())]
+#[tool]
+async fn not_there(x: NoSuchType) {}
+
+/// Below the attribute.
+#[tool]
+#[cfg(all())]
+async fn there() -> impl serde::Serialize {
+    7
+}
+
+/// Every form compiles without a warning, and works.
+#[tokio::test]
+async fn forms() {
+    let server = ToolServer::new("x")
+        .state(1u8)
+        .tool(inner::hidden)
+        .tool(whole)
+        .tool(nothing)
+        .tool(many)
+        .tool(subscribes)
+        .tool(there);
+    let server = rap_server::testing::TestServer::new(server);
+    for (tool, arguments, text) in [
+        ("inner/hidden", json!({"text": "x", "type": 7}), "x7"),
+        ("whole", json!({"city": "Oslo"}), "4"),
+        ("nothing", json!({}), "done"),
+        ("many", json!({"c": 1}), "x"),
+        ("subscribes", json!({}), "x"),
+        ("there", json!({}), "7"),
+    ] {
+        assert_eq!(server.call(tool, arguments).await.text(), text, "{tool}");
+    }
+    assert!(server.call("many", json!({"c": 0})).await.is_error());
+    let many = &server.toolset().await["tools"][3];
+    assert_eq!(many["description"], "Other words.");
+    assert_eq!(many["inputSchema"]["properties"]["c"]["description"], "Lines\nof words");
+}

@@ -1,0 +1,182 @@
+//! Questions to people, and views.
+
+use rap_server::{Call, ToolError, ToolServer, rap_http::Attempt, testing::TestServer, tool};
+use serde_json::json;
+use std::time::Duration;
+
+/// Asks, and says what was picked.
+#[tool]
+async fn ask(#[cx] call: Call, choices: Vec<String>, default: usize) -> Result<String, ToolError> {
+    let pick = call.choose("Which?", choices, default).await?;
+    Ok(format!("{}: {}", pick.index, pick.text))
+}
+
+/// Asks, and goes on whatever came.
+#[tool]
+async fn ask_and_ignore(#[cx] call: Call) -> String {
+    let _ = call.choose("Which?", ["a", "b"], 0).await;
+    "all is well".into()
+}
+
+/// Asks twice at the same time.
+#[tool]
+async fn ask_twice(#[cx] call: Call) -> Result<String, ToolError> {
+    let (one, two) = tokio::join!(call.choose("One?", ["a", "b"], 0), call.choose("Two?", ["c", "d"], 0));
+    Ok(format!("{} {}", one?.text, two?.text))
+}
+
+fn server() -> TestServer {
+    let server = ToolServer::new("test").tool(ask).tool(ask_and_ignore).tool(ask_twice).tool(show);
+    TestServer::new(server.time_limit(Duration::from_secs(60)))
+}
+
+/// CHO-02, CHO-03: the question as it stands on the wire, its own URL, a result after the answer, 409 for another.
+#[tokio::test(start_paused = true)]
+async fn answered() {
+    let server = server();
+    let mut call = server.start("ask", json!({"choices": ["red", "blue"], "default": 0})).await;
+    let question = call.question().await;
+    assert_eq!(question.choice.choices(), ["red", "blue"]);
+    assert_eq!(question.choice.default_index(), 0);
+    let url = question.choice.response_url.as_str();
+    let token = url.strip_prefix("http://127.0.0.1:3001/choices/").unwrap();
+    assert!(token.len() >= 26, "{url}");
+
+    // An answer of another call, or no answer at all, leaves the question open.
+    let id = question.choice.id.as_str();
+    for (body, status) in [
+        (json!({"id": "another", "selected": 1}), 400),
+        (json!({"id": id}), 400),
+        (json!({"id": id, "selected": "1"}), 400),
+        (json!({"id": id, "selected": null}), 400),
+        (json!([id, 1]), 400),
+    ] {
+        assert_eq!(question.answer(body.clone()).await.0, status, "{body}");
+    }
+    let unknown = server.post("/choices/aaaaaaaaaaaaaaaaaaaaaaaaaa", &json!({"id": id, "selected": 1})).await;
+    assert_eq!(unknown.0, 404);
+    assert!(call.is_alive().await);
+
+    assert_eq!(question.pick(1).await, 200);
+    assert_eq!(call.result().await.text(), "1: blue");
+    let (status, problem) = question.answer(json!({"id": id, "selected": 0})).await;
+    assert_eq!((status.as_u16(), &problem["type"]), (409, &json!("urn:rap:problem:already-answered")));
+    call.silence().await;
+}
+
+/// CHO-03: an invalid selection ends the call in an error result, even if the function does not mind.
+#[tokio::test(start_paused = true)]
+async fn invalid_selection() {
+    for tool in ["ask", "ask_and_ignore"] {
+        for selected in [json!(2), json!(-1), json!(1.5), json!(1e30), json!(u64::MAX)] {
+            let server = server();
+            let mut call = server.start(tool, json!({"choices": ["a", "b"], "default": 0})).await;
+            let question = call.question().await;
+            let id = question.choice.id.as_str().to_owned();
+            assert_eq!(question.answer(json!({"id": id, "selected": selected})).await.0, 200);
+            let result = call.result().await;
+            assert!(result.is_error() && result.text().contains("none of the choices"), "{result:?}");
+            assert_eq!(question.pick(0).await, 409);
+            call.silence().await;
+        }
+    }
+}
+
+/// CHO-02: a tool that asks wrongly asks nobody.
+#[tokio::test(start_paused = true)]
+async fn wrong_question() {
+    let server = server();
+    for arguments in [json!({"choices": [], "default": 0}), json!({"choices": ["a"], "default": 1})] {
+        let mut call = server.start("ask", arguments).await;
+        let result = call.result().await;
+        assert!(result.is_error() && result.text().contains("CHO-02"), "{result:?}");
+        call.silence().await;
+    }
+}
+
+/// A person may take days: the time limit does not run meanwhile. It does afterwards.
+#[tokio::test(start_paused = true)]
+async fn days() {
+    let server = server();
+    let mut call = server.start("ask", json!({"choices": ["a"], "default": 0})).await;
+    let question = call.question().await;
+    tokio::time::sleep(Duration::from_secs(3 * 24 * 3600)).await;
+    assert!(call.is_alive().await);
+    assert_eq!(question.pick(0).await, 200);
+    assert_eq!(call.result().await.text(), "0: a");
+}
+
+/// A call asks one question at a time, so that an answer is never taken for another's.
+#[tokio::test(start_paused = true)]
+async fn one_at_a_time() {
+    let server = server();
+    let mut call = server.start("ask_twice", json!({})).await;
+    let one = call.question().await;
+    assert_eq!(one.choice.prompt, "One?");
+    call.silence().await;
+    assert_eq!(one.pick(1).await, 200);
+    let two = call.question().await;
+    assert_eq!((two.choice.prompt.as_str(), two.pick(0).await.as_u16()), ("Two?", 200));
+    assert_eq!(call.result().await.text(), "b c");
+}
+
+/// A cancelled question is closed; one that cannot be delivered ends in an error result.
+#[tokio::test(start_paused = true)]
+async fn nobody_to_ask() {
+    let server = server();
+    let mut call = server.start("ask", json!({"choices": ["a"], "default": 0})).await;
+    let question = call.question().await;
+    assert_eq!(call.cancel().await, 200);
+    assert_eq!(call.result().await.text(), "Error: the call was cancelled");
+    assert_eq!(question.pick(0).await, 409);
+
+    server.answer_next([Attempt::status(403)]);
+    let result = server.call("ask", json!({"choices": ["a"], "default": 0})).await;
+    assert_eq!(result.text(), "Error: the user could not be asked; try again later");
+    assert_eq!(server.handle().dead_letters()[0].kind(), "user_choice");
+}
+
+/// Shows things.
+#[tool]
+async fn show(#[cx] call: Call, times: u32) -> Result<&'static str, ToolError> {
+    for n in 1..=times {
+        call.view("progress", json!({"done": n}))?;
+        call.view("other", json!({}))?;
+        if n % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(call.view("broken", json!([1])).is_err());
+    Ok("shown")
+}
+
+/// Views: on the wire as given, before the result; of those that wait only the newest; empty content is sent as
+/// such (VIW-03).
+#[tokio::test(start_paused = true)]
+async fn views() {
+    let server = server();
+    let mut call = server.start("show", json!({"times": 1})).await;
+    let first = call.any().await;
+    assert_eq!(
+        first.json,
+        json!({"type": "view_update", "group_id": "thread-1", "view_type": "progress", "content": {"done": 1}})
+    );
+    assert_eq!(call.any().await.json["content"], json!({}));
+    assert_eq!(call.any().await.json["text"], "shown");
+
+    // While the runtime does not answer, only the newest of each type waits.
+    server.answer_next((0..3).map(|_| Attempt::status(503)));
+    let mut call = server.start("show", json!({"times": 50})).await;
+    let mut seen = Vec::new();
+    loop {
+        let arrived = call.any().await;
+        if arrived.json["type"] == "tool_result" {
+            break;
+        }
+        if arrived.json["view_type"] == "progress" {
+            seen.push(arrived.json["content"]["done"].as_u64().unwrap());
+        }
+    }
+    assert_eq!(seen.last(), Some(&50));
+    assert!(seen.is_sorted() && seen.len() <= 3, "{seen:?}");
+}

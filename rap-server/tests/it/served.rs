@@ -1,0 +1,107 @@
+//! The server on a socket: bound, served, ended; nested in an axum app.
+
+use crate::invocation;
+use bytes::Bytes;
+use http::HeaderMap;
+use rap_server::{
+    Tool, ToolServer,
+    rap_http::{AddressPolicy, Attempt, GuardedClient},
+    rap_types::HttpUrl,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+fn server() -> ToolServer {
+    ToolServer::new("test").tool(Tool::new("echo", "d", async || "hello"))
+}
+
+fn client() -> GuardedClient {
+    GuardedClient::new(AddressPolicy::public().allow_loopback())
+}
+
+fn url(text: String) -> HttpUrl {
+    text.parse().unwrap()
+}
+
+/// A callback endpoint on a socket of its own.
+async fn callbacks() -> (String, mpsc::UnboundedReceiver<Value>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let take = move |body: Bytes| {
+        let sender = sender.clone();
+        async move { sender.send(serde_json::from_slice(&body).unwrap()).unwrap() }
+    };
+    let router = axum::Router::new().route("/cb", axum::routing::post(take));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/cb?capability=x", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, receiver)
+}
+
+/// TLS-01, TRN-02: a real round trip; the endpoint is the listener's own address; a clean end owes nothing.
+#[tokio::test]
+async fn round_trip() {
+    let bound = server().bind("127.0.0.1:0").await.unwrap();
+    let address = bound.local_addr();
+    let handle = bound.handle();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(bound.run_until(async {
+        let _ = stopped.await;
+    }));
+
+    let toolset =
+        client().get(&url(format!("http://{address}/.well-known/rap-toolset")), 1 << 20).await.unwrap();
+    let toolset: Value = serde_json::from_slice(&toolset.body).unwrap();
+    let endpoint = toolset["endpoint"].as_str().unwrap();
+    assert_eq!(endpoint, format!("http://{address}/invoke"));
+
+    let (callback_url, mut arrivals) = callbacks().await;
+    for n in 0..20 {
+        let mut sent = invocation("echo", json!({}), "t", &n.to_string());
+        sent["callback_url"] = json!(callback_url);
+        let body = Bytes::from(sent.to_string());
+        let attempt = client().post_json(&url(endpoint.to_owned()), body, HeaderMap::new()).await;
+        assert_eq!(attempt, Attempt::status(200));
+        let result = tokio::time::timeout(Duration::from_secs(10), arrivals.recv()).await.unwrap().unwrap();
+        assert_eq!((&result["id"], &result["text"]), (&json!(n.to_string()), &json!("hello")));
+    }
+    stop.send(()).unwrap();
+    let owed = tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+    assert!(owed.0.is_empty());
+    assert_eq!(handle.open_calls(), 0);
+    let after = client().get(&url(format!("http://{address}/.well-known/rap-toolset")), 1 << 20).await;
+    assert!(after.is_err());
+}
+
+/// Not on an address that others reach without authentication; all faults at once; a taken port says so.
+#[tokio::test]
+async fn where_not_to_listen() {
+    let error = server().tool(Tool::new("a b", "d", async || "x")).bind("0.0.0.0:0").await.unwrap_err();
+    assert!(error.faults().iter().any(|f| f.contains("authentication")), "{error}");
+    assert!(error.faults().iter().any(|f| f.contains("a b")), "{error}");
+
+    let error = server().bearer_token("t").bind("0.0.0.0:0").await.unwrap_err();
+    assert!(error.to_string().contains(".public_url(..)"), "{error}");
+    let bound = server().bearer_token("t").public_url("https://example.com").bind("0.0.0.0:0").await.unwrap();
+    assert_eq!(bound.handle().toolset().endpoint.as_str(), "https://example.com/invoke");
+
+    let taken = bound.local_addr().port();
+    let error = server().bind(&format!("127.0.0.1:{taken}")).await.unwrap_err();
+    assert!(error.to_string().contains("another program has this port"), "{error}");
+}
+
+/// Nested in an axum app, under a prefix.
+#[tokio::test]
+async fn nested() {
+    let tools = server().public_url("https://example.com/a/tools").bearer_token("t").into_router().unwrap();
+    let app = axum::Router::new().nest("/a/tools", tools);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", "Bearer t".parse().unwrap());
+    let close = url(format!("http://{address}/a/tools/close_thread"));
+    let body = Bytes::from_static(b"{\"thread_id\":\"t\"}");
+    assert_eq!(client().post_json(&close, body.clone(), headers).await, Attempt::status(200));
+    assert_eq!(client().post_json(&close, body, HeaderMap::new()).await, Attempt::status(401));
+}
