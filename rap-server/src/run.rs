@@ -157,11 +157,11 @@ async fn work(
         );
         return End::Returned(Err(ToolError::new(text)));
     }
-    if let Some((per_minute, burst)) = engine.settings.user_rate {
-        if let Err(wait) = engine.users.take(call.user.as_ref(), per_minute, burst, Instant::now()) {
-            let text = format!("too many calls at once; try again in {} s", wait.as_secs() + 1);
-            return End::Returned(Err(ToolError::new(text)));
-        }
+    if let Some((per_minute, burst)) = engine.settings.user_rate
+        && let Err(wait) = engine.users.take(call.user.as_ref(), per_minute, burst, Instant::now())
+    {
+        let text = format!("too many calls at once; try again in {} s", wait.as_secs() + 1);
+        return End::Returned(Err(ToolError::new(text)));
     }
     let function = AssertUnwindSafe(work.run(Call { inner: call.clone() }, arguments)).catch_unwind();
     tokio::pin!(function);

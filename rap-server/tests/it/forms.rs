@@ -62,13 +62,13 @@ async fn subscribes(#[cx] call: Call) -> std::result::Result<Subscribed, std::io
 }
 
 /// Configured out.
-#[cfg(any())]
+#[cfg(not(test))]
 #[tool]
 async fn not_there(x: NoSuchType) {}
 
 /// Below the attribute.
 #[tool]
-#[cfg(all())]
+#[cfg(test)]
 async fn there() -> impl serde::Serialize {
     7
 }
