@@ -1,1 +1,34 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod api;
+mod clock;
+mod driver;
+mod files;
+mod host;
+mod hub;
+mod inbox;
+mod memory;
+mod model;
+mod net;
+mod runtime;
+mod scripted;
+mod session;
+mod watch;
+
+pub use files::{FilesError, LocalFiles};
+pub use host::{
+    AgentHost, HostError, NewSession, Sent, SessionOpened, SessionStatus, ThreadStatus, ToolsetProblem,
+    ToolsetProblemKind, Watch, Watched,
+};
+pub use memory::MemoryStore;
+pub use model::{Delta, ModelCard, ModelError, ModelProvider, Retry};
+pub use runtime::{DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
+pub use scripted::{ScriptError, ScriptedModel};
+
+pub use ipnet::IpNet;
+pub use rap_client::{KeyRing, gateway::KeyRingError};
+pub use rap_core as core;
+pub use rap_http::Secret;
+#[cfg(feature = "sqlite")]
+pub use rap_store_sqlite as sqlite;

@@ -1,0 +1,223 @@
+//! The runtime as a value: built once, cloned freely, driven by [`Runtime::run_until`].
+
+use crate::{ModelProvider, ScriptedModel, hub::Hub, net::Net};
+use ipnet::IpNet;
+use rap_client::{Gateway, KeyRing, gateway::KeyRingError};
+use rap_core::{Rules, Store};
+use rap_types::HttpUrl;
+use std::{sync::Arc, time::Duration};
+
+/// A durable agent runtime: sessions on a [`Store`], a model, tool servers. Cheap to clone.
+///
+/// It does nothing by itself: [`run_until`](Self::run_until) drives it, and its [`gateway`](Self::gateway) must be
+/// served where the public URL points.
+#[derive(Clone)]
+pub struct Runtime {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) model: Arc<dyn ModelProvider>,
+    pub(crate) toolsets: Vec<HttpUrl>,
+    pub(crate) net: Net,
+    pub(crate) keys: KeyRing,
+    pub(crate) public_url: HttpUrl,
+    pub(crate) rules: Rules,
+    pub(crate) system_prompt: String,
+    pub(crate) without: Vec<String>,
+    pub(crate) slices_at_once: usize,
+    pub(crate) model_idle: Duration,
+    pub(crate) hub: Arc<Hub>,
+}
+
+/// What the model is told of itself, unless the program says something else.
+pub const DEFAULT_SYSTEM_PROMPT: &str = "You are a helpful agent. Use the tools that you are given. A call may take \
+long: its result can come later, as an event. Say briefly what you do.";
+
+/// How to build a [`Runtime`].
+#[must_use]
+pub struct RuntimeBuilder {
+    store: Option<Arc<dyn Store>>,
+    model: Option<Arc<dyn ModelProvider>>,
+    toolsets: Vec<HttpUrl>,
+    public_url: Option<HttpUrl>,
+    keys: Option<KeyRing>,
+    rules: Rules,
+    system_prompt: String,
+    without: Vec<String>,
+    targets: Vec<IpNet>,
+    slices_at_once: usize,
+    model_idle: Duration,
+}
+
+/// Why there is no runtime: a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// No store was given.
+    #[error("the runtime has no store; give it one with `store`, e.g. `MemoryStore::new()`")]
+    NoStore,
+    /// No public URL was given.
+    #[error(
+        "the runtime has no public URL; give the one under which tool servers reach its gateway with `public_url`"
+    )]
+    NoPublicUrl,
+    /// No signing key could be made.
+    #[error(transparent)]
+    Keys(#[from] KeyRingError),
+}
+
+impl Runtime {
+    /// A runtime to be built.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder {
+            store: None,
+            model: None,
+            toolsets: Vec::new(),
+            public_url: None,
+            keys: None,
+            rules: Rules::default(),
+            system_prompt: DEFAULT_SYSTEM_PROMPT.to_owned(),
+            without: Vec::new(),
+            targets: Vec::new(),
+            slices_at_once: 64,
+            model_idle: Duration::from_secs(120),
+        }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The model that sessions use unless they name another.
+    pub fn model(&self) -> &Arc<dyn ModelProvider> {
+        &self.inner.model
+    }
+
+    /// Where tool servers reach the gateway.
+    pub fn public_url(&self) -> &HttpUrl {
+        &self.inner.public_url
+    }
+
+    pub(crate) fn callbacks(&self) -> Gateway {
+        let inbox = Arc::new(crate::inbox::CallbackInbox::new(self.clone()));
+        Gateway::new(self.inner.keys.clone(), self.inner.public_url.clone(), inbox)
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime")
+            .field("public_url", &self.inner.public_url)
+            .field("toolsets", &self.inner.toolsets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RuntimeBuilder {
+    /// The store.
+    pub fn store(self, store: impl Store) -> Self {
+        self.shared_store(Arc::new(store))
+    }
+
+    /// The store, where something else holds it too.
+    pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The model; without one, the scripted one that understands plain words.
+    pub fn model(mut self, model: impl ModelProvider) -> Self {
+        self.model = Some(Arc::new(model));
+        self
+    }
+
+    /// The base URL of a tool server, with its path prefix if it has one. Naming a server consents to its
+    /// tools (CON-01). Call it once for each.
+    pub fn toolset(mut self, base: HttpUrl) -> Self {
+        self.toolsets.push(base);
+        self
+    }
+
+    /// Where tool servers reach the [`gateway`](Runtime::gateway). It must outlive restarts: calls that are under
+    /// way know no other.
+    pub fn public_url(mut self, url: HttpUrl) -> Self {
+        self.public_url = Some(url);
+        self
+    }
+
+    /// The keys that sign callback URLs. They must outlive restarts as the store does
+    /// ([`LocalFiles`](crate::LocalFiles) keeps them); without any, fresh ones are made.
+    pub fn keys(mut self, keys: KeyRing) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// The limits and policies of new sessions.
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// What the model of new sessions is told of itself.
+    pub fn system_prompt(mut self, text: impl Into<String>) -> Self {
+        self.system_prompt = text.into();
+        self
+    }
+
+    /// Switches a built-in tool off in new sessions.
+    pub fn without_tool(mut self, name: impl Into<String>) -> Self {
+        self.without.push(name.into());
+        self
+    }
+
+    /// Lets servers live in this network, e.g. `10.1.0.0/16`, plain http included. Public https addresses
+    /// are always allowed; this machine is where a configured server's own base URL is.
+    pub fn allow_target(mut self, network: IpNet) -> Self {
+        self.targets.push(network);
+        self
+    }
+
+    /// How many slices run at once at most; 64 unless set.
+    pub fn slices_at_once(mut self, slices: usize) -> Self {
+        self.slices_at_once = slices.max(1);
+        self
+    }
+
+    /// How long a model may be silent before its stream counts as broken; 2 minutes unless set.
+    pub fn model_idle_limit(mut self, limit: Duration) -> Self {
+        self.model_idle = limit;
+        self
+    }
+
+    /// The runtime.
+    ///
+    /// # Errors
+    /// When the store or the public URL is missing, or the system gives no randomness for keys.
+    pub async fn build(self) -> Result<Runtime, RuntimeError> {
+        let store = self.store.ok_or(RuntimeError::NoStore)?;
+        let public_url = self.public_url.ok_or(RuntimeError::NoPublicUrl)?;
+        let keys = match self.keys {
+            Some(keys) => keys,
+            None => KeyRing::generate()?,
+        };
+        Ok(Runtime {
+            inner: Arc::new(Inner {
+                store,
+                model: self.model.unwrap_or_else(|| Arc::new(ScriptedModel::demo())),
+                toolsets: self.toolsets,
+                net: Net::new(&self.targets),
+                keys,
+                public_url,
+                rules: self.rules,
+                system_prompt: self.system_prompt,
+                without: self.without,
+                slices_at_once: self.slices_at_once,
+                model_idle: self.model_idle,
+                hub: Arc::new(Hub::new()),
+            }),
+        })
+    }
+}
