@@ -83,6 +83,33 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// An answer that is read piece by piece.
+#[derive(Debug)]
+pub struct Opened {
+    /// The status; redirects come back as they are.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    url: HttpUrl,
+    body: Incoming,
+}
+
+impl Opened {
+    /// The next piece of the body; none at its end. Waits for as long as it takes.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, ClientError>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
+                Err(e) => return Some(Err(ClientError::of(&self.url, &e))),
+            }
+        }
+    }
+}
+
 impl Reply {
     /// What this answer is as an attempt.
     pub fn attempt(&self) -> Attempt {
@@ -163,6 +190,17 @@ impl GuardedClient {
             read(url, response, limit).await
         };
         self.limited(url, work).await
+    }
+
+    /// GETs a URL whose answer is a stream: it is read piece by piece, as long as it lasts. The time limit is for
+    /// the answer to begin.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no answer began.
+    pub async fn open(&self, url: &HttpUrl, headers: HeaderMap) -> Result<Opened, ClientError> {
+        let response = self.limited(url, self.send(Method::GET, url, headers, None)).await?;
+        let (parts, body) = response.into_parts();
+        Ok(Opened { status: parts.status, headers: parts.headers, url: url.clone(), body })
     }
 
     async fn limited<T>(

@@ -1,11 +1,220 @@
-//! What the runtime serves over HTTP: the gateway, and the API that a remote host talks to.
+//! What the runtime serves over HTTP: the gateway for servers, and the API that [`RemoteHost`](crate::RemoteHost)
+//! talks to.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `POST /v1/sessions` | [`NewSession`](crate::NewSession) | 201, [`SessionOpened`](crate::SessionOpened) |
+//! | `POST /v1/threads/{id}/messages` | `{"text", "key"}` | 200, `{"sent": "accepted"}` or `"duplicate"`, when it is durable |
+//! | `POST /v1/threads/{id}/stop`, `…/close` | `{}` | 200, `{}` |
+//! | `GET /v1/sessions/{id}/status` | | 200, [`SessionStatus`](crate::SessionStatus) |
+//! | `GET /v1/sessions/{id}/questions` | | 200, a list of [`Asked`](crate::Asked) |
+//! | `POST /v1/calls/{id}/answer` | `{"selected"}` | 200, `{}`, when it is durable |
+//! | `GET /v1/sessions/{id}/events?after=N` | | 200, a [`Watched`](crate::Watched) a line, until the host stops |
+//!
+//! Errors are problem details. Every request carries the bearer token; a loopback listener refuses foreign
+//! hosts and web pages.
 
-use crate::Runtime;
-use axum::Router;
+use crate::{AgentHost, HostError, NewSession, Runtime, Sent, host::HostErrorKind};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Query, State, rejection::JsonRejection},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{StatusCode, header};
+use rap_http::{Auth, Guard, Problem, Secret};
+use rap_types::{CallId, ThreadId};
+use serde::{Deserialize, Serialize};
+use std::{convert::Infallible, time::Duration};
+
+/// The slugs by which a remote host knows errors.
+pub(crate) const SLUGS: &[(HostErrorKind, u16, &str, &str)] = &[
+    (HostErrorKind::Unknown, 404, "unknown", "There is no such session or thread"),
+    (HostErrorKind::Ended, 410, "ended", "The thread is closed"),
+    (HostErrorKind::Busy, 503, "inbox-full", "The inbox is full"),
+    (HostErrorKind::NoTools, 422, "no-tools", "No tool server can be used"),
+    (HostErrorKind::Refused, 400, "refused", "The request was refused"),
+    (HostErrorKind::Unreachable, 502, "unreachable", "Something needed does not answer"),
+    (HostErrorKind::Failed, 500, "failed", "The host failed"),
+];
+
+/// A message to a thread.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NewMessage {
+    pub(crate) text: String,
+    pub(crate) key: String,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MessageSent {
+    pub(crate) sent: Sent,
+}
+
+/// What a person picked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Selection {
+    pub(crate) selected: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Since {
+    #[serde(default)]
+    after: i64,
+}
 
 impl Runtime {
-    /// The callback gateway, to be served where the public URL points.
+    /// The callback gateway, to be served where the public URL points. It needs no further authentication:
+    /// each callback URL carries its own. Where the public URL is on this machine, requests of web pages
+    /// and for other hosts are refused.
     pub fn gateway(&self) -> Router {
-        self.callbacks().into_router()
+        let gateway = self.callbacks().into_router();
+        if self.is_local() { gateway.layer(Guard::new(Auth::InUrl, true)) } else { gateway }
     }
+
+    /// The API for programs that drive this runtime from elsewhere ([`RemoteHost`](crate::RemoteHost)): the bearer
+    /// token is needed for everything. Where the public URL is on this machine, requests of web pages and for
+    /// other hosts are refused. Merge it with the [`gateway`](Self::gateway), or serve it apart.
+    pub fn api(&self, token: Secret) -> Router {
+        let guard = Guard::new(Auth::bearer(token), self.is_local()).body_limit(2 << 20);
+        Router::new()
+            .route("/v1/sessions", post(create))
+            .route("/v1/sessions/{id}/status", get(status))
+            .route("/v1/sessions/{id}/events", get(events))
+            .route("/v1/sessions/{id}/questions", get(questions))
+            .route("/v1/calls/{id}/answer", post(answer))
+            .route("/v1/threads/{id}/messages", post(send))
+            .route("/v1/threads/{id}/stop", post(stop))
+            .route("/v1/threads/{id}/close", post(close))
+            .with_state(self.clone())
+            .route_layer(guard)
+    }
+
+    fn is_local(&self) -> bool {
+        self.inner.public_url.is_loopback()
+    }
+}
+
+async fn create(State(runtime): State<Runtime>, new: Result<Json<NewSession>, JsonRejection>) -> Response {
+    let Json(new) = match new {
+        Ok(new) => new,
+        Err(rejection) => return invalid(&rejection),
+    };
+    match runtime.create(new).await {
+        Ok(opened) => (StatusCode::CREATED, Json(opened)).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn send(
+    State(runtime): State<Runtime>,
+    Path(thread): Path<String>,
+    message: Result<Json<NewMessage>, JsonRejection>,
+) -> Response {
+    let Json(message) = match message {
+        Ok(message) => message,
+        Err(rejection) => return invalid(&rejection),
+    };
+    if message.key.is_empty() || message.key.len() > 256 {
+        return problem(Problem::invalid("`key` must have 1 to 256 bytes; make one up for each message"));
+    }
+    with_thread(thread, async |thread| {
+        runtime.send(&thread, &message.key, &message.text).await.map(|sent| Json(MessageSent { sent }))
+    })
+    .await
+}
+
+async fn stop(State(runtime): State<Runtime>, Path(thread): Path<String>) -> Response {
+    with_thread(thread, async |thread| runtime.stop(&thread).await.map(|()| empty())).await
+}
+
+async fn close(State(runtime): State<Runtime>, Path(thread): Path<String>) -> Response {
+    with_thread(thread, async |thread| runtime.close(&thread).await.map(|()| empty())).await
+}
+
+async fn status(State(runtime): State<Runtime>, Path(session): Path<String>) -> Response {
+    with_thread(session, async |session| runtime.status(&session).await.map(Json)).await
+}
+
+async fn questions(State(runtime): State<Runtime>, Path(session): Path<String>) -> Response {
+    with_thread(session, async |session| runtime.open_questions(&session).await.map(Json)).await
+}
+
+async fn answer(
+    State(runtime): State<Runtime>,
+    Path(call): Path<String>,
+    selection: Result<Json<Selection>, JsonRejection>,
+) -> Response {
+    let Json(Selection { selected }) = match selection {
+        Ok(selection) => selection,
+        Err(rejection) => return invalid(&rejection),
+    };
+    let call = match CallId::new(call) {
+        Ok(call) => call,
+        Err(error) => return problem(Problem::invalid(error.to_string())),
+    };
+    match runtime.answer(&call, selected).await {
+        Ok(()) => empty().into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn events(
+    State(runtime): State<Runtime>,
+    Path(session): Path<String>,
+    Query(Since { after }): Query<Since>,
+) -> Response {
+    with_thread(session, async |session| {
+        let watched = runtime.watch(&session, after).await?;
+        let lines = watched.map(|watched| {
+            let mut line = match watched {
+                Ok(watched) => serde_json::to_vec(&watched),
+                Err(error) => serde_json::to_vec(&serde_json::json!({"error": error.to_string()})),
+            }
+            .unwrap_or_else(|e| format!("{{\"error\":\"an event cannot be told: {e}\"}}").into_bytes());
+            line.push(b'\n');
+            Ok::<_, Infallible>(Bytes::from(line))
+        });
+        Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)))
+    })
+    .await
+}
+
+async fn with_thread<R: IntoResponse>(
+    id: String,
+    work: impl AsyncFnOnce(ThreadId) -> Result<R, HostError>,
+) -> Response {
+    let id = match ThreadId::new(id) {
+        Ok(id) => id,
+        Err(error) => return problem(Problem::invalid(error.to_string())),
+    };
+    match work(id).await {
+        Ok(answer) => answer.into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+fn empty() -> Json<serde_json::Value> {
+    Json(serde_json::json!({}))
+}
+
+fn invalid(rejection: &JsonRejection) -> Response {
+    problem(Problem::invalid(rejection.body_text()))
+}
+
+fn refused(error: &HostError) -> Response {
+    let row = SLUGS.iter().find(|(kind, ..)| *kind == error.kind()).unwrap_or(&SLUGS[SLUGS.len() - 1]);
+    let (kind, status, slug, title) = *row;
+    if kind == HostErrorKind::Failed {
+        tracing::error!(%error, "a request to the API failed");
+    }
+    let answer = Problem::new(status, slug, title).detail(error.to_string());
+    problem(if kind == HostErrorKind::Busy { answer.retry_after(Duration::from_secs(1)) } else { answer })
+}
+
+fn problem(problem: Problem) -> Response {
+    problem.into_response().into_response()
 }

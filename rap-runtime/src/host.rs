@@ -2,7 +2,7 @@
 //! ([`Runtime`](crate::Runtime)) or behind HTTP ([`RemoteHost`](crate::RemoteHost)).
 
 use futures_util::stream::BoxStream;
-use rap_core::{Numbered, SurfaceEvent, ThreadState};
+use rap_core::{Interaction, Numbered, ThreadState};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -48,6 +48,31 @@ pub trait AgentHost: Send + Sync {
     /// # Errors
     /// Unknown session, or the host fails.
     async fn status(&self, session: &ThreadId) -> Result<SessionStatus, HostError>;
+
+    /// What tools ask people in a session and nobody has answered yet, and the latest content of its views,
+    /// oldest first. This is where an authorization's URL is found (OAU-01); events never hold it (OAU-04).
+    ///
+    /// # Errors
+    /// Unknown session, or the host fails.
+    async fn open_questions(&self, session: &ThreadId) -> Result<Vec<Asked>, HostError>;
+
+    /// Picks one of the choices of a call, by its index from 0; the first answer wins (CHO-01).
+    ///
+    /// # Errors
+    /// No question ([`HostError::is_unknown`]), answered before ([`HostError::is_ended`]), no such choice
+    /// ([`HostError::is_refused`]), or the host fails.
+    async fn answer(&self, call: &CallId, selected: u64) -> Result<(), HostError>;
+}
+
+/// Something that a tool asks or shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Asked {
+    /// The thread.
+    pub thread: ThreadId,
+    /// What it is.
+    #[serde(flatten)]
+    pub interaction: Interaction,
 }
 
 /// A stream of what happens in a session.
@@ -177,18 +202,6 @@ pub enum Watched {
         thread: ThreadId,
         /// The attempt.
         attempt: u64,
-    },
-    /// Shown to whoever watches now, not kept by the store: a view (replayed to new watchers while this
-    /// process lives), a choice, a request to authorize.
-    Shown(SurfaceEvent),
-    /// Where to authorize for a call (OAU-01). Never kept by the store (OAU-04).
-    Authorize {
-        /// The thread.
-        thread: ThreadId,
-        /// The call.
-        call: CallId,
-        /// The URL, for the person alone.
-        url: HttpUrl,
     },
     /// Everything that had happened when the watching began has been told.
     CaughtUp,

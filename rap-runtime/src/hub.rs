@@ -1,12 +1,11 @@
-//! What lives only in this process: bells for whoever waits, signals for slices that run, the text of running
-//! turns, and what is shown to watchers without being kept by the store.
+//! What lives only in this process: bells for whoever waits, signals for slices that run, and the text of
+//! running turns.
 //!
 //! Nothing here is needed for correctness: all of it may be lost at any moment.
 
 use crate::Watched;
-use rap_core::{InputId, Snapshot, Surface, SurfaceEvent};
-use rap_types::{CallId, HttpUrl, ThreadId};
-use serde_json::{Map, Value};
+use rap_core::{InputId, Snapshot};
+use rap_types::ThreadId;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
@@ -16,9 +15,6 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-
-/// What is shown and not stored may take so many bytes in a session; older things make room.
-const SHOWN_BYTES: usize = 8 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -34,13 +30,12 @@ struct State {
     sessions: HashMap<ThreadId, Live>,
 }
 
-/// What watchers of a session see beside its committed events.
+/// The running turns of a session.
 #[derive(Debug)]
 struct Live {
     bell: watch::Sender<u64>,
     watchers: usize,
     turns: BTreeMap<ThreadId, LiveTurn>,
-    shown: BTreeMap<ShownKey, Shown>,
 }
 
 #[derive(Debug)]
@@ -48,19 +43,6 @@ struct LiveTurn {
     attempt: u64,
     text: String,
     sealed: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum ShownKey {
-    View(ThreadId, String),
-    Call(ThreadId, CallId),
-}
-
-#[derive(Debug)]
-struct Shown {
-    number: u64,
-    bytes: usize,
-    what: Watched,
 }
 
 impl Hub {
@@ -106,11 +88,10 @@ impl Hub {
             bell: watch::Sender::new(0),
             watchers: 0,
             turns: BTreeMap::new(),
-            shown: BTreeMap::new(),
         });
         let out = change(live);
         live.bell.send_modify(|n| *n = n.wrapping_add(1));
-        if live.watchers == 0 && live.turns.is_empty() && live.shown.is_empty() {
+        if live.watchers == 0 && live.turns.is_empty() {
             state.sessions.remove(session);
         }
         out
@@ -153,72 +134,6 @@ impl Hub {
         });
     }
 
-    // --- shown, not stored
-
-    /// A view's latest content, replaced whole (VIW-01); an empty one clears it (VIW-03).
-    pub(crate) fn show_view(
-        &self,
-        session: &ThreadId,
-        thread: &ThreadId,
-        view_type: &str,
-        content: Map<String, Value>,
-    ) {
-        let bytes = serde_json::to_vec(&content).map_or(0, |v| v.len());
-        let what = Surface::View { view_type: view_type.to_owned(), content };
-        let what = Watched::Shown(SurfaceEvent { thread: thread.clone(), what });
-        self.show(session, ShownKey::View(thread.clone(), view_type.to_owned()), bytes, what);
-    }
-
-    /// A question to a person.
-    pub(crate) fn show_choice(&self, session: &ThreadId, event: SurfaceEvent, call: &CallId) {
-        let key = ShownKey::Call(event.thread.clone(), call.clone());
-        self.show(session, key, 0, Watched::Shown(event));
-    }
-
-    /// Where a person authorizes; kept in memory until the call ends (OAU-04).
-    pub(crate) fn show_authorize(
-        &self,
-        session: &ThreadId,
-        thread: &ThreadId,
-        call: &CallId,
-        url: HttpUrl,
-    ) {
-        let key = ShownKey::Call(thread.clone(), call.clone());
-        let what = Watched::Authorize { thread: thread.clone(), call: call.clone(), url };
-        self.show(session, key, 0, what);
-    }
-
-    fn show(&self, session: &ThreadId, key: ShownKey, bytes: usize, what: Watched) {
-        let number = self.number();
-        self.live(session, |live| {
-            live.shown.insert(key, Shown { number, bytes: bytes + 512, what });
-            while live.shown.len() > 1
-                && live.shown.values().map(|shown| shown.bytes).sum::<usize>() > SHOWN_BYTES
-            {
-                let oldest = live.shown.iter().min_by_key(|(_, s)| s.number).map(|(key, _)| key.clone());
-                oldest.map(|key| live.shown.remove(&key));
-            }
-        });
-    }
-
-    /// A call has ended: what was asked for it is asked no more.
-    pub(crate) fn call_ended(&self, thread: &ThreadId, call: &CallId) {
-        let key = ShownKey::Call(thread.clone(), call.clone());
-        let mut state = self.state();
-        for live in state.sessions.values_mut() {
-            live.shown.remove(&key);
-        }
-    }
-
-    /// A thread is closed: nothing of it is shown any more.
-    pub(crate) fn thread_closed(&self, session: &ThreadId, thread: &ThreadId) {
-        self.live(session, |live| {
-            live.shown.retain(|key, _| match key {
-                ShownKey::View(owner, _) | ShownKey::Call(owner, _) => owner != thread,
-            });
-        });
-    }
-
     // --- watchers
 
     /// Begins to watch a session.
@@ -227,24 +142,15 @@ impl Hub {
             live.watchers += 1;
             live.bell.subscribe()
         });
-        Attached {
-            hub: self.clone(),
-            session: session.clone(),
-            bell,
-            shown: 0,
-            seen: HashMap::new(),
-        }
+        Attached { hub: self.clone(), session: session.clone(), bell, seen: HashMap::new() }
     }
 
     // --- slices
 
     /// A slice of a thread begins, before it loads.
     pub(crate) fn slice_begins(self: &Arc<Self>, thread: &ThreadId) -> RunningSlice {
-        let signals = Arc::new(SliceSignals {
-            thread: thread.clone(),
-            state: Mutex::default(),
-            notify: Notify::new(),
-        });
+        let signals =
+            Arc::new(SliceSignals { thread: thread.clone(), state: Mutex::default(), notify: Notify::new() });
         self.state().slices.push(signals.clone());
         RunningSlice { hub: self.clone(), signals }
     }
@@ -347,8 +253,6 @@ pub(crate) struct Attached {
     hub: Arc<Hub>,
     session: ThreadId,
     bell: watch::Receiver<u64>,
-    /// The newest number of what was shown.
-    shown: u64,
     /// Per thread: the attempt whose text was told, and how much of it.
     seen: HashMap<ThreadId, (u64, usize)>,
 }
@@ -357,7 +261,6 @@ pub(crate) struct Attached {
 #[derive(Debug, Default)]
 pub(crate) struct Moment {
     turns: BTreeMap<ThreadId, (u64, Option<String>)>,
-    shown: Vec<(u64, Watched)>,
 }
 
 impl Attached {
@@ -379,14 +282,7 @@ impl Attached {
             let piece = turn.text.get(told..).filter(|piece| !piece.is_empty() && !turn.sealed);
             (thread.clone(), (turn.attempt, piece.map(str::to_owned)))
         });
-        let mut shown: Vec<_> = live
-            .shown
-            .values()
-            .filter(|shown| shown.number > self.shown)
-            .map(|shown| (shown.number, shown.what.clone()))
-            .collect();
-        shown.sort_by_key(|(number, _)| *number);
-        Moment { turns: turns.collect(), shown }
+        Moment { turns: turns.collect() }
     }
 
     /// What to tell of a moment, after all events that were committed by then have been told; `texts` are the
@@ -413,10 +309,6 @@ impl Attached {
             let begins = *offset;
             *offset += text.len();
             out.push(Watched::Chunk { thread, attempt, offset: begins, text });
-        }
-        for (number, what) in moment.shown {
-            self.shown = number;
-            out.push(what);
         }
         out
     }

@@ -11,6 +11,7 @@ mod inbox;
 mod memory;
 mod model;
 mod net;
+mod remote;
 mod runtime;
 mod scripted;
 mod session;
@@ -18,12 +19,13 @@ mod watch;
 
 pub use files::{FilesError, LocalFiles};
 pub use host::{
-    AgentHost, HostError, NewSession, Sent, SessionOpened, SessionStatus, ThreadStatus, ToolsetProblem,
-    ToolsetProblemKind, Watch, Watched,
+    AgentHost, Asked, HostError, NewSession, Sent, SessionOpened, SessionStatus, ThreadStatus,
+    ToolsetProblem, ToolsetProblemKind, Watch, Watched,
 };
 pub use memory::MemoryStore;
 pub use model::{Delta, ModelCard, ModelError, ModelProvider, Retry};
-pub use runtime::{DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
+pub use remote::RemoteHost;
+pub use runtime::{Choices, DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
 pub use scripted::{ScriptError, ScriptedModel};
 
 pub use ipnet::IpNet;

@@ -1,11 +1,11 @@
 //! A store in memory, for tests and for agents that need not outlive their process.
 
 use rap_core::{
-    Accepted, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView, Millis, NewInput,
-    Numbered, Session, SessionView, Settlement, Snapshot, Store, StoreError, ThreadView, Toolbox,
-    memory::Memory,
+    Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
+    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, Snapshot,
+    Store, StoreError, ThreadView, Toolbox, memory::Memory,
 };
-use rap_types::ThreadId;
+use rap_types::{CallId, ThreadId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -96,6 +96,23 @@ impl Store for MemoryStore {
 
     async fn changed(&self) {
         self.inner.changed.notified().await;
+    }
+
+    async fn interact(
+        &self,
+        thread: &ThreadId,
+        interaction: Interaction,
+        now: Millis,
+    ) -> Result<Accepted, StoreError> {
+        Ok(self.write(|m| m.interact(thread, interaction, now)))
+    }
+
+    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError> {
+        Ok(self.write(|m| m.answer(call, selected, now)))
+    }
+
+    async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError> {
+        Ok(self.read().interactions(session))
     }
 
     async fn get(&self, name: &str) -> Result<Option<String>, StoreError> {

@@ -46,13 +46,7 @@ pub struct ModelCard {
 impl ModelCard {
     /// A card with a window of 128,000 tokens, an output of 8,192 and no images.
     pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            name: name.into(),
-            context_window: 128_000,
-            output_limit: 8_192,
-            images: false,
-        }
+        Self { id: id.into(), name: name.into(), context_window: 128_000, output_limit: 8_192, images: false }
     }
 
     /// With another window and output limit, in tokens.

@@ -20,8 +20,7 @@ pub(crate) struct Net {
 impl Net {
     pub(crate) fn new(targets: &[IpNet]) -> Self {
         let policy = targets.iter().fold(AddressPolicy::public(), |policy, network| policy.allow(*network));
-        let caller =
-            |policy| Caller::new(GuardedClient::builder(policy).total_timeout(EXCHANGE).build());
+        let caller = |policy| Caller::new(GuardedClient::builder(policy).total_timeout(EXCHANGE).build());
         Self { local: caller(policy.clone().allow_loopback()), public: caller(policy) }
     }
 

@@ -28,7 +28,18 @@ pub(crate) struct Inner {
     pub(crate) without: Vec<String>,
     pub(crate) slices_at_once: usize,
     pub(crate) model_idle: Duration,
+    pub(crate) choices: Choices,
     pub(crate) hub: Arc<Hub>,
+}
+
+/// What becomes of a tool's question to a person (CHO-01). It is surfaced and kept either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Choices {
+    /// Nobody is there: it is dismissed at once, which picks its default.
+    #[default]
+    Dismiss,
+    /// It waits until somebody [answers](crate::AgentHost::answer).
+    Ask,
 }
 
 /// What the model is told of itself, unless the program says something else.
@@ -49,6 +60,7 @@ pub struct RuntimeBuilder {
     targets: Vec<IpNet>,
     slices_at_once: usize,
     model_idle: Duration,
+    choices: Choices,
 }
 
 /// Why there is no runtime: a sentence that says what to do.
@@ -83,6 +95,7 @@ impl Runtime {
             targets: Vec::new(),
             slices_at_once: 64,
             model_idle: Duration::from_secs(120),
+            choices: Choices::default(),
         }
     }
 
@@ -180,6 +193,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// What becomes of a tool's question to a person; it is dismissed unless told otherwise.
+    pub fn choices(mut self, choices: Choices) -> Self {
+        self.choices = choices;
+        self
+    }
+
     /// How many slices run at once at most; 64 unless set.
     pub fn slices_at_once(mut self, slices: usize) -> Self {
         self.slices_at_once = slices.max(1);
@@ -216,6 +235,7 @@ impl RuntimeBuilder {
                 without: self.without,
                 slices_at_once: self.slices_at_once,
                 model_idle: self.model_idle,
+                choices: self.choices,
                 hub: Arc::new(Hub::new()),
             }),
         })

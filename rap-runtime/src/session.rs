@@ -1,14 +1,15 @@
 //! Making sessions: every server is asked for its tools at once, and what can be used is frozen (TLS-12).
 
 use crate::{
-    AgentHost, HostError, NewSession, Runtime, Sent, SessionOpened, SessionStatus, ThreadStatus, ToolsetProblem,
-    ToolsetProblemKind, Watch, clock, host::HostErrorKind, net, watch,
+    AgentHost, Asked, HostError, NewSession, Runtime, Sent, SessionOpened, SessionStatus, ThreadStatus,
+    ToolsetProblem, ToolsetProblemKind, Watch, clock, host::HostErrorKind, net, watch,
 };
 use rap_client::{DiscoverError, catalog, catalog::CatalogProblem};
 use rap_core::{
-    Accepted, BUILT_IN_TOOLS, InputBody, InputId, NewInput, OfferedTool, ServerCard, Session, Toolbox,
+    Accepted, Answered, BUILT_IN_TOOLS, InputBody, InputId, NewInput, OfferedTool, ServerCard, Session,
+    Toolbox,
 };
-use rap_types::{ContentPart, HttpUrl, ThreadId, validate::CompiledToolset};
+use rap_types::{CallId, ContentPart, HttpUrl, ThreadId, validate::CompiledToolset};
 use std::collections::{HashMap, HashSet};
 
 #[async_trait::async_trait]
@@ -37,8 +38,7 @@ impl AgentHost for Runtime {
     }
 
     async fn send(&self, thread: &ThreadId, key: &str, text: &str) -> Result<Sent, HostError> {
-        let input =
-            NewInput::message(thread.clone(), key, vec![ContentPart::text(text)], self.source());
+        let input = NewInput::message(thread.clone(), key, vec![ContentPart::text(text)], self.source());
         self.enter(input).await
     }
 
@@ -68,6 +68,33 @@ impl AgentHost for Runtime {
         });
         Ok(SessionStatus { session: session.clone(), threads: threads.collect() })
     }
+
+    async fn open_questions(&self, session: &ThreadId) -> Result<Vec<Asked>, HostError> {
+        if self.inner.store.session(session).await?.is_none() {
+            return Err(watch::unknown_session(session));
+        }
+        let open = self.inner.store.interactions(session).await?;
+        Ok(open
+            .into_iter()
+            .map(|open| Asked { thread: open.thread, interaction: open.interaction })
+            .collect())
+    }
+
+    async fn answer(&self, call: &CallId, selected: u64) -> Result<(), HostError> {
+        let (kind, message) = match self.inner.store.answer(call, selected, clock::now()).await? {
+            Answered::Accepted => {
+                self.inner.hub.ring();
+                return Ok(());
+            }
+            Answered::Already => (HostErrorKind::Ended, "somebody has answered already".to_owned()),
+            Answered::NoQuestion => (HostErrorKind::Unknown, format!("the call {call} asks nothing")),
+            Answered::NoSuchChoice(choices) => (
+                HostErrorKind::Refused,
+                format!("there are {choices} choices, counted from 0; pick one of them"),
+            ),
+        };
+        Err(HostError::new(kind, message))
+    }
 }
 
 impl Runtime {
@@ -94,9 +121,10 @@ impl Runtime {
             Accepted::UnknownThread => {
                 Err(HostError::new(HostErrorKind::Unknown, format!("there is no thread {thread}")))
             }
-            Accepted::Ended => {
-                Err(HostError::new(HostErrorKind::Ended, format!("the thread {thread} is closed; begin a session")))
-            }
+            Accepted::Ended => Err(HostError::new(
+                HostErrorKind::Ended,
+                format!("the thread {thread} is closed; begin a session"),
+            )),
             Accepted::Discarded(reason) => Err(HostError::new(HostErrorKind::Refused, reason)),
             Accepted::Busy => {
                 let message = format!("the inbox of thread {thread} is full; write again later");
