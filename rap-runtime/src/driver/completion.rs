@@ -1,0 +1,285 @@
+//! One completion: the model's stream gathered into a turn, retried within a budget, cut short by what is urgent.
+
+use super::slice::caught;
+use crate::{
+    Delta, ModelError, Retry, Runtime, clock,
+    hub::{RunningSlice, Signal},
+};
+use futures_util::{StreamExt, stream::BoxStream};
+use rap_core::{Claim, ModelRequest, ModelTurn, ReasoningBlock, StopReason, StoreError, TurnOutcome};
+use rap_types::ThreadId;
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Tries of one completion. Chunks do not refill them.
+const TRIES: u32 = 4;
+/// The pause before the second try; doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// A longer wait ends the slice: the thread is due again at that time.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How often in a row a thread may be put off to a later time before its turn counts as failed.
+const PUT_OFF: u32 = 20;
+
+/// How often each thread was put off since its last whole turn. A restart forgets it.
+#[derive(Debug, Default)]
+pub(super) struct Patience(Mutex<HashMap<ThreadId, u32>>);
+
+impl Patience {
+    /// Whether the thread may be put off once more.
+    fn put_off(&self, thread: &ThreadId) -> bool {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(thread.clone()).or_default();
+        *count += 1;
+        if *count > PUT_OFF {
+            counts.remove(thread);
+            return false;
+        }
+        true
+    }
+
+    fn forget(&self, thread: &ThreadId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(thread);
+    }
+}
+
+pub(super) struct Completion<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) patience: &'a Patience,
+    pub(super) signals: &'a RunningSlice,
+    pub(super) request: &'a ModelRequest,
+}
+
+/// How it went.
+pub(super) struct Completed {
+    /// What to tell the machine; none: nothing is to be committed.
+    pub(super) outcome: Option<TurnOutcome>,
+    /// The attempt whose text watchers saw, to be ended after the commit.
+    pub(super) streamed: Option<u64>,
+}
+
+/// How one try went.
+enum Try {
+    Turn(ModelTurn),
+    Interrupted(String),
+    Failed(ModelError),
+}
+
+impl Completion<'_> {
+    pub(super) async fn run(&self, claim: &Claim) -> Result<Completed, StoreError> {
+        let model = self.runtime.inner.model.card().id;
+        let thread = &self.request.thread;
+        for tried in 1.. {
+            let live = LiveAttempt::begin(self.runtime, self.request);
+            let error = match self.attempt(claim, &live).await? {
+                Try::Turn(turn) => {
+                    self.patience.forget(thread);
+                    return Ok(live.seal(TurnOutcome::Turn(turn)));
+                }
+                Try::Interrupted(text) => return Ok(live.seal(TurnOutcome::Interrupted { text, model })),
+                Try::Failed(error) => error,
+            };
+            drop(live);
+            tracing::warn!(%thread, tried, %error, "a completion failed");
+            let wait = match error.retry {
+                Retry::Never => return Ok(failed(&error.message)),
+                // A time that the model asked for is the model's word; the tries are still ours.
+                Retry::At(wait) if wait > LONGEST_WAIT => {
+                    return Ok(if self.patience.put_off(thread) {
+                        let at = clock::now() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                        let message = format!("{}; trying again in {} s", error.message, wait.as_secs());
+                        only(TurnOutcome::RetryAt { at, message })
+                    } else {
+                        self.patience.forget(thread);
+                        failed(&error.message)
+                    });
+                }
+                _ if tried >= TRIES => {
+                    return Ok(failed(&format!("{} (tried {tried} times)", error.message)));
+                }
+                Retry::At(wait) => wait,
+                Retry::Soon => pause(tried),
+            };
+            if self.wait(claim, wait).await? {
+                // Something urgent is there: the thread is prepared anew, and the model is asked with it.
+                return Ok(only(TurnOutcome::Interrupted { text: String::new(), model }));
+            }
+        }
+        unreachable!("the tries are limited")
+    }
+
+    /// Waits for the next try; whether something urgent came first.
+    async fn wait(&self, claim: &Claim, wait: Duration) -> Result<bool, StoreError> {
+        let mut over = std::pin::pin!(tokio::time::sleep(wait));
+        loop {
+            tokio::select! {
+                biased;
+                signal = self.signals.signal() => match signal {
+                    Signal::Urgent => return Ok(true),
+                    Signal::CheckClaim => self.runtime.inner.store.renew(claim).await?,
+                },
+                () = &mut over => return Ok(false),
+            }
+        }
+    }
+
+    /// One try. A panic of the model is a failure that no other try mends.
+    async fn attempt(&self, claim: &Claim, live: &LiveAttempt<'_>) -> Result<Try, StoreError> {
+        let model = &self.runtime.inner.model;
+        let panicked = || {
+            let message =
+                "the model's adapter panicked, which is a bug in it; write again, or use another model";
+            Try::Failed(ModelError::fatal(message))
+        };
+        let Ok(mut stream) = catch_unwind(AssertUnwindSafe(|| model.complete(self.request))) else {
+            return Ok(panicked());
+        };
+        let mut turn = Gathered::new(model.card().id);
+        loop {
+            let next = tokio::select! {
+                biased;
+                signal = self.signals.signal() => match signal {
+                    Signal::Urgent => return Ok(Try::Interrupted(turn.text)),
+                    Signal::CheckClaim => {
+                        self.runtime.inner.store.renew(claim).await?;
+                        continue;
+                    }
+                },
+                next = self.next(&mut stream) => next,
+            };
+            match next {
+                None => return Ok(panicked()),
+                Some(Err(error)) => return Ok(Try::Failed(error)),
+                Some(Ok(None)) => return Ok(Try::Turn(turn.into_turn())),
+                Some(Ok(Some(delta))) => {
+                    if let Delta::Text(piece) = &delta {
+                        live.grows(piece);
+                    }
+                    if turn.take(delta) {
+                        return Ok(Try::Turn(turn.into_turn()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next delta; none where the model panicked, an error where it was silent for too long.
+    async fn next(
+        &self,
+        stream: &mut BoxStream<'static, Result<Delta, ModelError>>,
+    ) -> Option<Result<Option<Delta>, ModelError>> {
+        let limit = self.runtime.inner.model_idle;
+        match tokio::time::timeout(limit, caught(stream.next())).await {
+            Ok(next) => next.map(Option::transpose),
+            Err(_) => {
+                let message = format!("the model was silent for {} s", limit.as_secs());
+                Some(Err(ModelError::passing(message)))
+            }
+        }
+    }
+}
+
+fn only(outcome: TurnOutcome) -> Completed {
+    Completed { outcome: Some(outcome), streamed: None }
+}
+
+fn failed(message: &str) -> Completed {
+    only(TurnOutcome::Failed { message: format!("the model failed: {message}") })
+}
+
+/// 0.5, 1, 2 s, each longer by up to a quarter.
+fn pause(tried: u32) -> Duration {
+    let pause = FIRST_PAUSE * (1 << (tried - 1).min(8));
+    pause + pause.mul_f64((clock::dice() % 1024) as f64 / 4096.0)
+}
+
+/// A try as watchers see it: ended when dropped, unless it was sealed to be committed.
+struct LiveAttempt<'a> {
+    runtime: &'a Runtime,
+    request: &'a ModelRequest,
+    attempt: u64,
+    sealed: bool,
+}
+
+impl<'a> LiveAttempt<'a> {
+    fn begin(runtime: &'a Runtime, request: &'a ModelRequest) -> Self {
+        let attempt = runtime.inner.hub.turn_begins(&request.session, &request.thread);
+        Self { runtime, request, attempt, sealed: false }
+    }
+
+    fn grows(&self, piece: &str) {
+        self.runtime.inner.hub.turn_grows(&self.request.session, &self.request.thread, self.attempt, piece);
+    }
+
+    fn seal(mut self, outcome: TurnOutcome) -> Completed {
+        self.sealed = true;
+        self.runtime.inner.hub.turn_sealed(&self.request.session, &self.request.thread, self.attempt);
+        Completed { outcome: Some(outcome), streamed: Some(self.attempt) }
+    }
+}
+
+impl Drop for LiveAttempt<'_> {
+    fn drop(&mut self) {
+        if !self.sealed {
+            self.runtime.inner.hub.turn_ends(&self.request.session, &self.request.thread, self.attempt);
+        }
+    }
+}
+
+/// A turn as it is gathered.
+struct Gathered {
+    text: String,
+    turn: ModelTurn,
+    block_is_open: bool,
+    stop: Option<StopReason>,
+}
+
+impl Gathered {
+    fn new(model: String) -> Self {
+        let turn = ModelTurn { model, ..ModelTurn::default() };
+        Self { text: String::new(), turn, block_is_open: false, stop: None }
+    }
+
+    /// Takes a delta in; whether the turn is whole.
+    fn take(&mut self, delta: Delta) -> bool {
+        match delta {
+            Delta::Text(piece) => {
+                self.block_is_open = false;
+                self.text.push_str(&piece);
+            }
+            Delta::Reasoning(piece) => self.reasoning(piece),
+            Delta::Call(call) => {
+                self.block_is_open = false;
+                self.turn.calls.push(call);
+            }
+            Delta::Usage(usage) => self.turn.usage = usage,
+            Delta::Stop(stop) => {
+                self.stop = Some(stop);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn reasoning(&mut self, piece: ReasoningBlock) {
+        let signed = piece.signature.is_some();
+        match self.turn.reasoning.last_mut().filter(|_| self.block_is_open) {
+            Some(block) => {
+                block.text.push_str(&piece.text);
+                block.signature = piece.signature;
+            }
+            None => self.turn.reasoning.push(piece),
+        }
+        self.block_is_open = !signed;
+    }
+
+    fn into_turn(mut self) -> ModelTurn {
+        self.turn.text = self.text;
+        let natural = if self.turn.calls.is_empty() { StopReason::End } else { StopReason::Calls };
+        self.turn.stop = self.stop.unwrap_or(natural);
+        self.turn
+    }
+}

@@ -1,0 +1,172 @@
+//! The local driver: one loop that hands due threads to slices and due deliveries to senders, and sleeps until
+//! the next due time or a bell.
+//!
+//! Everything owed is a row with a due time, so starting after a kill is nothing special: the first round finds
+//! what the last process left. Idle, the loop waits for a bell and nothing else (P7).
+
+mod completion;
+mod outbox;
+mod slice;
+
+use crate::{Runtime, clock};
+use rap_core::{Millis, StoreError};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The longest sleep: after it the clock on the wall is read again, which may have jumped.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// When something is due and cannot be had (an earlier delivery of its call is on its way), it is looked for
+/// again after this time, if no bell rings before.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long running work may take to end after a shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Runtime {
+    /// Drives the runtime until `shutdown` resolves: slices of due threads, due timers, the outbox. What an earlier
+    /// process left undone is taken up at once.
+    ///
+    /// On shutdown nothing new begins; a running completion is dropped (its thread is due again at the next
+    /// start), requests on their way get 5 s to end. Watchers' streams end. Whatever is cut off is repeated after
+    /// the next start, with the same ids.
+    pub async fn run_until(&self, shutdown: impl Future<Output = ()>) {
+        let ending = CancellationToken::new();
+        let driver = Driver::new(self.clone(), ending.clone());
+        let mut shutdown = pin!(shutdown);
+        let mut tasks = JoinSet::new();
+        // The store's own hint, for what others write into it.
+        let bell = {
+            let runtime = self.clone();
+            tokio::spawn(async move {
+                loop {
+                    runtime.inner.store.changed().await;
+                    runtime.inner.hub.ring();
+                }
+            })
+        };
+        let mut changes = self.inner.hub.changes();
+        loop {
+            changes.mark_unchanged();
+            let pause = driver.round(&mut tasks).await;
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                _ = changes.changed() => {}
+                () = driver.freed.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            while let Some(ended) = tasks.try_join_next() {
+                report(ended);
+            }
+        }
+        ending.cancel();
+        bell.abort();
+        let rest = async {
+            while let Some(ended) = tasks.join_next().await {
+                report(ended);
+            }
+        };
+        if tokio::time::timeout(GRACE, rest).await.is_err() {
+            tracing::warn!("some requests did not end in time; they will be repeated after the next start");
+        }
+        self.inner.hub.stop();
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(
+            "bug: a task of the driver panicked; what it worked on is taken up after the next start"
+        );
+    }
+}
+
+/// What slices and senders share.
+struct Driver {
+    runtime: Runtime,
+    ending: CancellationToken,
+    /// Places for slices.
+    slices: Arc<Semaphore>,
+    senders: Arc<outbox::Senders>,
+    patience: Arc<completion::Patience>,
+    /// Rung when a slice or a sender has ended: there may be room, or something due.
+    freed: Arc<Notify>,
+}
+
+impl Driver {
+    fn new(runtime: Runtime, ending: CancellationToken) -> Self {
+        let slices = Arc::new(Semaphore::new(runtime.inner.slices_at_once));
+        Self {
+            senders: Arc::new(outbox::Senders::new(runtime.clone(), ending.clone())),
+            patience: Arc::default(),
+            freed: Arc::default(),
+            runtime,
+            ending,
+            slices,
+        }
+    }
+
+    /// Starts whatever is due and says how long nothing more will be.
+    async fn round(&self, tasks: &mut JoinSet<()>) -> Duration {
+        let begun = Instant::now();
+        match self.start_all(tasks).await {
+            Ok(Some(due)) => {
+                let wait = u64::try_from(due - clock::now()).unwrap_or(0);
+                let wait = if wait == 0 { LOOK_AGAIN } else { Duration::from_millis(wait) };
+                wait.min(LONGEST_SLEEP)
+            }
+            Ok(None) => LONGEST_SLEEP,
+            Err(error) => {
+                tracing::error!(%error, took = ?begun.elapsed(), "the store failed; trying again");
+                LOOK_AGAIN
+            }
+        }
+    }
+
+    async fn start_all(&self, tasks: &mut JoinSet<()>) -> Result<Option<Millis>, StoreError> {
+        let store = &self.runtime.inner.store;
+        while let Ok(place) = self.slices.clone().try_acquire_owned() {
+            let Some(claim) = store.claim(clock::now()).await? else { break };
+            let streak = slice::Streak {
+                runtime: self.runtime.clone(),
+                ending: self.ending.clone(),
+                patience: self.patience.clone(),
+            };
+            let freed = self.freed.clone();
+            tasks.spawn(async move {
+                streak.run(claim, place).await;
+                freed.notify_one();
+            });
+        }
+        loop {
+            let room = self.senders.room();
+            if room == 0 {
+                break;
+            }
+            let taken = store.take(clock::now(), room).await?;
+            let all = taken.len() < room;
+            for delivery in taken {
+                let (senders, freed) = (self.senders.clone(), self.freed.clone());
+                let place = senders.enter();
+                tasks.spawn(async move {
+                    senders.send(delivery).await;
+                    drop(place);
+                    freed.notify_one();
+                });
+            }
+            if all {
+                break;
+            }
+        }
+        store.next_due().await
+    }
+}

@@ -1,0 +1,204 @@
+//! Slices of one thread: claim in hand, load, decide, complete, commit, again while something is due, release.
+
+use super::completion::{Completed, Completion, Patience};
+use crate::{Runtime, clock, hub::RunningSlice};
+use futures_util::FutureExt;
+use rap_core::{
+    Claim, Commit, Committed, ModelRequest, Moment, SliceMachine, Snapshot, Step, StoreError, TurnOutcome,
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+/// How many slices of one thread run on one claim before others get their turn.
+const IN_A_ROW: usize = 32;
+/// A third of the lease: how often a claim is renewed while the model is waited for.
+const RENEW: Duration = Duration::from_secs(5);
+/// How long a thread is left alone after its state could not be read or written.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// A claim's worth of slices.
+pub(super) struct Streak {
+    pub(super) runtime: Runtime,
+    pub(super) ending: CancellationToken,
+    pub(super) patience: Arc<Patience>,
+}
+
+/// How a slice ended.
+enum Ended {
+    /// The thread is due again.
+    Due,
+    /// It is not due now.
+    AtRest,
+    /// Somebody else has the thread, or it is closed: nothing was written.
+    Lost,
+    /// The program ends: nothing was written.
+    Stopping,
+}
+
+impl Streak {
+    pub(super) async fn run(self, claim: Claim, place: OwnedSemaphorePermit) {
+        let signals = self.runtime.inner.hub.slice_begins(&claim.thread);
+        for _ in 0..IN_A_ROW {
+            match self.slice(&claim, &signals).await {
+                Ok(Ended::Due) if !self.ending.is_cancelled() => {}
+                Ok(Ended::Lost) => return,
+                Ok(_) => break,
+                Err(StoreError::Fenced) => return,
+                Err(error) => {
+                    // ERR-02: nothing has changed. The claim is kept for a while, so that the thread does not
+                    // spin; its place is not.
+                    tracing::error!(thread = %claim.thread, %error, "a slice could not be made");
+                    drop(place);
+                    drop(signals);
+                    tokio::select! {
+                        () = tokio::time::sleep(AFTER_FAILURE) => {}
+                        () = self.ending.cancelled() => {}
+                    }
+                    self.release(claim).await;
+                    return;
+                }
+            }
+        }
+        drop(signals);
+        self.release(claim).await;
+    }
+
+    async fn release(&self, claim: Claim) {
+        if let Err(error) = self.runtime.inner.store.release(claim).await {
+            tracing::error!(%error, "a claim could not be given back");
+        }
+    }
+
+    async fn slice(&self, claim: &Claim, signals: &RunningSlice) -> Result<Ended, StoreError> {
+        let store = &self.runtime.inner.store;
+        let snapshot = store.load(claim).await?;
+        signals.loaded(&snapshot);
+        let moment = clock::moment();
+        let mut machine = Machine::new(snapshot, moment);
+        let mut attempt = None;
+        let ended = loop {
+            match machine.next()? {
+                Step::Complete(request) => match self.complete(claim, signals, &request).await? {
+                    Completed { outcome: Some(outcome), streamed } => {
+                        attempt = streamed;
+                        machine.turn(outcome)?;
+                    }
+                    Completed { outcome: None, .. } if self.ending.is_cancelled() => break Ended::Stopping,
+                    Completed { outcome: None, .. } => break Ended::Lost,
+                },
+                Step::Commit(commit) => {
+                    let committed = self.commit(claim, *commit).await;
+                    if let Some(attempt) = attempt.take() {
+                        self.runtime.inner.hub.turn_ends(&machine.session, &claim.thread, attempt);
+                    }
+                    let committed = committed?;
+                    machine.committed();
+                    self.runtime.inner.hub.ring();
+                    break if committed.due_at.is_some_and(|due| due <= clock::now()) {
+                        Ended::Due
+                    } else {
+                        Ended::AtRest
+                    };
+                }
+                Step::Done => break Ended::AtRest,
+            }
+        };
+        Ok(ended)
+    }
+
+    async fn complete(
+        &self,
+        claim: &Claim,
+        signals: &RunningSlice,
+        request: &ModelRequest,
+    ) -> Result<Completed, StoreError> {
+        let completion = Completion { runtime: &self.runtime, patience: &self.patience, signals, request };
+        let mut work = std::pin::pin!(completion.run(claim));
+        let mut renew = tokio::time::interval(RENEW);
+        renew.tick().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.ending.cancelled() => {
+                    return Ok(Completed { outcome: None, streamed: None });
+                }
+                _ = renew.tick() => self.runtime.inner.store.renew(claim).await?,
+                completed = &mut work => return completed,
+            }
+        }
+    }
+
+    /// Writes the slice. An error of the moment is tried again; what may have been written is found out by the
+    /// version.
+    async fn commit(&self, claim: &Claim, commit: Commit) -> Result<Committed, StoreError> {
+        let (pause, close) = (commit.pause, commit.close);
+        let committed = self.runtime.inner.store.commit(claim, commit, clock::now()).await?;
+        if pause || close {
+            self.runtime.inner.hub.check_below(&claim.thread);
+        }
+        Ok(committed)
+    }
+}
+
+/// The slice machine, whose panics become failed turns: a bug costs a turn, never the thread.
+struct Machine {
+    machine: SliceMachine,
+    session: rap_types::ThreadId,
+    snapshot: Option<Snapshot>,
+    moment: Moment,
+}
+
+impl Machine {
+    fn new(snapshot: Snapshot, moment: Moment) -> Self {
+        Self {
+            session: snapshot.session.id.clone(),
+            snapshot: Some(snapshot.clone()),
+            machine: SliceMachine::new(snapshot, moment),
+            moment,
+        }
+    }
+
+    fn next(&mut self) -> Result<Step, StoreError> {
+        match catch_unwind(AssertUnwindSafe(|| self.machine.step())) {
+            Ok(step) => Ok(step),
+            Err(_) => Err(bug("the decisions of a slice panicked")),
+        }
+    }
+
+    /// Takes in a turn. If that panics, the slice begins again from its snapshot and takes in a failure instead.
+    fn turn(&mut self, outcome: TurnOutcome) -> Result<(), StoreError> {
+        if catch_unwind(AssertUnwindSafe(|| self.machine.turn(outcome))).is_ok() {
+            return Ok(());
+        }
+        tracing::error!("bug: the decisions about a turn panicked; the turn is dropped");
+        let snapshot = self.snapshot.take().ok_or_else(|| bug("the decisions of a slice panicked twice"))?;
+        self.machine = SliceMachine::new(snapshot, self.moment);
+        let message = "the runtime could not make sense of the model's turn, which is a bug of the runtime; write again";
+        match self.next()? {
+            Step::Complete(_) => {
+                let failed = TurnOutcome::Failed { message: message.to_owned() };
+                catch_unwind(AssertUnwindSafe(|| self.machine.turn(failed)))
+                    .map_err(|_| bug("the decisions of a slice panicked twice"))
+            }
+            _ => Err(bug("a slice decided otherwise the second time")),
+        }
+    }
+
+    fn committed(&mut self) {
+        self.machine.committed();
+    }
+}
+
+fn bug(what: &str) -> StoreError {
+    StoreError::Failed(format!("bug: {what}"))
+}
+
+/// Awaits something, and takes a panic for an error.
+pub(super) async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
+}
