@@ -1,30 +1,80 @@
-//! The scripted model: deterministic, offline, the default.
+//! The scripted model: deterministic, offline, the default. The same history gives the same turn, so a run with
+//! it can be repeated, killed and compared.
+//!
+//! Three rooms: [`script`] reads rules from TOML, [`scene`] looks at what the model has just seen, and [`words`] is what
+//! it does without a script, or where no rule fits: it does what plain words tell it.
 
-use crate::{Delta, ModelCard, ModelError, ModelProvider};
-use futures_util::stream::{self, BoxStream};
-use rap_core::{ModelRequest, StopReason};
+mod scene;
+mod script;
+mod words;
 
-/// A model that follows rules.
+use crate::{Delta, ModelCard, ModelError, ModelProvider, Retry};
+use futures_util::{StreamExt, stream::BoxStream};
+use rap_core::{ModelCall, ModelRequest, StopReason, Usage};
+use rap_types::ThreadId;
+use scene::Scene;
+use script::{Fault, Script};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// A model that follows rules. Clones share how often their faults were used.
 #[derive(Debug, Clone)]
-pub struct ScriptedModel {}
+pub struct ScriptedModel {
+    script: Arc<Script>,
+    used: Arc<Mutex<HashMap<(ThreadId, usize), u32>>>,
+}
 
 /// What is wrong with a script: where, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ScriptError(String);
 
+/// What the model does in a turn.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Act {
+    text: String,
+    calls: Vec<ModelCall>,
+    delay: Duration,
+    fault: Option<Fault>,
+}
+
 impl ScriptedModel {
-    /// The model without a script: it understands `call TOOL {"argument": "value"} and TOOL`.
+    /// The model without a script: told `call TOOL {"argument": "value"} and TOOL`, it does so and tells what came
+    /// of it.
     pub fn demo() -> Self {
-        Self {}
+        Self::of(Script::default())
     }
 
-    /// A model that follows the rules of a script.
+    /// A model that follows the rules of a script in TOML; the README says how it is written. Where no rule fits,
+    /// it does what [`demo`](Self::demo) does.
     ///
     /// # Errors
     /// [`ScriptError`], with the place in the script.
-    pub fn from_toml(_script: &str) -> Result<Self, ScriptError> {
-        Ok(Self {})
+    pub fn from_toml(script: &str) -> Result<Self, ScriptError> {
+        Script::parse(script).map(Self::of)
+    }
+
+    fn of(script: Script) -> Self {
+        Self { script: Arc::new(script), used: Arc::default() }
+    }
+
+    fn act(&self, request: &ModelRequest) -> Act {
+        let scene = Scene::of(request);
+        let Some((number, rule)) = self.script.rule_for(&scene) else { return words::act(&scene) };
+        let mut act = rule.act(&scene);
+        if let (Some(_), Some(times)) = (&act.fault, rule.times) {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            let used = used.entry((request.thread.clone(), number)).or_default();
+            if *used >= times {
+                act.fault = None;
+            } else {
+                *used += 1;
+            }
+        }
+        act
     }
 }
 
@@ -33,7 +83,78 @@ impl ModelProvider for ScriptedModel {
         ModelCard::new("scripted/demo", "Scripted demo model")
     }
 
-    fn complete(&self, _request: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
-        Box::pin(stream::iter([Ok(Delta::Stop(StopReason::End))]))
+    fn complete(&self, request: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
+        let act = self.act(request);
+        let seen = request.history.len() as u64;
+        let deltas = deltas(act, seen);
+        futures_util::stream::unfold(deltas.into_iter(), async |mut left| {
+            let step = left.next()?;
+            let delta = step.take().await;
+            Some((delta, left))
+        })
+        .boxed()
     }
+}
+
+/// A step of a stream.
+enum Piece {
+    Delta(Delta),
+    After(Duration, Delta),
+    Error(ModelError),
+    Panic,
+    Hang,
+}
+
+impl Piece {
+    async fn take(self) -> Result<Delta, ModelError> {
+        match self {
+            Self::Delta(delta) => Ok(delta),
+            Self::After(pause, delta) => {
+                tokio::time::sleep(pause).await;
+                Ok(delta)
+            }
+            Self::Error(error) => Err(error),
+            Self::Panic => panic!("the script says so"),
+            Self::Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// A turn as a stream: the text word by word, over the time it takes; then the calls.
+fn deltas(act: Act, seen: u64) -> Vec<Piece> {
+    let words: Vec<String> = act.text.split_inclusive(' ').map(str::to_owned).collect();
+    let share = |pieces: usize| act.delay / u32::try_from(pieces.max(1)).unwrap_or(u32::MAX);
+    let usage = Usage { input: seen, output: (words.len() + act.calls.len()) as u64 };
+    let mut pieces: Vec<Piece> = if words.is_empty() && !act.delay.is_zero() {
+        vec![Piece::After(act.delay, Delta::Text(String::new()))]
+    } else {
+        let pause = share(words.len());
+        words.into_iter().map(|word| Piece::After(pause, Delta::Text(word))).collect()
+    };
+    let stop = if act.calls.is_empty() { StopReason::End } else { StopReason::Calls };
+    let whole = |pieces: &mut Vec<Piece>| {
+        pieces.extend(act.calls.iter().cloned().map(|call| Piece::Delta(Delta::Call(call))));
+        pieces.push(Piece::Delta(Delta::Usage(usage)));
+        pieces.push(Piece::Delta(Delta::Stop(stop)));
+    };
+    match &act.fault {
+        None => whole(&mut pieces),
+        Some(Fault::Error) => {
+            pieces = vec![Piece::Error(ModelError::fatal("the script says that the model fails"))];
+        }
+        Some(Fault::Overloaded) => {
+            pieces = vec![Piece::Error(ModelError::passing("the script says that the model is overloaded"))];
+        }
+        Some(Fault::RetryAfter(wait)) => {
+            let message = "the script says that the model wants to be left alone".to_owned();
+            pieces = vec![Piece::Error(ModelError { message, retry: Retry::At(*wait) })];
+        }
+        Some(Fault::Break) => {
+            pieces.truncate(pieces.len().div_ceil(2));
+            pieces.push(Piece::Error(ModelError::passing("the script says that the stream breaks")));
+        }
+        Some(Fault::Panic) => pieces.push(Piece::Panic),
+        Some(Fault::Hang) => pieces.push(Piece::Hang),
+    }
+    pieces
 }
