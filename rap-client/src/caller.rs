@@ -233,7 +233,9 @@ impl Caller {
         traceparent: Option<&str>,
     ) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        match (self.credentials.get(&url.origin()), body) {
+        let credentials =
+            if self.credentials.is_empty() { None } else { self.credentials.get(&url.origin()) };
+        match (credentials, body) {
             (Some(Credentials::Bearer(token)), _) => {
                 if let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
                     value.set_sensitive(true);

@@ -419,3 +419,53 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The host that is asked for is the host that was judged, whatever the URL looks like, and what is sent
+    /// stays on one line.
+    fn agree(text: &str) {
+        let Ok(url) = HttpUrl::new(text) else { return };
+        let policy = AddressPolicy::public().allow_loopback().allow_plain_http();
+        let Ok(target) = policy.check_url(&url) else { return };
+        // A host that cannot stand in a request, such as `"`, is not sent to.
+        let Ok(uri) = uri(&url, &target) else { return };
+        let bare = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        match &target.host {
+            Host::Address(ip) => assert_eq!(bare.parse(), Ok(*ip), "{text}"),
+            Host::Name(name) => {
+                assert_eq!(bare, name, "{text}");
+                assert!(
+                    bare.parse::<IpAddr>().is_err(),
+                    "{text}: a name that the connector takes for an address"
+                );
+            }
+        }
+        let default = if target.secure { 443 } else { 80 };
+        assert_eq!(uri.port_u16().unwrap_or(default), target.port, "{text}");
+        let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        assert!(path.starts_with('/') && path.bytes().all(|b| b > b' ' && b < 0x7f && b != b'#'), "{text}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_text(text in r"https?:(//)?\PC{0,40}") {
+            agree(&text);
+        }
+
+        #[test]
+        fn nearly_urls(
+            scheme in "(http|https|HTTP)",
+            host in r"(\[[0-9a-f:.]{2,20}\]|[0-9x.]{1,20}|[a-z0-9.\-_%～。]{1,20}|127\.0\.0\.[0-9]{1,4})",
+            port in "(|:[0-9]{0,6})",
+            rest in r"(|[/?#][ -~]{0,20}|/\PC{0,10})",
+        ) {
+            agree(&format!("{scheme}://{host}{port}{rest}"));
+        }
+    }
+}

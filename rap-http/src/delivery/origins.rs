@@ -94,6 +94,11 @@ impl Origins {
 
     /// What came of an attempt. Returns whether deliveries that wait for this origin should ask again:
     /// the origin is back, or its probe has ended.
+    ///
+    /// When the origin is back ([`is_troubled`](Self::is_troubled) says no), a delivery that waits for its own
+    /// next attempt may go out at once if its last attempt was [`Attempt::Refused`]. That early attempt should
+    /// not count for its schedule, or an origin that comes and goes uses it up. After any other failure the
+    /// schedule holds: the fault may be the delivery's own, and others' success says nothing of it.
     pub fn finished(&mut self, origin: &str, now_ms: u64, permit: Permit, attempt: &Attempt) -> bool {
         let down = matches!(attempt, Attempt::Refused | Attempt::TimedOut | Attempt::Failed(_));
         if matches!(attempt, Attempt::Blocked(_)) {

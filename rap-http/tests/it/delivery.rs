@@ -198,6 +198,8 @@ fn retry_after_is_honoured_within_bounds() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
     /// No input, however odd, panics or makes a delay that is not in the contract.
     #[test]
     fn judge_is_total(
@@ -325,7 +327,7 @@ fn the_memory_of_origins_is_bounded() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     /// Random deliveries against origins that go down and up: never two probes at once, nobody waits for a
     /// time that never comes, and once an origin is up everything gets through.

@@ -5,5 +5,6 @@ mod client;
 mod delivery;
 mod guard;
 mod listen;
+mod outage;
 mod policy;
 mod small;
