@@ -13,5 +13,6 @@ mod network;
 mod server;
 mod world;
 
+pub use checks::Violation;
 pub use fault::Fault;
 pub use world::{Report, run};

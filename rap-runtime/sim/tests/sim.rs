@@ -17,10 +17,17 @@ fn promises_hold() {
 /// Each check is able to fail: a runtime with one mistake is caught, by the promise that the mistake breaks.
 #[test]
 fn every_fault_is_caught() {
+    let mut wrong = Vec::new();
     for (fault, promise) in Fault::ALL {
         let caught =
-            (0..3_000).find_map(|seed| run(seed, Some(fault)).err().map(|violation| (seed, violation)));
-        let Some((seed, violation)) = caught else { panic!("{fault:?} is never caught") };
-        assert_eq!(violation.promise, promise, "{fault:?}, seed {seed}: {}", violation.message);
+            (0..1_000).find_map(|seed| run(seed, Some(fault)).err().map(|violation| (seed, violation)));
+        match caught {
+            Some((_, violation)) if violation.promise == promise => {}
+            Some((seed, violation)) => {
+                wrong.push(format!("{fault:?}: {promise} expected, seed {seed}: {violation:?}"))
+            }
+            None => wrong.push(format!("{fault:?}: never caught")),
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -1,0 +1,89 @@
+//! `cargo xtask sim --seeds N [--from SEED]`: runs worlds until a promise breaks, and prints the seed.
+
+use rap_sim::{Report, run};
+use std::{
+    io::Write,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+fn main() -> ExitCode {
+    let (seeds, from) = match arguments() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            say(&message);
+            return ExitCode::from(2);
+        }
+    };
+    let began = Instant::now();
+    let next = AtomicU64::new(from);
+    let total = Mutex::new(Report::default());
+    let broken = Mutex::new(None);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let over = |broken: &Option<_>| seed >= from.saturating_add(seeds) || broken.is_some();
+                    if over(&*broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner)) {
+                        return;
+                    }
+                    match run(seed, None) {
+                        Ok(report) => {
+                            total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&report);
+                        }
+                        Err(violation) => {
+                            broken
+                                .lock()
+                                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                                .get_or_insert((seed, violation));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let broken = broken.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((seed, violation)) = broken {
+        say(&format!("seed {seed}: {} is broken: {}", violation.promise, violation.message));
+        say(&format!("run it alone: cargo xtask sim --seeds 1 --from {seed}"));
+        return ExitCode::FAILURE;
+    }
+    say(&format!(
+        "{seeds} seeds from {from} hold every promise: {} slices ({} lost their claim), {} crashes, {} callbacks, \
+         {} calls, {} threads, in {:.1} s",
+        total.slices,
+        total.fenced,
+        total.crashes,
+        total.callbacks,
+        total.calls,
+        total.threads,
+        began.elapsed().as_secs_f64()
+    ));
+    ExitCode::SUCCESS
+}
+
+fn arguments() -> Result<(u64, u64), String> {
+    let usage = || "usage: cargo xtask sim [--seeds N] [--from SEED]".to_owned();
+    let (mut seeds, mut from) = (10_000, 0);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next().and_then(|value| value.parse::<u64>().ok()).ok_or_else(usage)?;
+        match word.as_str() {
+            "--seeds" => seeds = value,
+            "--from" => from = value,
+            _ => return Err(usage()),
+        }
+    }
+    Ok((seeds, from))
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
