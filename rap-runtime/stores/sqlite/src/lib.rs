@@ -1,1 +1,21 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod accept;
+mod bystander;
+mod commit;
+mod fault;
+mod load;
+mod open;
+mod outbox;
+mod reader;
+mod rows;
+mod schema;
+mod shared;
+mod store;
+mod subtree;
+mod views;
+mod writer;
+
+pub use bystander::SqliteReader;
+pub use store::SqliteStore;

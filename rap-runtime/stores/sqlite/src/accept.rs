@@ -1,0 +1,251 @@
+//! Taking an input: the facts, the core's word, the row, in one transaction (P1, P2).
+
+use crate::{
+    fault::{Done, from_json, from_word, json},
+    rows::{self, count},
+    writer::Write,
+};
+use rap_core::{
+    Accepted, Admission, AdmissionFacts, CallState, InputBody, Millis, NewInput, Rules, Surface,
+    SurfaceEvent, admit,
+};
+use rap_types::ThreadId;
+use rusqlite::{OptionalExtension, params};
+
+struct Target {
+    n: i64,
+    session: i64,
+}
+
+pub(crate) fn accept(write: &mut Write<'_>, new: &NewInput, now: Millis) -> Done<Accepted> {
+    let (target, facts) = facts(write, new)?;
+    let parked_limit = match (&target, &new.body) {
+        (Some(target), InputBody::Event { .. }) if facts.subscription.is_none() => {
+            rules(write, target.session)?.parked_events
+        }
+        _ => 0,
+    };
+    Ok(match admit(&new.body, &facts, parked_limit) {
+        Admission::Accept => {
+            if let Some(target) = target {
+                enter(write, &target, new, now)?;
+            }
+            Accepted::Accepted
+        }
+        Admission::Duplicate => Accepted::Duplicate,
+        Admission::Discard(reason) => {
+            bury(write, &new.thread, new.id.as_str(), &reason, &json(&new.body), now)?;
+            Accepted::Discarded(reason)
+        }
+        Admission::UnknownThread => Accepted::UnknownThread,
+        Admission::Ended => Accepted::Ended,
+        Admission::Busy => Accepted::Busy,
+    })
+}
+
+fn rules(write: &Write<'_>, session: i64) -> Done<Rules> {
+    let text: String = write
+        .conn
+        .prepare_cached("SELECT rules FROM settings WHERE session = ?1")?
+        .query_row([session], |row| row.get(0))?;
+    from_json(&text, || format!("the rules of session {session}"))
+}
+
+fn facts(write: &Write<'_>, new: &NewInput) -> Done<(Option<Target>, AdmissionFacts)> {
+    let mut facts = AdmissionFacts::default();
+    let thread = write
+        .conn
+        .prepare_cached("SELECT n, session, closed, inbox FROM threads WHERE id = ?1")?
+        .query_row([new.thread.as_str()], |row| {
+            Ok((Target { n: row.get(0)?, session: row.get(1)? }, row.get(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let Some((target, closed, inbox)) = thread else { return Ok((None, facts)) };
+    facts.thread_exists = true;
+    facts.thread_closed = closed;
+    facts.inbox = count(inbox);
+    facts.seen = write
+        .conn
+        .prepare_cached("SELECT 1 FROM inputs WHERE thread = ?1 AND id = ?2")?
+        .exists(params![target.n, new.id.as_str()])?;
+    if let Some(call) = new.body.call() {
+        let row = write
+            .conn
+            .prepare_cached(
+                "SELECT state, outcome_accepted, final_accepted FROM calls WHERE thread = ?1 AND id = ?2",
+            )?
+            .query_row(params![target.n, call.as_str()], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?, row.get::<_, bool>(2)?))
+            })
+            .optional()?;
+        if let Some((state, outcome_accepted, final_accepted)) = row {
+            facts.call = Some(from_word::<CallState>(state, "a call's state")?);
+            facts.final_accepted = final_accepted;
+            // One outcome per call, whatever name the second one comes under (RES-09).
+            facts.seen |= outcome_accepted && matches!(new.body, InputBody::Outcome { .. });
+        }
+        let state: Option<String> = write
+            .conn
+            .prepare_cached("SELECT state FROM subscriptions WHERE thread = ?1 AND call = ?2")?
+            .query_row(params![target.n, call.as_str()], |row| row.get(0))
+            .optional()?;
+        facts.subscription = state.map(|s| from_word(s, "a subscription's state")).transpose()?;
+        if facts.subscription.is_none() && matches!(new.body, InputBody::Event { .. }) {
+            let parked: i64 = write
+                .conn
+                .prepare_cached("SELECT count(*) FROM inbox WHERE thread = ?1 AND call = ?2 AND event = 1")?
+                .query_row(params![target.n, call.as_str()], |row| row.get(0))?;
+            facts.parked = count(parked);
+        }
+    }
+    Ok((Some(target), facts))
+}
+
+/// Whether a person stands behind an input: it is heard even by a thread that is paused.
+fn is_by_person(body: &InputBody) -> bool {
+    matches!(body, InputBody::Message { .. } | InputBody::Stop | InputBody::Close)
+}
+
+fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) -> Done<()> {
+    let conn = write.conn;
+    conn.prepare_cached(
+        "INSERT INTO inputs (thread, id, accepted_at, source, traceparent, body)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![target.n, new.id.as_str(), now.0, new.source, new.traceparent, json(&new.body)])?;
+    let by_person = is_by_person(&new.body);
+    let call = new.body.call();
+    let event = matches!(new.body, InputBody::Event { .. });
+    conn.prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        target.n,
+        conn.last_insert_rowid(),
+        call.map(|call| call.as_str()),
+        event,
+        by_person
+    ])?;
+    conn.prepare_cached(
+        "UPDATE threads SET inbox = inbox + 1, due_at = min(coalesce(due_at, ?2), ?2),
+            woken_at = CASE WHEN ?3 THEN min(coalesce(woken_at, ?2), ?2) ELSE woken_at END
+        WHERE n = ?1",
+    )?
+    .execute(params![target.n, now.0, by_person])?;
+    match &new.body {
+        InputBody::Outcome { call, .. } => {
+            conn.prepare_cached("UPDATE calls SET outcome_accepted = 1 WHERE thread = ?1 AND id = ?2")?
+                .execute(params![target.n, call.as_str()])?;
+        }
+        InputBody::Event { call, is_final: true, .. } => {
+            conn.prepare_cached("UPDATE calls SET final_accepted = 1 WHERE thread = ?1 AND id = ?2")?
+                .execute(params![target.n, call.as_str()])?;
+        }
+        InputBody::Message { .. } => {
+            // Only where it changes something: most messages follow few completions, but not none.
+            conn.prepare_cached("UPDATE sessions SET completions = 0 WHERE n = ?1 AND completions <> 0")?
+                .execute([target.session])?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Puts away what cannot be used or delivered. `body` is JSON.
+pub(crate) fn bury(
+    write: &Write<'_>,
+    thread: &ThreadId,
+    what: &str,
+    reason: &str,
+    body: &str,
+    now: Millis,
+) -> Done<()> {
+    write
+        .conn
+        .prepare_cached(
+            "INSERT INTO dead_letters (at, thread, what, reason, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![now.0, thread.as_str(), what, reason, body])?;
+    Ok(())
+}
+
+/// Puts an unconsumed input away; false if there is none of that number.
+pub(crate) fn bury_input(
+    write: &Write<'_>,
+    thread: (i64, &ThreadId),
+    seq: i64,
+    reason: &str,
+    now: Millis,
+) -> Done<bool> {
+    if !consume(write, thread.0, seq)? {
+        return Ok(false);
+    }
+    let (id, body): (String, String) = write
+        .conn
+        .prepare_cached("SELECT id, body FROM inputs WHERE seq = ?1")?
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    bury(write, thread.1, &id, reason, &body, now)?;
+    Ok(true)
+}
+
+/// Takes an input out of its thread's inbox; false if it is not there.
+pub(crate) fn consume(write: &Write<'_>, thread: i64, seq: i64) -> Done<bool> {
+    let gone = write
+        .conn
+        .prepare_cached("DELETE FROM inbox WHERE thread = ?1 AND seq = ?2")?
+        .execute([thread, seq])?;
+    if gone > 0 {
+        write.conn.prepare_cached("UPDATE threads SET inbox = inbox - 1 WHERE n = ?1")?.execute([thread])?;
+    }
+    Ok(gone > 0)
+}
+
+/// Numbers an event for people.
+pub(crate) fn show(write: &Write<'_>, session: i64, event: &SurfaceEvent, now: Millis) -> Done<()> {
+    write
+        .conn
+        .prepare_cached("INSERT INTO surface (session, at, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![session, now.0, json(event)])?;
+    Ok(())
+}
+
+pub(crate) fn shown(thread: &ThreadId, what: Surface) -> SurfaceEvent {
+    SurfaceEvent { thread: thread.clone(), what }
+}
+
+/// Makes a session and its root thread, if there is none of that id.
+pub(crate) fn create(write: &mut Write<'_>, session: &rap_core::Session) -> Done<()> {
+    let conn = write.conn;
+    let new = conn
+        .prepare_cached(
+            "INSERT INTO sessions (id, owner, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![session.id.as_str(), session.owner, session.created_at.0])?;
+    if new == 0 {
+        return Ok(());
+    }
+    let n = conn.last_insert_rowid();
+    conn.prepare_cached("INSERT INTO settings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        n,
+        session.user.as_ref().map(rap_types::UserId::as_str),
+        session.model,
+        session.system,
+        json(&session.toolbox),
+        json(&session.rules)
+    ])?;
+    let row = rap_core::ThreadRow {
+        id: session.id.clone(),
+        session: session.id.clone(),
+        ancestors: Vec::new(),
+        chain: Vec::new(),
+        kind: rap_core::ThreadKind::Root,
+        version: 0,
+        next_entry: 0,
+        paused: false,
+        closed: false,
+        model_owed: false,
+        turn_at: None,
+        reported: false,
+        last_record: String::new(),
+    };
+    rows::insert_thread(conn, &row, n, None, session.created_at)?;
+    let what = Surface::Opened { parent: None, reason: "session".into() };
+    show(write, n, &shown(&session.id, what), session.created_at)
+}

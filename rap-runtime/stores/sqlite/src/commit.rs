@@ -1,0 +1,199 @@
+//! Writing a slice: all of a commit or nothing, and only by whoever still has the thread (P4).
+
+use crate::{
+    accept::{accept, bury, bury_input, consume, show},
+    fault::{Done, damaged, json, word},
+    rows::{self, entry_at, signed},
+    subtree,
+    writer::Write,
+};
+use rap_core::{
+    Accepted, Claim, Commit, Committed, DeliveryKind, Millis, NewDelivery, NewInput, NewThread, StoreError,
+};
+use rusqlite::{OptionalExtension, params};
+
+pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now: Millis) -> Done<Committed> {
+    write.shared.check(claim)?;
+    let row = write
+        .conn
+        .prepare_cached("SELECT n, session, version, next_entry, closed FROM threads WHERE id = ?1")?
+        .query_row([claim.thread.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
+        .optional()?;
+    let Some((n, session, version, next_entry, closed)): Option<(i64, i64, i64, i64, bool)> = row else {
+        return Err(StoreError::Fenced.into());
+    };
+    if closed || version != commit.version || commit.thread != claim.thread {
+        return Err(StoreError::Fenced.into());
+    }
+    let next_entry = rows::unsigned(next_entry);
+    inputs_used(write, n, commit, now)?;
+    rows::insert_entries(write.conn, n, next_entry, &commit.entries)?;
+    for row in &commit.calls {
+        rows::put_call(write.conn, n, row)?;
+    }
+    for row in &commit.subscriptions {
+        rows::put_subscription(write.conn, n, row)?;
+    }
+    update(write, n, commit, next_entry)?;
+    record(write, n, session, commit)?;
+    for event in &commit.surface {
+        show(write, session, event, now)?;
+    }
+    for new in &commit.threads {
+        open_thread(write, session, new, now)?;
+    }
+    for delivery in &commit.outbox {
+        send(write, delivery, now)?;
+    }
+    for call in &commit.cancel {
+        subtree::cancel(write, (n, &commit.thread), session, call, now)?;
+    }
+    for input in &commit.inputs {
+        pass_on(write, input, now)?;
+    }
+    if commit.resume && !commit.pause {
+        subtree::resume(write, n, now)?;
+    }
+    if commit.pause {
+        subtree::pause(write, n)?;
+    }
+    if commit.close {
+        subtree::close(write, n, now)?;
+    }
+    wake(write, n, commit.seen, now)?;
+    let due_at: Option<i64> = write
+        .conn
+        .prepare_cached("SELECT ready_at FROM threads WHERE n = ?1")?
+        .query_row([n], |row| row.get(0))?;
+    Ok(Committed { version: version + 1, due_at: due_at.map(Millis) })
+}
+
+fn inputs_used(write: &Write<'_>, n: i64, commit: &Commit, now: Millis) -> Done<()> {
+    let buried = |seq: i64| commit.dead_letters.iter().any(|letter| letter.seq == seq);
+    let missing =
+        |seq: i64| damaged(format!("the inbox of thread {}", commit.thread), format!("no input {seq}"));
+    for letter in &commit.dead_letters {
+        if !bury_input(write, (n, &commit.thread), letter.seq, &letter.reason, now)? {
+            return Err(missing(letter.seq));
+        }
+    }
+    for seq in commit.consumed.iter().copied().filter(|seq| !buried(*seq)) {
+        if !consume(write, n, seq)? {
+            return Err(missing(seq));
+        }
+    }
+    Ok(())
+}
+
+fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<()> {
+    let next_entry = next_entry + commit.entries.len() as u64;
+    if entry_at(0, next_entry) >= i64::from(u32::MAX) {
+        return Err(StoreError::Failed(format!("thread {} has too many entries", commit.thread)).into());
+    }
+    write
+        .conn
+        .prepare_cached(
+            "UPDATE threads SET version = version + 1, next_entry = ?2, model_owed = ?3, turn_at = ?4,
+                reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL
+            WHERE n = ?1",
+        )?
+        .execute(params![
+            n,
+            signed(next_entry),
+            commit.update.model_owed,
+            commit.update.turn_at.map(|at| at.0),
+            commit.update.reported,
+            commit.record.hash,
+            commit.update.due_at.map(|at| at.0),
+        ])?;
+    Ok(())
+}
+
+/// The record of the slice (P12), and the runaway guard's count.
+fn record(write: &Write<'_>, n: i64, session: i64, commit: &Commit) -> Done<()> {
+    let body = serde_json::json!({ "record": commit.record, "consumed": commit.consumed });
+    write.conn.prepare_cached("INSERT INTO slices VALUES (?1, ?2, ?3)")?.execute(params![
+        n,
+        commit.version + 1,
+        json(&body)
+    ])?;
+    if commit.completed {
+        write
+            .conn
+            .prepare_cached("UPDATE sessions SET completions = completions + 1 WHERE n = ?1")?
+            .execute([session])?;
+    }
+    Ok(())
+}
+
+fn open_thread(write: &Write<'_>, session: i64, new: &NewThread, now: Millis) -> Done<()> {
+    let mut row = new.row.clone();
+    row.next_entry = new.entries.len() as u64;
+    let n = rows::insert_thread(write.conn, &row, session, Some(now), now)?;
+    rows::insert_entries(write.conn, n, 0, &new.entries)?;
+    for event in &new.surface {
+        show(write, session, event, now)?;
+    }
+    Ok(())
+}
+
+/// Puts a request into the outbox.
+pub(crate) fn send(write: &Write<'_>, delivery: &NewDelivery, now: Millis) -> Done<()> {
+    let Some((thread, _)) = rows::numbers(write.conn, &delivery.thread)? else {
+        return Err(StoreError::Failed(format!(
+            "a request of thread {}, which is not there",
+            delivery.thread
+        ))
+        .into());
+    };
+    let call = delivery.call.as_ref().map(|call| call.as_str());
+    write
+        .conn
+        .prepare_cached(
+            "INSERT INTO outbox (kind, thread, call, due_at, epoch, route, url, body)
+            VALUES (?1, ?2, ?3, ?4, ?5, 'rap', ?6, ?7)",
+        )?
+        .execute(params![
+            word(&delivery.kind),
+            thread,
+            call,
+            now.0,
+            write.shared.epoch,
+            delivery.url.as_str(),
+            json(&delivery.body)
+        ])?;
+    if delivery.kind == DeliveryKind::Invocation {
+        write
+            .conn
+            .prepare_cached("UPDATE calls SET invoked = 1 WHERE thread = ?1 AND id = ?2")?
+            .execute(params![thread, call])?;
+    }
+    Ok(())
+}
+
+/// An input for another thread. Nobody hears a refusal, so it is kept as a dead letter (P1).
+fn pass_on(write: &mut Write<'_>, input: &NewInput, now: Millis) -> Done<()> {
+    let reason = match accept(write, input, now)? {
+        Accepted::Accepted | Accepted::Duplicate | Accepted::Discarded(_) => return Ok(()),
+        Accepted::UnknownThread => "there is no such thread",
+        Accepted::Ended => "its thread is closed",
+        Accepted::Busy => "its thread's inbox is full",
+    };
+    bury(write, &input.thread, input.id.as_str(), reason, &json(&input.body), now)
+}
+
+/// An input that came while the slice ran makes the thread due at once.
+fn wake(write: &Write<'_>, n: i64, seen: i64, now: Millis) -> Done<()> {
+    write
+        .conn
+        .prepare_cached(
+            "UPDATE threads SET due_at = ?3,
+                woken_at = CASE WHEN EXISTS
+                    (SELECT 1 FROM inbox WHERE thread = ?1 AND seq > ?2 AND person = 1) THEN ?3 END
+            WHERE n = ?1 AND closed = 0 AND EXISTS (SELECT 1 FROM inbox WHERE thread = ?1 AND seq > ?2)",
+        )?
+        .execute(params![n, seen, now.0])?;
+    Ok(())
+}

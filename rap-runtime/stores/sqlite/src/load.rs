@@ -1,0 +1,234 @@
+//! What a slice starts from: history along the chain, and the rows that a decision may need.
+
+use crate::{
+    fault::{Done, damaged, from_json},
+    rows::{self, OPEN, Thread, count, entry_at, thread_id, unsigned},
+    shared::Shared,
+};
+use rap_core::{
+    CallRow, Child, ChildKind, Claim, Entry, Input, InputId, Millis, Session, Snapshot, StoreError,
+    SubscriptionRow,
+};
+use rap_types::ThreadId;
+use rusqlite::Connection;
+use std::sync::Arc;
+
+/// Children that are closed and still loaded, the newest: a subscription may have made thousands.
+const CLOSED_CHILDREN: i64 = 64;
+
+pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim) -> Done<Snapshot> {
+    shared.check(claim)?;
+    let thread = rows::find_thread(conn, &claim.thread)?.ok_or(StoreError::Fenced)?;
+    if thread.row.closed {
+        return Err(StoreError::Fenced.into());
+    }
+    let (completions, revision): (i64, i64) = conn
+        .prepare_cached("SELECT completions, revision FROM sessions WHERE n = ?1")?
+        .query_row([thread.session], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let open_threads: i64 = conn
+        .prepare_cached("SELECT count(*) FROM threads WHERE session = ?1 AND closed = 0")?
+        .query_row([thread.session], |row| row.get(0))?;
+    Ok(Snapshot {
+        session: session(conn, shared, thread.session, revision)?,
+        completions: unsigned(completions),
+        open_threads: count(open_threads),
+        history: history(conn, Some(shared), &thread)?,
+        calls: calls(conn, &thread)?,
+        subscriptions: subscriptions(conn, &thread)?,
+        children: children(conn, &thread)?,
+        inputs: inputs(conn, &thread)?,
+        thread: thread.row,
+    })
+}
+
+pub(crate) fn session(conn: &Connection, shared: &Shared, n: i64, revision: i64) -> Done<Arc<Session>> {
+    if let Some(session) = shared.kept_session(n, revision) {
+        return Ok(session);
+    }
+    let session = Arc::new(rows::session(conn, n)?);
+    shared.keep_session(n, revision, &session);
+    Ok(session)
+}
+
+/// What a thread sees: its chain's entries, then its own.
+pub(crate) fn history(conn: &Connection, shared: Option<&Shared>, thread: &Thread) -> Done<Vec<Arc<Entry>>> {
+    let mut history = Vec::new();
+    for segment in &thread.row.chain {
+        let missing = || damaged(format!("thread {}", thread.row.id), format!("no {}", segment.thread));
+        let (n, _) = rows::numbers(conn, &segment.thread)?.ok_or_else(missing)?;
+        history.extend(own_entries(conn, shared, n, &segment.thread, segment.upto)?);
+    }
+    history.extend(own_entries(conn, shared, thread.n, &thread.row.id, thread.row.next_entry)?);
+    Ok(history)
+}
+
+/// The first `upto` entries of a thread.
+fn own_entries(
+    conn: &Connection,
+    shared: Option<&Shared>,
+    n: i64,
+    id: &ThreadId,
+    upto: u64,
+) -> Done<Vec<Arc<Entry>>> {
+    let mut entries = shared.map_or_else(Vec::new, |shared| shared.kept_history(n, upto));
+    let kept = entries.len();
+    if kept as u64 == upto {
+        return Ok(entries);
+    }
+    let mut bytes = 0;
+    let mut statement =
+        conn.prepare_cached("SELECT at, body FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
+    let mut rows = statement.query([entry_at(n, kept as u64), entry_at(n, upto)])?;
+    while let Some(row) = rows.next()? {
+        let what = || format!("entry {} of thread {id}", entries.len());
+        if row.get::<_, i64>(0)? != entry_at(n, entries.len() as u64) {
+            return Err(damaged(what(), "it is missing"));
+        }
+        let text = row.get_ref(1)?.as_str().map_err(|e| damaged(what(), e))?;
+        bytes += text.len();
+        let entry = from_json(text, what)?;
+        entries.push(Arc::new(entry));
+    }
+    if entries.len() as u64 != upto {
+        return Err(damaged(format!("entry {} of thread {id}", entries.len()), "it is missing"));
+    }
+    if let Some(shared) = shared {
+        shared.keep_history(n, kept, &entries[kept..], bytes);
+    }
+    Ok(entries)
+}
+
+/// Calls that are open, presumed lost, of the newest turn, or named by an input.
+fn calls(conn: &Connection, thread: &Thread) -> Done<Vec<CallRow>> {
+    let sql = rows::select_calls(
+        "",
+        &format!(
+            "WHERE c.n IN (
+                SELECT n FROM calls WHERE thread = ?1 AND {OPEN}
+                UNION SELECT n FROM calls WHERE thread = ?1 AND state = 'presumed_lost'
+                UNION SELECT n FROM calls
+                    WHERE thread = ?1 AND turn = (SELECT max(turn) FROM calls WHERE thread = ?1)
+                UNION SELECT k.n FROM inbox i CROSS JOIN calls k ON k.thread = i.thread AND k.id = i.call
+                    WHERE i.thread = ?1)
+            ORDER BY c.turn, c.idx"
+        ),
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([thread.n])?;
+    let mut calls = Vec::new();
+    while let Some(row) = rows.next()? {
+        calls.push(rows::call(row, &thread.row.id)?);
+    }
+    Ok(calls)
+}
+
+/// Subscriptions that are active or named by an input.
+fn subscriptions(conn: &Connection, thread: &Thread) -> Done<Vec<SubscriptionRow>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT call, name, arguments, state, created_at FROM subscriptions
+        WHERE thread = ?1 AND call IN (
+            SELECT call FROM subscriptions WHERE thread = ?1 AND state = 'active'
+            UNION SELECT call FROM inbox WHERE thread = ?1 AND call IS NOT NULL)
+        ORDER BY created_at, call",
+    )?;
+    let mut rows = statement.query([thread.n])?;
+    let mut subscriptions = Vec::new();
+    while let Some(row) = rows.next()? {
+        subscriptions.push(rows::subscription(row, &thread.row.id)?);
+    }
+    Ok(subscriptions)
+}
+
+/// The open children, and the newest closed ones.
+fn children(conn: &Connection, thread: &Thread) -> Done<Vec<Child>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT n, id, event, open FROM (
+            SELECT t.n, t.id, l.event, 1 AS open FROM threads t JOIN lineages l ON l.thread = t.n
+                WHERE t.parent = ?1 AND t.closed = 0
+            UNION ALL SELECT * FROM (SELECT t.n, t.id, l.event, 0
+                FROM threads t JOIN lineages l ON l.thread = t.n
+                WHERE t.parent = ?1 AND t.closed = 1 ORDER BY t.n DESC LIMIT ?2))
+        ORDER BY n",
+    )?;
+    let mut rows = statement.query([thread.n, CLOSED_CHILDREN])?;
+    let mut children = Vec::new();
+    while let Some(row) = rows.next()? {
+        let kind = if row.get(2)? { ChildKind::Event } else { ChildKind::Spawned };
+        children.push(Child { id: thread_id(row.get(1)?)?, kind, open: row.get(3)? });
+    }
+    Ok(children)
+}
+
+/// The unconsumed inputs, by arrival.
+fn inputs(conn: &Connection, thread: &Thread) -> Done<Vec<Input>> {
+    if thread.inbox == 0 {
+        return Ok(Vec::new());
+    }
+    let mut statement = conn.prepare_cached(
+        "SELECT i.seq, i.id, i.accepted_at, i.body FROM inbox b CROSS JOIN inputs i ON i.seq = b.seq
+        WHERE b.thread = ?1 ORDER BY b.seq",
+    )?;
+    let mut rows = statement.query([thread.n])?;
+    let mut inputs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(1)?;
+        let what = || format!("input {id} of thread {}", thread.row.id);
+        let body = row.get_ref(3)?.as_str().map_err(|e| damaged(what(), e))?;
+        inputs.push(Input {
+            seq: row.get(0)?,
+            accepted_at: Millis(row.get(2)?),
+            body: from_json(body, what)?,
+            id: InputId::from_stored(id.clone()),
+        });
+    }
+    Ok(inputs)
+}
+
+/// The thread that is due longest and that nobody has.
+pub(crate) fn claim(conn: &Connection, shared: &Shared, now: Millis) -> Done<Option<Claim>> {
+    // Held while reading: a thread that is released in between was committed before, and is read so.
+    let mut claims = shared.claims();
+    let mut statement =
+        conn.prepare_cached("SELECT id FROM threads WHERE ready_at <= ?1 ORDER BY ready_at, n")?;
+    let mut rows = statement.query([now.0])?;
+    while let Some(row) = rows.next()? {
+        let id = thread_id(row.get(0)?)?;
+        if !claims.is_held(&id) {
+            return Ok(Some(claims.issue(id, shared.epoch)));
+        }
+    }
+    Ok(None)
+}
+
+/// When the earliest thread that nobody has is due.
+pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis>> {
+    let claims = shared.claims();
+    let mut statement = conn
+        .prepare_cached("SELECT id, ready_at FROM threads WHERE ready_at IS NOT NULL ORDER BY ready_at, n")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if !claims.is_held(&thread_id(row.get(0)?)?) {
+            return Ok(Some(Millis(row.get(1)?)));
+        }
+    }
+    Ok(None)
+}
+
+/// Entries of a thread until the first that is wanted.
+pub(crate) fn find_entry<T>(
+    conn: &Connection,
+    thread: i64,
+    wanted: impl Fn(&Entry) -> Option<T>,
+) -> Done<Option<T>> {
+    let mut statement =
+        conn.prepare_cached("SELECT body FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
+    let mut rows = statement.query([entry_at(thread, 0), entry_at(thread + 1, 0)])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        let entry = from_json(&text, || format!("a history's entry (thread {thread})"))?;
+        if let Some(found) = wanted(&entry) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,193 @@
+//! Requests on their way out: taken in memory, settled with the next commit.
+
+use crate::{
+    accept::{accept, bury},
+    fault::{Done, damaged, from_json, from_word},
+    rows::{call_id, thread_id},
+    shared::{Shared, UnderWay, Way},
+    writer::Write,
+};
+use rap_core::{Delivery, DeliveryKind, Millis, NewInput};
+use rap_types::{HttpUrl, ThreadId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// Whether a request may have reached its server: it was tried, or it is of an earlier owner, who may have
+/// sent it without living to say so.
+pub(crate) fn may_have_been_sent(attempts: i64, first_attempt: Option<i64>, epoch: i64, now: i64) -> bool {
+    attempts > 0 || first_attempt.is_some() || epoch != now
+}
+
+const ROW: &str = "SELECT o.id, o.kind, t.id, s.id, o.call, o.url, o.body, o.attempts, o.first_attempt,
+        o.due_at, o.thread
+    FROM outbox o JOIN threads t ON t.n = o.thread JOIN sessions s ON s.n = t.session";
+
+fn delivery(row: &Row<'_>) -> Done<Delivery> {
+    let id: i64 = row.get(0)?;
+    let what = || format!("request {id} of the outbox");
+    let call = row.get::<_, Option<String>>(4)?;
+    Ok(Delivery {
+        id,
+        kind: from_word(row.get(1)?, "a request's kind")?,
+        thread: thread_id(row.get(2)?)?,
+        session: thread_id(row.get(3)?)?,
+        call: call.map(call_id).transpose()?,
+        url: HttpUrl::new(row.get::<_, String>(5)?).map_err(|e| damaged(what(), e))?,
+        body: from_json(&row.get::<_, String>(6)?, what)?,
+        attempts: u32::try_from(row.get::<_, i64>(7)?).unwrap_or(u32::MAX),
+        first_attempt: row.get::<_, Option<i64>>(8)?.map(Millis),
+    })
+}
+
+/// Takes what is due.
+pub(crate) fn take(conn: &Connection, shared: &Shared, now: Millis, limit: usize) -> Done<Vec<Delivery>> {
+    let mut under_way = shared.under_way();
+    let mut taken = Vec::new();
+    let mut statement =
+        conn.prepare_cached(&format!("{ROW} WHERE o.due_at <= ?1 ORDER BY o.due_at, o.id"))?;
+    let mut rows = statement.query([now.0])?;
+    while taken.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        if free_at(conn, &under_way, row)?.is_none_or(|due| due > now) {
+            continue;
+        }
+        let mut delivery = delivery(row)?;
+        if let Some(Way::Again { attempts, first, .. }) = under_way.get(&delivery.id) {
+            (delivery.attempts, delivery.first_attempt) = (*attempts, Some(*first));
+        }
+        let first = delivery.first_attempt.unwrap_or(now);
+        under_way.insert(delivery.id, Way::Taken { attempts: delivery.attempts, first });
+        taken.push(delivery);
+    }
+    Ok(taken)
+}
+
+/// When the earliest request that nobody has is due.
+pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis>> {
+    let under_way = shared.under_way();
+    let mut earliest: Option<Millis> = None;
+    let mut statement = conn.prepare_cached(&format!("{ROW} ORDER BY o.due_at, o.id"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let stored = Millis(row.get(9)?);
+        if earliest.is_some_and(|earliest| earliest <= stored) {
+            break; // Whatever follows is due later still.
+        }
+        if let Some(due) = free_at(conn, &under_way, row)? {
+            earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
+        }
+    }
+    Ok(earliest)
+}
+
+/// When a request is due; none if it is taken, or behind another one of its call.
+fn free_at(conn: &Connection, under_way: &UnderWay, row: &Row<'_>) -> Done<Option<Millis>> {
+    let id: i64 = row.get(0)?;
+    let due = match under_way.get(&id) {
+        Some(Way::Taken { .. } | Way::Gone | Way::Withdrawn) => return Ok(None),
+        Some(Way::Again { at, .. }) => *at,
+        None => Millis(row.get(9)?),
+    };
+    let Some(call) = row.get::<_, Option<String>>(4)? else { return Ok(Some(due)) };
+    // Notices of one call are for different servers: none waits for another (CLS-06).
+    let mut statement = conn.prepare_cached(
+        "SELECT id FROM outbox WHERE thread = ?1 AND call = ?2 AND id < ?3 AND kind <> 'cancel_tool_call'",
+    )?;
+    let mut earlier = statement.query(params![row.get::<_, i64>(10)?, call, id])?;
+    while let Some(earlier) = earlier.next()? {
+        if under_way.get(&earlier.get(0)?) != Some(&Way::Gone) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(due))
+}
+
+/// Marks a taken request as settled, so that what waits for it can go; with its tries, this one included.
+/// None if nobody has it.
+pub(crate) fn settle_in_memory(shared: &Shared, id: i64, again: Option<Millis>) -> Option<(Way, u32)> {
+    let mut under_way = shared.under_way();
+    let Some(Way::Taken { attempts, first }) = under_way.get(&id).copied() else { return None };
+    let attempts = attempts + 1;
+    let way = match again {
+        Some(at) => Way::Again { at, attempts, first },
+        None => Way::Gone,
+    };
+    under_way.insert(id, way);
+    Some((way, attempts))
+}
+
+/// Writes a settlement.
+pub(crate) fn settle(write: &mut Write<'_>, id: i64, way: Way, attempts: u32) -> Done<()> {
+    write.after.settled.push((id, way));
+    match way {
+        Way::Again { at, attempts, first } => {
+            write
+                .conn
+                .prepare_cached(
+                    "UPDATE outbox SET due_at = ?2, attempts = ?3, first_attempt = ?4 WHERE id = ?1",
+                )?
+                .execute(params![id, at.0, attempts, first.0])?;
+            tried(write, id, attempts)
+        }
+        _ => {
+            tried(write, id, attempts)?;
+            write.conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        }
+    }
+}
+
+/// Counts the tries of an invocation on its call, where they outlive the outbox.
+fn tried(write: &Write<'_>, id: i64, attempts: u32) -> Done<()> {
+    write
+        .conn
+        .prepare_cached(
+            "UPDATE calls SET attempts = ?2 FROM outbox o
+            WHERE o.id = ?1 AND o.kind = 'invocation' AND calls.thread = o.thread AND calls.id = o.call",
+        )?
+        .execute(params![id, attempts])?;
+    Ok(())
+}
+
+/// Gives a request up: a dead letter keeps it, and its thread is told in the same transaction.
+pub(crate) fn give_up(
+    write: &mut Write<'_>,
+    id: i64,
+    attempts: u32,
+    reason: &str,
+    input: Option<&NewInput>,
+    now: Millis,
+) -> Done<()> {
+    let row: Option<(String, String, Option<String>, String)> = write
+        .conn
+        .prepare_cached(
+            "SELECT o.kind, t.id, o.call, o.body FROM outbox o JOIN threads t ON t.n = o.thread
+            WHERE o.id = ?1",
+        )?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?;
+    if let Some((kind, thread, call, body)) = row {
+        let kind: DeliveryKind = from_word(kind, "a request's kind")?;
+        let thread: ThreadId = thread_id(thread)?;
+        let what = match call {
+            Some(call) => format!("{} of call {call}", name(kind)),
+            None => name(kind).to_owned(),
+        };
+        bury(write, &thread, &what, reason, &body, now)?;
+        settle(write, id, Way::Gone, attempts)?;
+    }
+    if let Some(input) = input {
+        accept(write, input, now)?;
+    }
+    Ok(())
+}
+
+fn name(kind: DeliveryKind) -> &'static str {
+    match kind {
+        DeliveryKind::Invocation => "invocation",
+        DeliveryKind::CancelToolCall => "cancel notice",
+        DeliveryKind::CloseThread => "close notice",
+        DeliveryKind::ChoiceAnswer => "answer to a choice",
+        _ => "request",
+    }
+}

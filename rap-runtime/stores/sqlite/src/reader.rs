@@ -1,0 +1,82 @@
+//! The threads that read. Each job sees one moment of the database, beside the writer and never behind it.
+
+use crate::fault::Done;
+use rap_core::StoreError;
+use rusqlite::Connection;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::JoinHandle,
+};
+use tokio::sync::oneshot;
+
+type Job = Box<dyn FnOnce(&mut Source) + Send>;
+
+/// Where a reading thread gets its connection.
+pub(crate) enum Source {
+    /// One of its own, as long as it lives.
+    Held(Connection),
+    /// A new one for every job: the owner may come and go.
+    Fresh(Box<dyn Fn() -> Done<Connection> + Send>),
+}
+
+/// Where reading jobs are handed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Readers {
+    jobs: mpsc::Sender<Job>,
+    path: Arc<str>,
+}
+
+impl Readers {
+    /// Starts a thread for each source. They end when all senders are gone.
+    pub(crate) fn start(path: &str, sources: Vec<Source>) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let inbox = Arc::new(Mutex::new(inbox));
+        let mut handles = Vec::new();
+        for mut source in sources {
+            let inbox = inbox.clone();
+            let run = move || {
+                loop {
+                    let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    match job {
+                        Ok(job) => job(&mut source),
+                        Err(_) => return,
+                    }
+                }
+            };
+            handles.push(std::thread::Builder::new().name("rap-sqlite-read".into()).spawn(run)?);
+        }
+        Ok((Self { jobs, path: path.into() }, handles))
+    }
+
+    /// Reads in one transaction.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Done<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, result) = oneshot::channel();
+        let path = self.path.clone();
+        let job: Job = Box::new(move |source| {
+            let result = catch_unwind(AssertUnwindSafe(|| match source {
+                Source::Held(conn) => in_transaction(conn, work),
+                Source::Fresh(open) => in_transaction(&open()?, work),
+            }));
+            let result =
+                result.unwrap_or_else(|_| Err(StoreError::Failed("bug: a read panicked".into()).into()));
+            let _ = reply.send(result.map_err(|fault| fault.into_error(&path)));
+        });
+        let _ = self.jobs.send(job);
+        result.await.unwrap_or_else(|_| Err(StoreError::Failed("the store is closed".into())))
+    }
+}
+
+fn in_transaction<T>(conn: &Connection, work: impl FnOnce(&Connection) -> Done<T>) -> Done<T> {
+    if !conn.is_autocommit() {
+        // A read that panicked left its transaction behind.
+        conn.execute_batch("ROLLBACK")?;
+    }
+    conn.prepare_cached("BEGIN")?.execute([])?;
+    let result = work(conn);
+    conn.prepare_cached("COMMIT")?.execute([])?;
+    result
+}

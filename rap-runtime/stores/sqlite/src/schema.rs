@@ -1,0 +1,193 @@
+//! The tables, and how they came to be: a list of migrations, forward only.
+//!
+//! What changes often stands apart from what is large: SQLite rewrites a row whole, so a flag beside a
+//! toolset would cost the toolset each time. Threads, sessions and calls are numbered, so that what belongs
+//! to them needs no long names; histories are clustered by thread.
+
+use crate::fault::Done;
+use rusqlite::Connection;
+
+/// Marks a file as one of ours: `RAP1`.
+pub(crate) const APPLICATION: i32 = 0x5241_5031;
+
+/// The format that this program writes: how many migrations there are.
+pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
+
+/// Each migration leads from the format of its index to the next one. None is ever changed.
+const MIGRATIONS: &[&str] = &[FIRST];
+
+const FIRST: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('epoch', 0);
+
+CREATE TABLE named_values (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    owner TEXT,
+    created_at INTEGER NOT NULL,
+    completions INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE settings (
+    session INTEGER PRIMARY KEY,
+    user TEXT,
+    model TEXT,
+    system TEXT NOT NULL,
+    toolbox TEXT NOT NULL,
+    rules TEXT NOT NULL
+);
+
+-- What changes with every slice.
+CREATE TABLE threads (
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    session INTEGER NOT NULL,
+    parent INTEGER,
+    version INTEGER NOT NULL,
+    next_entry INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    closed INTEGER NOT NULL,
+    model_owed INTEGER NOT NULL,
+    turn_at INTEGER,
+    reported INTEGER NOT NULL,
+    last_record TEXT NOT NULL,
+    -- Unconsumed inputs.
+    inbox INTEGER NOT NULL DEFAULT 0,
+    -- When it is due; a pause keeps it for later.
+    due_at INTEGER,
+    -- When a person made it due despite a pause.
+    woken_at INTEGER,
+    ready_at INTEGER GENERATED ALWAYS AS
+        (CASE WHEN closed THEN NULL WHEN paused THEN woken_at ELSE due_at END) VIRTUAL
+);
+CREATE INDEX threads_ready ON threads (ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX threads_open ON threads (session) WHERE closed = 0;
+CREATE INDEX threads_session ON threads (session);
+CREATE INDEX threads_parent ON threads (parent) WHERE parent IS NOT NULL;
+
+-- What never changes.
+CREATE TABLE lineages (
+    thread INTEGER PRIMARY KEY,
+    ancestors TEXT NOT NULL,
+    chain TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    event INTEGER NOT NULL,
+    created_at INTEGER NOT NULL
+);
+
+-- `at` is the thread's number times 2^32 plus the entry's: a history lies together.
+CREATE TABLE entries (at INTEGER PRIMARY KEY, body TEXT NOT NULL);
+
+-- Kept after consumption: the dedupe key, and what a replay is fed with.
+CREATE TABLE inputs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    thread INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    traceparent TEXT,
+    body TEXT NOT NULL,
+    UNIQUE (thread, id)
+);
+-- The unconsumed ones.
+CREATE TABLE inbox (
+    thread INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    call TEXT,
+    event INTEGER NOT NULL,
+    person INTEGER NOT NULL,
+    PRIMARY KEY (thread, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE calls (
+    n INTEGER PRIMARY KEY,
+    thread INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    turn INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    route TEXT NOT NULL,
+    state TEXT NOT NULL,
+    long_running INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    due_at INTEGER,
+    outcome_accepted INTEGER NOT NULL DEFAULT 0,
+    final_accepted INTEGER NOT NULL DEFAULT 0,
+    -- An invocation was put into the outbox and not withdrawn.
+    invoked INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    traceparent TEXT,
+    arguments TEXT NOT NULL,
+    outcome TEXT,
+    UNIQUE (thread, id)
+);
+CREATE INDEX calls_turn ON calls (thread, turn);
+CREATE INDEX calls_open ON calls (thread) WHERE state IN ('awaiting_approval', 'pending', 'detached');
+CREATE INDEX calls_lost ON calls (thread) WHERE state = 'presumed_lost';
+
+CREATE TABLE subscriptions (
+    thread INTEGER NOT NULL,
+    call TEXT NOT NULL,
+    name TEXT NOT NULL,
+    arguments TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (thread, call)
+) WITHOUT ROWID;
+CREATE INDEX subscriptions_active ON subscriptions (thread) WHERE state = 'active';
+
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    thread INTEGER NOT NULL,
+    call TEXT,
+    due_at INTEGER NOT NULL,
+    -- The owner that wrote it: a later one cannot know whether it was sent.
+    epoch INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    first_attempt INTEGER,
+    route TEXT NOT NULL,
+    traceparent TEXT,
+    url TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX outbox_due ON outbox (due_at, id);
+CREATE INDEX outbox_thread ON outbox (thread, call);
+
+CREATE TABLE dead_letters (
+    n INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    thread TEXT NOT NULL,
+    what TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+
+CREATE TABLE surface (
+    n INTEGER PRIMARY KEY,
+    session INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX surface_session ON surface (session, n);
+
+CREATE TABLE slices (
+    thread INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (thread, version)
+) WITHOUT ROWID;
+";
+
+/// Brings a database to [`FORMAT`]. The caller has an open transaction.
+pub(crate) fn migrate(conn: &Connection, found: i64) -> Done<()> {
+    let done = usize::try_from(found).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(done) {
+        conn.execute_batch(migration)?;
+    }
+    conn.pragma_update(None, "application_id", APPLICATION)?;
+    conn.pragma_update(None, "user_version", FORMAT)?;
+    Ok(())
+}

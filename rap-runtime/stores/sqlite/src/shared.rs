@@ -1,0 +1,183 @@
+//! What the owner of the database knows in memory: who has which thread, what is on its way, and parsed
+//! copies of what never changes. Lost with the process, and nothing is lost with it (P6).
+
+use rap_core::{Claim, Entry, Millis, Session, StoreError};
+use rap_types::ThreadId;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::watch;
+
+/// Bytes of stored JSON whose parsed form is kept at most.
+const CACHED_BYTES: usize = 16 * 1024 * 1024;
+/// Sessions that are kept parsed at most.
+const CACHED_SESSIONS: usize = 256;
+
+/// What writer, readers and callers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The database's path, for messages.
+    pub(crate) path: String,
+    /// This owner's epoch.
+    pub(crate) epoch: i64,
+    claims: Mutex<Claims>,
+    under_way: Mutex<UnderWay>,
+    cache: Mutex<Cache>,
+    generation: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    held: HashMap<ThreadId, i64>,
+    issued: i64,
+}
+
+/// Deliveries that are taken, and settlements that are not yet in the database.
+pub(crate) type UnderWay = HashMap<i64, Way>;
+
+/// Where a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Somebody sends it.
+    Taken { attempts: u32, first: Millis },
+    /// It was settled for good, and the row will go.
+    Gone,
+    /// It was settled to be tried again, and the row will say so.
+    Again { at: Millis, attempts: u32, first: Millis },
+    /// A commit that is being written removes it.
+    Withdrawn,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    histories: HashMap<i64, Kept>,
+    sessions: HashMap<i64, (i64, Arc<Session>)>,
+    bytes: usize,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    entries: Vec<Arc<Entry>>,
+    bytes: usize,
+    used: u64,
+}
+
+/// A lock that outlives a panic: everything behind it is right after every single step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(path: String, epoch: i64) -> Self {
+        Self {
+            path,
+            epoch,
+            claims: Mutex::default(),
+            under_way: Mutex::default(),
+            cache: Mutex::default(),
+            generation: watch::Sender::new(0),
+        }
+    }
+
+    /// Tells everybody who waits that something may have changed.
+    pub(crate) fn bump(&self) {
+        self.generation.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    pub(crate) fn claims(&self) -> MutexGuard<'_, Claims> {
+        lock(&self.claims)
+    }
+
+    pub(crate) fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        lock(&self.under_way)
+    }
+
+    /// Whether a claim still holds (P4).
+    pub(crate) fn check(&self, claim: &Claim) -> Result<(), StoreError> {
+        if self.claims().held.get(&claim.thread) == Some(&claim.fence) {
+            Ok(())
+        } else {
+            Err(StoreError::Fenced)
+        }
+    }
+
+    /// The first `upto` entries of a thread that are kept parsed; fewer if fewer are.
+    pub(crate) fn kept_history(&self, thread: i64, upto: u64) -> Vec<Arc<Entry>> {
+        let mut cache = lock(&self.cache);
+        cache.clock += 1;
+        let now = cache.clock;
+        let Some(kept) = cache.histories.get_mut(&thread) else { return Vec::new() };
+        kept.used = now;
+        let upto = usize::try_from(upto).unwrap_or(usize::MAX).min(kept.entries.len());
+        kept.entries[..upto].to_vec()
+    }
+
+    /// Keeps entries, numbered from `from`, that were read from the database: they never change.
+    pub(crate) fn keep_history(&self, thread: i64, from: usize, new: &[Arc<Entry>], bytes: usize) {
+        let mut cache = lock(&self.cache);
+        cache.clock += 1;
+        let now = cache.clock;
+        let kept = cache.histories.entry(thread).or_insert_with(|| Kept {
+            entries: Vec::new(),
+            bytes: 0,
+            used: now,
+        });
+        if kept.entries.len() != from {
+            return; // Another load was faster.
+        }
+        kept.entries.extend_from_slice(new);
+        kept.bytes += bytes;
+        kept.used = now;
+        cache.bytes += bytes;
+        while cache.bytes > CACHED_BYTES {
+            let oldest = cache.histories.iter().min_by_key(|(_, kept)| kept.used).map(|(n, _)| *n);
+            let Some(dropped) = oldest.and_then(|n| cache.histories.remove(&n)) else { break };
+            cache.bytes -= dropped.bytes;
+        }
+    }
+
+    pub(crate) fn kept_session(&self, n: i64, revision: i64) -> Option<Arc<Session>> {
+        let cache = lock(&self.cache);
+        cache.sessions.get(&n).filter(|(kept, _)| *kept == revision).map(|(_, session)| session.clone())
+    }
+
+    pub(crate) fn keep_session(&self, n: i64, revision: i64, session: &Arc<Session>) {
+        let mut cache = lock(&self.cache);
+        if cache.sessions.len() >= CACHED_SESSIONS {
+            cache.sessions.clear();
+        }
+        cache.sessions.insert(n, (revision, session.clone()));
+    }
+}
+
+impl Claims {
+    pub(crate) fn is_held(&self, thread: &ThreadId) -> bool {
+        self.held.contains_key(thread)
+    }
+
+    /// A new claim. Its fence is unique: the epoch, then a count.
+    pub(crate) fn issue(&mut self, thread: ThreadId, epoch: i64) -> Claim {
+        self.issued += 1;
+        let fence = (epoch << 32) | self.issued;
+        self.held.insert(thread.clone(), fence);
+        Claim { thread, fence }
+    }
+
+    pub(crate) fn release(&mut self, claim: &Claim) -> bool {
+        let holds = self.held.get(&claim.thread) == Some(&claim.fence);
+        if holds {
+            self.held.remove(&claim.thread);
+        }
+        holds
+    }
+
+    pub(crate) fn revoke(&mut self, thread: &ThreadId) {
+        self.held.remove(thread);
+    }
+}

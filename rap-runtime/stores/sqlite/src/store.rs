@@ -1,0 +1,297 @@
+//! The store: one thread that writes, a few that read, and the contract on top.
+
+use crate::{
+    accept, commit,
+    fault::{Done, json},
+    load, open, outbox,
+    reader::{Readers, Source},
+    shared::Shared,
+    views,
+    writer::{Write, Writer},
+};
+use async_trait::async_trait;
+use rap_core::{
+    Accepted, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView, Millis, NewInput,
+    Numbered, Session, SessionView, Settlement, Snapshot, Store, StoreError, ThreadView, Toolbox,
+};
+use rap_types::ThreadId;
+use rusqlite::{Connection, params};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+use tokio::sync::oneshot;
+
+/// Threads that read.
+const READERS: usize = 2;
+
+/// A database that this process owns.
+///
+/// Dropping it writes what is still in hand, then gives the database free; it waits for that, a few
+/// milliseconds.
+#[derive(Debug)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    /// The generation that the last call of `changed` saw.
+    seen: AtomicU64,
+    /// None only while it is dropped.
+    writer: Option<Writer>,
+    readers: Option<Readers>,
+    threads: Vec<JoinHandle<()>>,
+    /// Held as long as any thread may write.
+    _lock: File,
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.writer = None;
+        self.readers = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl SqliteStore {
+    /// Opens a database and takes it for this process; makes it if there is none.
+    ///
+    /// # Errors
+    /// When another process has it, a newer version wrote it, it is damaged or not ours: then it is left
+    /// untouched. When its directory is missing or cannot be written.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_owned();
+        let (reply, opened) = oneshot::channel();
+        let open = move || {
+            let shown = path.display().to_string();
+            let _ = reply.send(Self::open_now(path).map_err(|fault| fault.into_error(&shown)));
+        };
+        std::thread::Builder::new()
+            .name("rap-sqlite-open".into())
+            .spawn(open)
+            .map_err(|e| StoreError::Failed(format!("no thread to open the database: {e}")))?;
+        opened.await.unwrap_or_else(|_| Err(StoreError::Failed("bug: opening panicked".into())))
+    }
+
+    fn open_now(path: PathBuf) -> Done<Self> {
+        open::look(&path)?;
+        let lock = open::own(&path)?;
+        // Only now does it stand still.
+        let found = open::look(&path)?;
+        let (conn, epoch) = open::writer(&path, &found)?;
+        let sources =
+            (0..READERS).map(|_| open::reader(&path).map(Source::Held)).collect::<Done<Vec<_>>>()?;
+        let shown = path.display().to_string();
+        let no_thread = |e| StoreError::Failed(format!("no thread for {}: {e}", path.display()));
+        let shared = Arc::new(Shared::new(shown.clone(), epoch));
+        let (writer, handle) = Writer::start(conn, shared.clone()).map_err(no_thread)?;
+        let (readers, mut threads) = Readers::start(&shown, sources).map_err(no_thread)?;
+        threads.push(handle);
+        Ok(Self {
+            shared,
+            seen: AtomicU64::new(0),
+            writer: Some(writer),
+            readers: Some(readers),
+            threads,
+            _lock: lock,
+        })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Write<'_>) -> Done<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let closed = || StoreError::Failed("the store is closed".into());
+        let result = self.writer.as_ref().ok_or_else(closed)?.hand_in(false, work);
+        result.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Writes with the next commit, or soon.
+    fn write_soon(&self, work: impl FnOnce(&mut Write<'_>) -> Done<()> + Send + 'static) {
+        if let Some(writer) = &self.writer {
+            drop(writer.hand_in(true, work));
+        }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &Shared) -> Done<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        let closed = || StoreError::Failed("the store is closed".into());
+        self.readers.as_ref().ok_or_else(closed)?.read(move |conn| work(conn, &shared)).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create(&self, session: &Session) -> Result<(), StoreError> {
+        let session = session.clone();
+        self.write(move |write| accept::create(write, &session)).await
+    }
+
+    async fn session(&self, id: &ThreadId) -> Result<Option<Arc<Session>>, StoreError> {
+        let id = id.clone();
+        self.read(move |conn, shared| {
+            let found = views::session_number(conn, &id)?;
+            found.map(|(n, revision)| load::session(conn, shared, n, revision)).transpose()
+        })
+        .await
+    }
+
+    async fn update_toolbox(&self, id: &ThreadId, toolbox: &Toolbox) -> Result<(), StoreError> {
+        let (id, toolbox) = (id.clone(), json(toolbox));
+        self.write(move |write| {
+            let Some((n, _)) = views::session_number(write.conn, &id)? else { return Ok(()) };
+            write
+                .conn
+                .prepare_cached("UPDATE settings SET toolbox = ?2 WHERE session = ?1")?
+                .execute(params![n, toolbox])?;
+            write
+                .conn
+                .prepare_cached("UPDATE sessions SET revision = revision + 1 WHERE n = ?1")?
+                .execute([n])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn accept(&self, input: NewInput, now: Millis) -> Result<Accepted, StoreError> {
+        self.write(move |write| accept::accept(write, &input, now)).await
+    }
+
+    async fn claim(&self, now: Millis) -> Result<Option<Claim>, StoreError> {
+        self.read(move |conn, shared| load::claim(conn, shared, now)).await
+    }
+
+    async fn renew(&self, claim: &Claim) -> Result<(), StoreError> {
+        self.shared.check(claim)
+    }
+
+    async fn load(&self, claim: &Claim) -> Result<Snapshot, StoreError> {
+        let claim = claim.clone();
+        self.read(move |conn, shared| load::load(conn, shared, &claim)).await
+    }
+
+    async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError> {
+        let claim = claim.clone();
+        let committed = self.write(move |write| commit::commit(write, &claim, &commit, now)).await;
+        committed.map_err(|error| match error {
+            // A later owner has every thread.
+            StoreError::Owned { .. } => StoreError::Fenced,
+            other => other,
+        })
+    }
+
+    async fn release(&self, claim: Claim) -> Result<(), StoreError> {
+        if self.shared.claims().release(&claim) {
+            self.shared.bump();
+        }
+        Ok(())
+    }
+
+    async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError> {
+        self.read(move |conn, shared| outbox::take(conn, shared, now, limit)).await
+    }
+
+    async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError> {
+        let again = match &settlement {
+            Settlement::RetryAt(at) => Some(*at),
+            _ => None,
+        };
+        let Some((way, attempts)) = outbox::settle_in_memory(&self.shared, delivery, again) else {
+            return Ok(());
+        };
+        match settlement {
+            Settlement::GaveUp { reason, input } => {
+                let work = move |write: &mut Write<'_>| {
+                    outbox::give_up(write, delivery, attempts, &reason, input.as_deref(), now)
+                };
+                let written = self.write(work).await;
+                if written.is_err() {
+                    // It was not told: whoever takes it next will say the same again.
+                    self.shared.under_way().remove(&delivery);
+                }
+                return written;
+            }
+            _ => self.write_soon(move |write| outbox::settle(write, delivery, way, attempts)),
+        }
+        self.shared.bump();
+        Ok(())
+    }
+
+    async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        self.read(|conn, shared| {
+            let thread = load::next_due(conn, shared)?;
+            let delivery = outbox::next_due(conn, shared)?;
+            Ok(match (thread, delivery) {
+                (Some(thread), Some(delivery)) => Some(thread.min(delivery)),
+                (thread, delivery) => thread.or(delivery),
+            })
+        })
+        .await
+    }
+
+    async fn changed(&self) {
+        let mut generation = self.shared.generation();
+        let seen = self.seen.load(Ordering::Acquire);
+        // The sender lives as long as the store: waiting cannot fail.
+        let now = generation.wait_for(|now| *now > seen).await.map_or(seen, |now| *now);
+        self.seen.fetch_max(now, Ordering::AcqRel);
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |conn, _| views::get(conn, &name)).await
+    }
+
+    async fn put(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.write(move |write| {
+            write
+                .conn
+                .prepare_cached(
+                    "INSERT INTO named_values VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
+                )?
+                .execute(params![name, value])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionView>, StoreError> {
+        self.read(|conn, shared| views::sessions(conn, &|id| shared.claims().is_held(id))).await
+    }
+
+    async fn threads(&self, session: &ThreadId) -> Result<Vec<ThreadView>, StoreError> {
+        let session = session.clone();
+        self.read(move |conn, shared| views::threads(conn, &session, &|id| shared.claims().is_held(id))).await
+    }
+
+    async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError> {
+        let thread = thread.clone();
+        self.read(move |conn, shared| views::history(conn, &thread, &|id| shared.claims().is_held(id))).await
+    }
+
+    async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
+        self.read(move |conn, _| views::calls(conn, only_open)).await
+    }
+
+    async fn events(
+        &self,
+        session: &ThreadId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        let session = session.clone();
+        self.read(move |conn, _| views::events(conn, &session, after, limit)).await
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError> {
+        self.read(|conn, _| views::dead_letters(conn)).await
+    }
+}

@@ -1,0 +1,184 @@
+//! Reading for people.
+
+use crate::{
+    fault::{Done, damaged, from_json},
+    load,
+    rows::{self, OPEN, Thread, count, thread_id},
+};
+use rap_core::{
+    CallView, DeadLetterView, Entry, HistoryView, Millis, Numbered, SessionView, SurfaceEvent, ThreadState,
+    ThreadView, UserAuthor,
+};
+use rap_types::{ContentPart, ThreadId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// Who holds a claim, as far as the reader can know.
+pub(crate) type Claimed<'a> = &'a dyn Fn(&ThreadId) -> bool;
+
+const TITLE: usize = 60;
+
+pub(crate) fn get(conn: &Connection, name: &str) -> Done<Option<String>> {
+    let mut statement = conn.prepare_cached("SELECT value FROM named_values WHERE name = ?1")?;
+    Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+}
+
+/// The number and revision of a session.
+pub(crate) fn session_number(conn: &Connection, id: &ThreadId) -> Done<Option<(i64, i64)>> {
+    let mut statement = conn.prepare_cached("SELECT n, revision FROM sessions WHERE id = ?1")?;
+    Ok(statement.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+}
+
+pub(crate) fn sessions(conn: &Connection, claimed: Claimed<'_>) -> Done<Vec<SessionView>> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT s.id, s.created_at,
+            (SELECT count(*) FROM threads t WHERE t.session = s.n AND t.closed = 0),
+            (SELECT count(*) FROM threads t JOIN calls c ON c.thread = t.n
+                WHERE t.session = s.n AND t.closed = 0 AND c.{OPEN})
+        FROM sessions s ORDER BY s.created_at DESC, s.id"
+    ))?;
+    let mut rows = statement.query([])?;
+    let mut sessions = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = thread_id(row.get(0)?)?;
+        let missing = || damaged(format!("session {id}"), "its root thread is missing");
+        let root = rows::find_thread(conn, &id)?.ok_or_else(missing)?;
+        sessions.push(SessionView {
+            created_at: Millis(row.get(1)?),
+            title: title(conn, &root)?,
+            state: thread_view_state(conn, &root, claimed)?,
+            open_threads: count(row.get(2)?),
+            open_calls: count(row.get(3)?),
+            id,
+        });
+    }
+    Ok(sessions)
+}
+
+fn title(conn: &Connection, root: &Thread) -> Done<String> {
+    let first = load::find_entry(conn, root.n, |entry| match entry {
+        Entry::User(user) if user.author == UserAuthor::Person => Some(text(&user.content)),
+        _ => None,
+    })?;
+    Ok(first.unwrap_or_default().chars().take(TITLE).collect())
+}
+
+fn text(content: &[ContentPart]) -> String {
+    let parts: Vec<&str> = content
+        .iter()
+        .map(|part| match part {
+            ContentPart::Text(text) => text.text.as_str(),
+            _ => "[image]",
+        })
+        .collect();
+    parts.join("\n")
+}
+
+fn open_calls(conn: &Connection, thread: i64) -> Done<usize> {
+    let mut statement =
+        conn.prepare_cached(&format!("SELECT count(*) FROM calls WHERE thread = ?1 AND {OPEN}"))?;
+    Ok(count(statement.query_row([thread], |row| row.get(0))?))
+}
+
+fn thread_view_state(conn: &Connection, thread: &Thread, claimed: Claimed<'_>) -> Done<ThreadState> {
+    let row = &thread.row;
+    Ok(if row.closed {
+        ThreadState::Closed
+    } else if row.paused {
+        ThreadState::Paused
+    } else if row.model_owed || thread.inbox > 0 || claimed(&row.id) {
+        ThreadState::Running
+    } else if open_calls(conn, thread.n)? > 0 {
+        ThreadState::Waiting
+    } else {
+        ThreadState::Resting
+    })
+}
+
+fn thread_view(conn: &Connection, thread: Thread, claimed: Claimed<'_>) -> Done<ThreadView> {
+    let subscriptions: i64 = conn
+        .prepare_cached("SELECT count(*) FROM subscriptions WHERE thread = ?1 AND state = 'active'")?
+        .query_row([thread.n], |row| row.get(0))?;
+    Ok(ThreadView {
+        state: thread_view_state(conn, &thread, claimed)?,
+        open_calls: open_calls(conn, thread.n)?,
+        subscriptions: count(subscriptions),
+        created_at: thread.created_at,
+        row: thread.row,
+    })
+}
+
+pub(crate) fn threads(conn: &Connection, session: &ThreadId, claimed: Claimed<'_>) -> Done<Vec<ThreadView>> {
+    let threads = rows::threads_of(conn, session)?;
+    threads.into_iter().map(|thread| thread_view(conn, thread, claimed)).collect()
+}
+
+pub(crate) fn history(
+    conn: &Connection,
+    thread: &ThreadId,
+    claimed: Claimed<'_>,
+) -> Done<Option<HistoryView>> {
+    let Some(thread) = rows::find_thread(conn, thread)? else { return Ok(None) };
+    let entries = load::history(conn, None, &thread)?;
+    let inherited = entries.len().saturating_sub(usize::try_from(thread.row.next_entry).unwrap_or(0));
+    Ok(Some(HistoryView { thread: thread_view(conn, thread, claimed)?, entries, inherited }))
+}
+
+pub(crate) fn calls(conn: &Connection, only_open: bool) -> Done<Vec<CallView>> {
+    let more = ", t.id, s.id, c.attempts, EXISTS (SELECT 1 FROM outbox o
+        WHERE o.thread = c.thread AND o.call = c.id AND o.kind = 'invocation')";
+    let filter = if only_open { format!("WHERE c.{OPEN}") } else { String::new() };
+    let sql = rows::select_calls(
+        more,
+        &format!(
+            "JOIN threads t ON t.n = c.thread JOIN sessions s ON s.n = t.session {filter}
+            ORDER BY c.created_at, c.n"
+        ),
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut calls = Vec::new();
+    while let Some(row) = rows.next()? {
+        let thread = thread_id(row.get(11)?)?;
+        calls.push(CallView {
+            row: rows::call(row, &thread)?,
+            session: thread_id(row.get(12)?)?,
+            attempts: u32::try_from(row.get::<_, i64>(13)?).unwrap_or(u32::MAX),
+            undelivered: row.get(14)?,
+        });
+    }
+    Ok(calls)
+}
+
+pub(crate) fn events(conn: &Connection, session: &ThreadId, after: i64, limit: usize) -> Done<Vec<Numbered>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT n, at, body FROM surface
+        WHERE session = (SELECT n FROM sessions WHERE id = ?1) AND n > ?2 ORDER BY n LIMIT ?3",
+    )?;
+    let mut rows =
+        statement.query(params![session.as_str(), after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let n = row.get(0)?;
+        let event: SurfaceEvent = from_json(&row.get::<_, String>(2)?, || format!("surface event {n}"))?;
+        events.push(Numbered { n, at: Millis(row.get(1)?), event });
+    }
+    Ok(events)
+}
+
+pub(crate) fn dead_letters(conn: &Connection) -> Done<Vec<DeadLetterView>> {
+    let mut statement =
+        conn.prepare_cached("SELECT at, thread, what, reason, body FROM dead_letters ORDER BY n")?;
+    let mut rows = statement.query([])?;
+    let mut letters = Vec::new();
+    while let Some(row) = rows.next()? {
+        let what: String = row.get(2)?;
+        letters.push(DeadLetterView {
+            at: Millis(row.get(0)?),
+            thread: row.get(1)?,
+            reason: row.get(3)?,
+            body: from_json(&row.get::<_, String>(4)?, || format!("dead letter {what}"))?,
+            what,
+        });
+    }
+    Ok(letters)
+}

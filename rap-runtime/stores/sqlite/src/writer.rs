@@ -1,0 +1,270 @@
+//! The one thread that writes. It takes all jobs that wait and commits them in one transaction, each in a
+//! savepoint of its own: many share one flush, and one that fails takes no other with it.
+
+use crate::{
+    fault::{Done, Fault},
+    shared::{Shared, Way},
+};
+use rap_core::StoreError;
+use rap_types::ThreadId;
+use rusqlite::Connection;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// How long a job that need not be durable waits for others.
+const LAZY: Duration = Duration::from_millis(50);
+/// Jobs in one transaction, at most.
+const BATCH: usize = 1024;
+
+/// What a job works on.
+pub(crate) struct Write<'a> {
+    pub(crate) conn: &'a Connection,
+    pub(crate) shared: &'a Shared,
+    pub(crate) after: After,
+}
+
+/// What is done in memory once the transaction is durable, or undone when it failed.
+#[derive(Default)]
+pub(crate) struct After {
+    /// Threads whose claims are fenced off.
+    pub(crate) revoked: Vec<ThreadId>,
+    /// Deliveries that leave the outbox untried.
+    pub(crate) withdrawn: Vec<i64>,
+    /// Settlements that are now in the database.
+    pub(crate) settled: Vec<(i64, Way)>,
+}
+
+impl Write<'_> {
+    /// Whether a delivery may have been sent. If not, nobody can take it any more.
+    pub(crate) fn withdraw(&mut self, id: i64) -> bool {
+        let mut under_way = self.shared.under_way();
+        if under_way.contains_key(&id) {
+            return false;
+        }
+        under_way.insert(id, Way::Withdrawn);
+        self.after.withdrawn.push(id);
+        true
+    }
+}
+
+/// A piece of writing that waits for its turn.
+pub(crate) trait Job: Send {
+    /// Runs in the transaction. An error is kept for the caller and makes the savepoint roll back.
+    fn run(&mut self, write: &mut Write<'_>) -> Result<(), ()>;
+    /// The transaction is durable, or failed with an error.
+    fn finish(self: Box<Self>, failed: Option<&StoreError>, path: &str);
+    /// It need not be durable when its caller goes on.
+    fn is_lazy(&self) -> bool;
+}
+
+struct Call<T, F> {
+    work: Option<F>,
+    result: Option<Done<T>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    lazy: bool,
+}
+
+impl<T: Send, F: FnOnce(&mut Write<'_>) -> Done<T> + Send> Job for Call<T, F> {
+    fn run(&mut self, write: &mut Write<'_>) -> Result<(), ()> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        let result = catch_unwind(AssertUnwindSafe(|| work(write))).unwrap_or_else(|_| {
+            Err(StoreError::Failed("bug: a write panicked; nothing of it was written".into()).into())
+        });
+        let outcome = if result.is_ok() { Ok(()) } else { Err(()) };
+        self.result = Some(result);
+        outcome
+    }
+
+    fn finish(self: Box<Self>, failed: Option<&StoreError>, path: &str) {
+        let result = match (self.result, failed) {
+            (Some(Err(fault)), _) => Err(fault.into_error(path)),
+            (_, Some(failed)) => Err(shared_by_all(failed)),
+            (Some(Ok(value)), None) => Ok(value),
+            (None, None) => Err(StoreError::Failed("bug: a write was not run".into())),
+        };
+        if self.lazy
+            && let Err(error) = &result
+        {
+            tracing::warn!(%error, "a settlement was not kept; the request may be sent again");
+        }
+        let _ = self.reply.send(result);
+    }
+
+    fn is_lazy(&self) -> bool {
+        self.lazy
+    }
+}
+
+/// Where jobs are handed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+}
+
+impl Writer {
+    /// Starts the thread. It ends when all senders are gone and everything handed in is written.
+    pub(crate) fn start(
+        conn: Connection,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (jobs, inbox) = mpsc::channel();
+        let handle = std::thread::Builder::new()
+            .name("rap-sqlite-write".into())
+            .spawn(move || run(&conn, &shared, &inbox))?;
+        Ok((Self { jobs }, handle))
+    }
+
+    /// Hands in a job; the receiver gets its result once it is durable.
+    pub(crate) fn hand_in<T: Send + 'static>(
+        &self,
+        lazy: bool,
+        work: impl FnOnce(&mut Write<'_>) -> Done<T> + Send + 'static,
+    ) -> oneshot::Receiver<Result<T, StoreError>> {
+        let (reply, result) = oneshot::channel();
+        let job = Call { work: Some(work), result: None, reply, lazy };
+        // If the thread is gone, so is the reply, and the caller hears of it there.
+        let _ = self.jobs.send(Box::new(job));
+        result
+    }
+}
+
+fn run(conn: &Connection, shared: &Shared, inbox: &mpsc::Receiver<Box<dyn Job>>) {
+    while let Ok(first) = inbox.recv() {
+        let mut batch = vec![first];
+        gather(&mut batch, inbox);
+        let deadline = Instant::now() + LAZY;
+        while batch.len() < BATCH && batch.iter().all(|job| job.is_lazy()) {
+            match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(job) => batch.push(job),
+                Err(_) => break,
+            }
+            gather(&mut batch, inbox);
+        }
+        while !batch.is_empty() {
+            batch = write(conn, shared, batch);
+        }
+    }
+}
+
+fn gather(batch: &mut Vec<Box<dyn Job>>, inbox: &mpsc::Receiver<Box<dyn Job>>) {
+    while batch.len() < BATCH {
+        match inbox.try_recv() {
+            Ok(job) => batch.push(job),
+            Err(_) => break,
+        }
+    }
+}
+
+/// Writes a batch. Gives back the jobs that were not reached because SQLite gave the transaction up.
+fn write(conn: &Connection, shared: &Shared, batch: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+    let mut after = After::default();
+    let mut done = Vec::with_capacity(batch.len());
+    let mut rest = batch.into_iter();
+    let mut failed = begin(conn, shared).err();
+    if failed.is_none() {
+        for mut job in rest.by_ref() {
+            let result = savepoint(conn, shared, &mut *job, &mut after);
+            done.push(job);
+            if let Err(fault) = result {
+                failed = Some(fault);
+                break;
+            }
+        }
+    } else {
+        done.extend(rest.by_ref());
+    }
+    let error = match failed {
+        None => commit(conn, shared, &after).err(),
+        some => some,
+    };
+    let error = error.map(|fault| fault.into_error(&shared.path));
+    if error.is_some() {
+        if !conn.is_autocommit() {
+            let _ = conn.execute_batch("ROLLBACK");
+        }
+        undo(shared, &after);
+    } else {
+        shared.bump();
+    }
+    for job in done {
+        job.finish(error.as_ref(), &shared.path);
+    }
+    rest.collect()
+}
+
+/// The error of a transaction, for one of its jobs.
+fn shared_by_all(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Owned { path, owner } => StoreError::Owned { path: path.clone(), owner: owner.clone() },
+        StoreError::Damaged { what, detail } => {
+            StoreError::Damaged { what: what.clone(), detail: detail.clone() }
+        }
+        StoreError::Failed(text) => StoreError::Failed(text.clone()),
+        other => StoreError::Failed(other.to_string()),
+    }
+}
+
+fn begin(conn: &Connection, shared: &Shared) -> Done<()> {
+    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let epoch: i64 = conn
+        .prepare_cached("SELECT value FROM meta WHERE name = 'epoch'")?
+        .query_row([], |row| row.get(0))?;
+    if epoch != shared.epoch {
+        return Err(StoreError::Owned { path: shared.path.clone(), owner: "a later process".into() }.into());
+    }
+    Ok(())
+}
+
+/// Runs a job in a savepoint. An error means that the transaction itself is gone.
+fn savepoint(conn: &Connection, shared: &Shared, job: &mut dyn Job, after: &mut After) -> Done<()> {
+    conn.prepare_cached("SAVEPOINT job")?.execute([])?;
+    let mut write = Write { conn, shared, after: After::default() };
+    let outcome = job.run(&mut write);
+    let mut own = write.after;
+    if outcome.is_ok() {
+        conn.prepare_cached("RELEASE job")?.execute([])?;
+        after.revoked.append(&mut own.revoked);
+        after.withdrawn.append(&mut own.withdrawn);
+        after.settled.append(&mut own.settled);
+        return Ok(());
+    }
+    undo(shared, &own);
+    if conn.is_autocommit() {
+        return Err(StoreError::Failed(format!("{}: SQLite gave up the transaction", shared.path)).into());
+    }
+    conn.prepare_cached("ROLLBACK TO job")?.execute([])?;
+    conn.prepare_cached("RELEASE job")?.execute([])?;
+    Ok(())
+}
+
+/// Commits, and makes memory agree before anybody can look.
+fn commit(conn: &Connection, shared: &Shared, after: &After) -> Done<()> {
+    // Nobody claims a thread between the commit that fences it off and the loss of its claims.
+    let mut claims = (!after.revoked.is_empty()).then(|| shared.claims());
+    conn.prepare_cached("COMMIT")?.execute([]).map_err(Fault::Sql)?;
+    if let Some(claims) = &mut claims {
+        after.revoked.iter().for_each(|thread| claims.revoke(thread));
+    }
+    drop(claims);
+    let mut under_way = shared.under_way();
+    after.withdrawn.iter().for_each(|id| {
+        under_way.remove(id);
+    });
+    for (id, way) in &after.settled {
+        if under_way.get(id) == Some(way) {
+            under_way.remove(id);
+        }
+    }
+    Ok(())
+}
+
+fn undo(shared: &Shared, after: &After) {
+    let mut under_way = shared.under_way();
+    after.withdrawn.iter().for_each(|id| {
+        under_way.remove(id);
+    });
+}

@@ -1,0 +1,164 @@
+//! The store contract: requests to the outside.
+
+use crate::hand::{at, call, call_row, invocation, root, seen, session, thread, woken};
+use rap_core::{CallState, Delivery, DeliveryKind, InputBody, InputId, NewInput, Settlement, Store};
+use rap_types::ThreadId;
+use serde_json::json;
+
+/// A root with a pending call `c` whose invocation is in the outbox.
+async fn with_a_call(store: &dyn Store) -> ThreadId {
+    let root = root(store).await;
+    woken(store, &root, "go", 10, |_, commit| {
+        commit.calls = vec![call_row(&root, "c", CallState::Pending)];
+        commit.outbox = vec![invocation(&root, "c")];
+    })
+    .await;
+    root
+}
+
+async fn cancel(store: &dyn Store, root: &ThreadId, now: i64) {
+    woken(store, root, &format!("stop at {now}"), now, |_, commit| {
+        commit.calls = vec![call_row(root, "c", CallState::Cancelled)];
+        commit.cancel = vec![call("c")];
+    })
+    .await;
+}
+
+async fn take(store: &dyn Store, now: i64) -> Vec<Delivery> {
+    store.take(at(now), 10).await.unwrap()
+}
+
+async fn delivered(store: &dyn Store, deliveries: &[Delivery], now: i64) {
+    for delivery in deliveries {
+        store.settle(delivery.id, Settlement::Delivered, at(now)).await.unwrap();
+    }
+}
+
+fn urls(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|delivery| delivery.url.to_string()).collect()
+}
+
+/// Taken once; of one call one after another; other calls beside it.
+pub(crate) async fn requests_go_out_one_after_another_per_call(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    woken(store, &root, "more", 11, |_, commit| {
+        commit.calls = vec![call_row(&root, "d", CallState::Pending)];
+        let mut second = invocation(&root, "c");
+        second.kind = DeliveryKind::ChoiceAnswer;
+        commit.outbox = vec![second, invocation(&root, "d")];
+    })
+    .await;
+    assert_eq!(store.next_due().await.unwrap(), Some(at(10)));
+    let first = take(store, 20).await;
+    let calls: Vec<_> = first.iter().map(|d| (d.call.clone().unwrap(), d.kind)).collect();
+    assert_eq!(calls, [(call("c"), DeliveryKind::Invocation), (call("d"), DeliveryKind::Invocation)]);
+    assert_eq!((&first[0].thread, &first[0].session), (&root, &root));
+    assert_eq!(first[0].body, json!({"operation": "weather", "id": "c"}));
+    assert_eq!((first[0].attempts, first[0].first_attempt), (0, None));
+    assert_eq!(take(store, 20).await, [], "taken is taken");
+    assert_eq!(store.next_due().await.unwrap(), None, "what waits for its call is not due");
+    delivered(store, &first[..1], 21).await;
+    let second = take(store, 21).await;
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0].kind, DeliveryKind::ChoiceAnswer);
+    delivered(store, &second, 22).await;
+    delivered(store, &first[1..], 22).await;
+    assert_eq!(take(store, 1_000).await, []);
+    let calls = store.calls(false).await.unwrap();
+    assert!(calls.iter().all(|call| !call.undelivered || call.row.id == call.row.id));
+}
+
+/// TRN-03: settled to be tried again, it is due at that time, and knows its tries.
+pub(crate) async fn a_request_is_tried_again(store: &dyn Store) {
+    with_a_call(store).await;
+    let first = take(store, 20).await;
+    store.settle(first[0].id, Settlement::RetryAt(at(500)), at(21)).await.unwrap();
+    assert_eq!(store.next_due().await.unwrap(), Some(at(500)));
+    assert_eq!(take(store, 499).await, []);
+    let second = take(store, 500).await;
+    assert_eq!((second[0].attempts, second[0].first_attempt), (1, Some(at(20))));
+    store.settle(second[0].id, Settlement::RetryAt(at(900)), at(501)).await.unwrap();
+    let third = take(store, 900).await;
+    assert_eq!((third[0].attempts, third[0].first_attempt), (2, Some(at(20))));
+    // Settling what nobody has is nothing.
+    store.settle(third[0].id + 1_000, Settlement::Delivered, at(901)).await.unwrap();
+    delivered(store, &third, 901).await;
+    delivered(store, &third, 901).await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+}
+
+/// P11: what is given up is a dead letter, and its thread is told, together.
+pub(crate) async fn a_request_is_given_up(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    let taken = take(store, 20).await;
+    let body = InputBody::Undelivered { call: call("c"), may_have_arrived: true, reason: "down".into() };
+    let input = NewInput {
+        thread: root.clone(),
+        id: InputId::undelivered(&call("c")),
+        source: "runtime".into(),
+        body,
+        traceparent: None,
+    };
+    let gave_up =
+        Settlement::GaveUp { reason: "it was down for 2 minutes".into(), input: Some(input.into()) };
+    store.settle(taken[0].id, gave_up, at(30)).await.unwrap();
+    let letters = store.dead_letters().await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].reason, "it was down for 2 minutes");
+    assert_eq!(letters[0].body["id"], "c");
+    assert!(letters[0].what.contains('c'), "{}", letters[0].what);
+    assert_eq!(take(store, 1_000).await, []);
+    let snapshot = seen(store, &root, 30).await;
+    assert_eq!(snapshot.inputs[0].body.kind(), "undelivered");
+    assert_eq!(snapshot.calls[0].id, call("c"));
+    assert!(!store.calls(true).await.unwrap()[0].undelivered);
+}
+
+/// CAN-01: an invocation that nobody tried leaves the outbox, and no server hears of the call.
+pub(crate) async fn cancelling_what_was_never_attempted(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    cancel(store, &root, 20).await;
+    assert_eq!(take(store, 1_000).await, []);
+    assert_eq!(store.next_due().await.unwrap(), None);
+    // Nor does one of a call that never had an invocation.
+    woken(store, &root, "again", 30, |_, commit| {
+        commit.calls = vec![call_row(&root, "asked", CallState::Cancelled)];
+        commit.cancel = vec![call("asked"), call("c")];
+    })
+    .await;
+    assert_eq!(take(store, 1_000).await, []);
+}
+
+/// CAN-01: what may have been sent is followed by a notice to every server, once it has settled.
+pub(crate) async fn cancelling_what_was_attempted(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    let taken = take(store, 20).await;
+    cancel(store, &root, 21).await;
+    assert_eq!(take(store, 1_000).await, [], "the notice waits for the invocation");
+    store.settle(taken[0].id, Settlement::RetryAt(at(100)), at(22)).await.unwrap();
+    let again = take(store, 1_000).await;
+    assert_eq!(again.len(), 1, "tried again, whatever was cancelled");
+    assert_eq!(again[0].kind, DeliveryKind::Invocation);
+    delivered(store, &again, 1_000).await;
+    let notices = take(store, 1_000).await;
+    assert_eq!(
+        urls(&notices),
+        ["http://one/base/cancel_tool_call", "http://two/base/cancel_tool_call"],
+        "to all at once (CLS-06)"
+    );
+    assert_eq!(notices[0].body, json!({"thread_id": "root", "tool_call_id": "c"}));
+    assert_eq!(notices[0].kind, DeliveryKind::CancelToolCall);
+}
+
+/// CAN-01, SUB-09: a call that was delivered is cancelled by a notice, wherever the servers now are.
+pub(crate) async fn cancelling_what_was_delivered(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    let taken = take(store, 20).await;
+    delivered(store, &taken, 21).await;
+    let mut toolbox = session("root").toolbox;
+    toolbox.servers[1].base = crate::hand::url("http://moved:81");
+    store.update_toolbox(&thread("root"), &toolbox).await.unwrap();
+    cancel(store, &root, 30).await;
+    let notices = take(store, 30).await;
+    assert_eq!(urls(&notices), ["http://one/base/cancel_tool_call", "http://moved:81/cancel_tool_call"]);
+}

@@ -1,0 +1,213 @@
+//! The store contract: threads below threads.
+
+use crate::hand::{
+    all_used, at, call, call_row, child, claim, event, input, invocation, message, root, seen, slice,
+    subscription, thread, woken,
+};
+use rap_core::{
+    Accepted, CallRoute, CallState, Child, ChildKind, DeliveryKind, Entry, InputBody, Store, StoreError,
+    SubscriptionState, Surface, ThreadState,
+};
+use rap_types::ThreadId;
+
+/// A root with two entries; `kid` below it, which sees one of them; `grandkid` below that. All at rest.
+async fn family(store: &dyn Store) -> (ThreadId, ThreadId, ThreadId) {
+    let (root, kid, grandkid) = (root(store).await, thread("kid"), thread("grandkid"));
+    woken(store, &root, "go", 10, |snapshot, commit| {
+        commit.entries = vec![Entry::from_runtime("first"), Entry::from_runtime("second")];
+        commit.threads = vec![child(&snapshot.thread, "kid", 1)];
+    })
+    .await;
+    slice(store, &kid, 11, |snapshot, commit| {
+        commit.entries = vec![Entry::from_runtime("third")];
+        commit.threads = vec![child(&snapshot.thread, "grandkid", 2)];
+    })
+    .await;
+    slice(store, &grandkid, 12, |_, _| {}).await;
+    assert_eq!(store.claim(at(1_000)).await.unwrap(), None);
+    (root, kid, grandkid)
+}
+
+async fn state(store: &dyn Store, of: &ThreadId) -> ThreadState {
+    let threads = store.threads(&thread("root")).await.unwrap();
+    threads.into_iter().find(|view| view.row.id == *of).unwrap().state
+}
+
+/// A history is a chain of segments: nothing is copied, and what the parent adds later is not seen.
+pub(crate) async fn a_child_sees_its_parent(store: &dyn Store) {
+    let (root, _, grandkid) = family(store).await;
+    store.accept(message(&grandkid, "hello"), at(20)).await.unwrap();
+    let snapshot = seen(store, &grandkid, 20).await;
+    let told: Vec<Entry> = snapshot.history.iter().map(|entry| (**entry).clone()).collect();
+    let expected = ["first", "you are kid", "third", "you are grandkid"].map(Entry::from_runtime);
+    assert_eq!(told, expected);
+    assert_eq!(snapshot.thread.ancestors, [root.clone(), thread("kid")]);
+    assert_eq!(snapshot.open_threads, 3);
+    let view = store.history(&grandkid).await.unwrap().unwrap();
+    assert_eq!((view.entries.len(), view.inherited), (4, 3));
+    assert!(store.history(&thread("nobody")).await.unwrap().is_none());
+    let ids: Vec<_> = store.threads(&root).await.unwrap().into_iter().map(|view| view.row.id).collect();
+    assert_eq!(ids, [root.clone(), thread("kid"), grandkid.clone()]);
+
+    store.accept(message(&root, "hello"), at(19)).await.unwrap();
+    let parent = seen(store, &root, 20).await;
+    let only = Child { id: thread("kid"), kind: ChildKind::Spawned, open: true };
+    assert_eq!(parent.children, [only], "direct children alone");
+}
+
+/// Close is one commit: the subtree is closed, nothing of it goes on, nobody is forgotten (CLS-01).
+pub(crate) async fn closing_takes_all_below_along(store: &dyn Store) {
+    let (root, kid, grandkid) = family(store).await;
+    let quiet = input(&kid, "note", InputBody::FromParent { text: "x".into() });
+    woken(store, &grandkid, "work", 20, |_, commit| {
+        let mut timer = call_row(&grandkid, "timer", CallState::Pending);
+        timer.route = CallRoute::Timer;
+        timer.due_at = Some(at(500));
+        let unsent = call_row(&grandkid, "unsent", CallState::Pending);
+        let sent = call_row(&grandkid, "sent", CallState::Detached);
+        let done = call_row(&grandkid, "done", CallState::Done);
+        commit.calls = vec![timer, unsent, sent, done];
+        commit.subscriptions = vec![subscription(&grandkid, "done", SubscriptionState::Active)];
+        commit.outbox = vec![invocation(&grandkid, "sent")];
+        commit.update.due_at = Some(at(500));
+    })
+    .await;
+    let sent = store.take(at(20), 10).await.unwrap();
+    woken(store, &grandkid, "more", 21, |_, commit| {
+        commit.outbox = vec![invocation(&grandkid, "unsent")];
+        commit.update.due_at = Some(at(500));
+    })
+    .await;
+    store.accept(quiet, at(22)).await.unwrap();
+    let before = store.events(&root, 0, 1_000).await.unwrap().last().map_or(0, |event| event.n);
+
+    let closed = woken(store, &root, "close", 15, |_, commit| commit.close = true).await;
+    assert_eq!(closed.due_at, None);
+    for id in [&root, &kid, &grandkid] {
+        assert_eq!(state(store, id).await, ThreadState::Closed, "{id}");
+        assert_eq!(store.accept(message(id, "late"), at(30)).await.unwrap(), Accepted::Ended);
+    }
+    assert_eq!(store.claim(at(10_000)).await.unwrap(), None, "timers are gone");
+    let states: Vec<_> =
+        store.calls(false).await.unwrap().into_iter().map(|c| (c.row.id.to_string(), c.row.state)).collect();
+    assert!(states.contains(&("sent".into(), CallState::Cancelled)));
+    assert!(states.contains(&("timer".into(), CallState::Cancelled)));
+    assert!(states.contains(&("done".into(), CallState::Done)));
+    assert_eq!(store.calls(true).await.unwrap(), []);
+    assert_eq!(store.accept(event(&grandkid, "done", "1", false), at(30)).await.unwrap(), Accepted::Ended);
+    let letters = store.dead_letters().await.unwrap();
+    let what: Vec<_> = letters.iter().map(|letter| (letter.thread.as_str(), letter.what.as_str())).collect();
+    assert_eq!(what, [("kid", "note")]);
+
+    let told = store.events(&root, before, 1_000).await.unwrap();
+    let told: Vec<_> = told.iter().map(|event| (&event.event.thread, &event.event.what)).collect();
+    assert_eq!(told, [(&root, &Surface::Closed), (&kid, &Surface::Closed), (&grandkid, &Surface::Closed)]);
+    let notices = store.take(at(100), 100).await.unwrap();
+    let urls: Vec<_> = notices
+        .iter()
+        .map(|notice| (notice.kind, notice.url.to_string(), notice.body["thread_id"].clone()))
+        .collect();
+    let notice = |server: &str, id: &ThreadId| {
+        let url = format!("http://{server}/base/close_thread");
+        (DeliveryKind::CloseThread, url, serde_json::Value::from(id.as_str()))
+    };
+    let expected: Vec<_> =
+        [&root, &kid, &grandkid].iter().flat_map(|id| [notice("one", id), notice("two", id)]).collect();
+    assert_eq!(urls, expected, "one per thread and server, and the unsent invocation is gone");
+    assert_eq!(sent.len(), 1);
+}
+
+/// P4: a slice that runs below a thread that is closed commits nothing, and hears of it when it renews.
+pub(crate) async fn a_slice_below_a_closed_thread_is_fenced(store: &dyn Store) {
+    let (root, kid, _) = family(store).await;
+    store.accept(message(&kid, "work"), at(20)).await.unwrap();
+    let held = claim(store, &kid, 20).await;
+    let snapshot = store.load(&held).await.unwrap();
+    woken(store, &root, "close", 21, |_, commit| commit.close = true).await;
+    assert!(matches!(store.renew(&held).await, Err(StoreError::Fenced)));
+    assert!(matches!(store.load(&held).await, Err(StoreError::Fenced)));
+    assert!(matches!(store.commit(&held, all_used(&snapshot), at(22)).await, Err(StoreError::Fenced)));
+    store.release(held).await.unwrap();
+    assert_eq!(store.claim(at(100)).await.unwrap(), None);
+}
+
+/// Stop pauses a thread and all below it; inputs are taken and wait; a running slice below loses its turn;
+/// going on lifts it for all, and what waited is due.
+pub(crate) async fn stop_and_go_on(store: &dyn Store) {
+    let (root, kid, grandkid) = family(store).await;
+    store.accept(message(&kid, "work"), at(20)).await.unwrap();
+    let held = claim(store, &kid, 20).await;
+    let snapshot = store.load(&held).await.unwrap();
+    let stopped = woken(store, &root, "stop", 21, |_, commit| commit.pause = true).await;
+    assert_eq!(stopped.due_at, None);
+    assert!(matches!(store.commit(&held, all_used(&snapshot), at(22)).await, Err(StoreError::Fenced)));
+    for id in [&root, &kid, &grandkid] {
+        assert_eq!(state(store, id).await, ThreadState::Paused, "{id}");
+    }
+    let note = input(&grandkid, "note", InputBody::FromParent { text: "x".into() });
+    assert_eq!(store.accept(note, at(23)).await.unwrap(), Accepted::Accepted);
+    assert_eq!(store.claim(at(1_000)).await.unwrap().map(|claim| claim.thread), None);
+    assert_eq!(store.next_due().await.unwrap(), None);
+
+    let went_on = woken(store, &root, "go on", 24, |snapshot, commit| {
+        assert!(snapshot.thread.paused);
+        commit.resume = true;
+        commit.update.due_at = Some(at(900));
+    })
+    .await;
+    assert_eq!(went_on.due_at, Some(at(900)));
+    let mut due = Vec::new();
+    while let Some(claim) = store.claim(at(30)).await.unwrap() {
+        assert!(!store.load(&claim).await.unwrap().thread.paused);
+        due.push(claim.thread);
+    }
+    due.sort();
+    assert_eq!(due, [grandkid, kid], "what waited is due");
+}
+
+/// A paused thread hears a person, and nobody else: a message, a stop, a close. Trap: a stopped thread that
+/// cannot be closed.
+pub(crate) async fn a_paused_thread_hears_people(store: &dyn Store) {
+    let (root, ..) = family(store).await;
+    woken(store, &root, "stop", 20, |_, commit| {
+        commit.calls = vec![call_row(&root, "c", CallState::Detached)];
+        commit.pause = true;
+    })
+    .await;
+    store.accept(crate::hand::outcome(&root, "c"), at(21)).await.unwrap();
+    assert_eq!(store.claim(at(1_000)).await.unwrap(), None);
+    for (n, body) in [InputBody::Stop, InputBody::Close].into_iter().enumerate() {
+        let now = 30 + i64::try_from(n).unwrap();
+        store.accept(input(&root, body.kind(), body), at(now)).await.unwrap();
+        let committed = slice(store, &root, now, |snapshot, commit| {
+            commit.consumed.retain(|seq| *seq != snapshot.inputs[0].seq);
+        })
+        .await;
+        assert_eq!(committed.due_at, None, "still paused");
+    }
+    // A message that comes while the stop is written is not lost either.
+    store.accept(message(&root, "a"), at(40)).await.unwrap();
+    let held = claim(store, &root, 40).await;
+    let snapshot = store.load(&held).await.unwrap();
+    store.accept(message(&root, "b"), at(41)).await.unwrap();
+    let committed = store.commit(&held, all_used(&snapshot), at(42)).await.unwrap();
+    assert_eq!(committed.due_at, Some(at(42)));
+}
+
+/// A pause keeps timers: what was due in it is due when it ends.
+pub(crate) async fn a_timer_outlives_a_pause(store: &dyn Store) {
+    let (root, kid, _) = family(store).await;
+    woken(store, &kid, "sleep", 20, |_, commit| {
+        let mut timer = call_row(&kid, "timer", CallState::Pending);
+        timer.route = CallRoute::Timer;
+        timer.due_at = Some(at(500));
+        commit.calls = vec![timer];
+        commit.update.due_at = Some(at(500));
+    })
+    .await;
+    woken(store, &root, "stop", 30, |_, commit| commit.pause = true).await;
+    assert_eq!(store.claim(at(1_000)).await.unwrap(), None);
+    woken(store, &root, "go on", 40, |_, commit| commit.resume = true).await;
+    assert_eq!(store.next_due().await.unwrap(), Some(at(500)));
+    assert_eq!(seen(store, &kid, 500).await.calls[0].id, call("timer"));
+}
