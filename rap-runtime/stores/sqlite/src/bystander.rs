@@ -2,12 +2,13 @@
 
 use crate::{
     fault::Done,
-    open,
+    interact, open,
     reader::{Readers, Source},
     rows, views,
 };
 use rap_core::{
-    CallView, DeadLetterView, HistoryView, Numbered, Session, SessionView, StoreError, ThreadView,
+    CallView, DeadLetterView, HistoryView, Numbered, OpenInteraction, Session, SessionView, StoreError,
+    ThreadView,
 };
 use rap_types::ThreadId;
 use rusqlite::Connection;
@@ -112,6 +113,15 @@ impl SqliteReader {
     /// When the database cannot be read.
     pub async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError> {
         self.read(views::dead_letters).await
+    }
+
+    /// See [`Store::interactions`](rap_core::Store::interactions).
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError> {
+        let session = session.clone();
+        self.read(move |conn| interact::interactions(conn, &session)).await
     }
 
     /// See [`Store::get`](rap_core::Store::get).

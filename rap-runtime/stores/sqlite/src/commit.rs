@@ -3,6 +3,7 @@
 use crate::{
     accept::{accept, bury, bury_input, consume, show},
     fault::{Done, damaged, json, word},
+    interact,
     rows::{self, entry_at, signed},
     subtree,
     writer::Write,
@@ -32,6 +33,7 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
     rows::insert_entries(write.conn, n, next_entry, &commit.entries)?;
     for row in &commit.calls {
         rows::put_call(write.conn, n, row)?;
+        interact::forget_ended(write.conn, n, row)?;
     }
     for row in &commit.subscriptions {
         rows::put_subscription(write.conn, n, row)?;

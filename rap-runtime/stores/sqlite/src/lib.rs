@@ -5,6 +5,7 @@ mod accept;
 mod bystander;
 mod commit;
 mod fault;
+mod interact;
 mod load;
 mod open;
 mod outbox;

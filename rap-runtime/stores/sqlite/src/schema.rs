@@ -156,6 +156,23 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_due ON outbox (due_at, id);
 CREATE INDEX outbox_thread ON outbox (thread, call);
 
+CREATE TABLE views (
+    n INTEGER PRIMARY KEY,
+    thread INTEGER NOT NULL,
+    view_type TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE (thread, view_type)
+);
+-- Gone with the end of their call.
+CREATE TABLE questions (
+    n INTEGER PRIMARY KEY,
+    call TEXT NOT NULL,
+    thread INTEGER NOT NULL,
+    answered INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE (call, thread)
+);
+
 CREATE TABLE dead_letters (
     n INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,

@@ -3,7 +3,7 @@
 use crate::{
     accept, commit,
     fault::{Done, json},
-    load, open, outbox,
+    interact, load, open, outbox,
     reader::{Readers, Source},
     shared::Shared,
     views,
@@ -11,10 +11,11 @@ use crate::{
 };
 use async_trait::async_trait;
 use rap_core::{
-    Accepted, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView, Millis, NewInput,
-    Numbered, Session, SessionView, Settlement, Snapshot, Store, StoreError, ThreadView, Toolbox,
+    Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
+    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, Snapshot,
+    Store, StoreError, ThreadView, Toolbox,
 };
-use rap_types::ThreadId;
+use rap_types::{CallId, ThreadId};
 use rusqlite::{Connection, params};
 use std::{
     fs::File,
@@ -242,6 +243,26 @@ impl Store for SqliteStore {
         // The sender lives as long as the store: waiting cannot fail.
         let now = generation.wait_for(|now| *now > seen).await.map_or(seen, |now| *now);
         self.seen.fetch_max(now, Ordering::AcqRel);
+    }
+
+    async fn interact(
+        &self,
+        thread: &ThreadId,
+        interaction: Interaction,
+        now: Millis,
+    ) -> Result<Accepted, StoreError> {
+        let thread = thread.clone();
+        self.write(move |write| interact::interact(write, &thread, &interaction, now)).await
+    }
+
+    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError> {
+        let call = call.clone();
+        self.write(move |write| interact::answer(write, &call, selected, now)).await
+    }
+
+    async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError> {
+        let session = session.clone();
+        self.read(move |conn, _| interact::interactions(conn, &session)).await
     }
 
     async fn get(&self, name: &str) -> Result<Option<String>, StoreError> {

@@ -46,7 +46,8 @@ pub(crate) fn pause(write: &mut Write<'_>, root: i64) -> Done<()> {
     Ok(())
 }
 
-/// Lifts the pause of a thread and its open descendants.
+/// Lifts the pause of a thread and its open descendants. Each that was paused is due, so that its inputs and
+/// timers are looked at again; a slice that runs in it thinks that it is paused, and loses its turn.
 pub(crate) fn resume(write: &mut Write<'_>, root: i64, now: Millis) -> Done<()> {
     for (n, id, _) in subtree(write, root)? {
         if n == root {
@@ -56,8 +57,7 @@ pub(crate) fn resume(write: &mut Write<'_>, root: i64, now: Millis) -> Done<()> 
         let changed = write
             .conn
             .prepare_cached(
-                "UPDATE threads SET paused = 0, woken_at = NULL, version = version + 1,
-                    due_at = CASE WHEN inbox > 0 OR model_owed THEN ?2 ELSE due_at END
+                "UPDATE threads SET paused = 0, woken_at = NULL, version = version + 1, due_at = ?2
                 WHERE n = ?1 AND paused = 1",
             )?
             .execute(params![n, now.0])?;
@@ -90,6 +90,7 @@ pub(crate) fn close(write: &mut Write<'_>, root: i64, now: Millis) -> Done<()> {
             "UPDATE subscriptions SET state = 'cancelled' WHERE thread = ?1 AND state = 'active'",
         )?
         .execute([n])?;
+        conn.prepare_cached("DELETE FROM questions WHERE thread = ?1")?.execute([n])?;
         for seq in unconsumed(write, n)? {
             bury_input(write, (n, &id), seq, "its thread was closed", now)?;
         }

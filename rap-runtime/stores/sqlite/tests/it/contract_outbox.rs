@@ -1,7 +1,10 @@
-//! The store contract: requests to the outside.
+//! The store contract: requests to the outside, and what tools ask people.
 
-use crate::hand::{at, call, call_row, invocation, root, seen, session, thread, woken};
-use rap_core::{CallState, Delivery, DeliveryKind, InputBody, InputId, NewInput, Settlement, Store};
+use crate::hand::{at, call, call_row, invocation, root, seen, session, thread, url, woken};
+use rap_core::{
+    Accepted, Answered, CallState, Delivery, DeliveryKind, InputBody, InputId, Interaction, NewInput,
+    Settlement, Store, Surface,
+};
 use rap_types::ThreadId;
 use serde_json::json;
 
@@ -159,4 +162,84 @@ pub(crate) async fn cancelling_what_was_delivered(store: &dyn Store) {
     cancel(store, &root, 30).await;
     let notices = take(store, 30).await;
     assert_eq!(urls(&notices), ["http://one/base/cancel_tool_call", "http://moved:81/cancel_tool_call"]);
+}
+
+fn choice() -> Interaction {
+    Interaction::Choice {
+        call: call("c"),
+        prompt: "Deploy?".into(),
+        choices: vec!["yes".into(), "no".into()],
+        default: 1,
+        response_url: url("http://one/answers?token=x"),
+    }
+}
+
+/// CHO-01, CHO-04: the first answer wins and goes out once.
+pub(crate) async fn a_choice_is_answered_once(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    delivered(store, &take(store, 20).await, 20).await;
+    assert_eq!(store.answer(&call("c"), 0, at(21)).await.unwrap(), Answered::NoQuestion);
+    assert_eq!(store.interact(&root, choice(), at(21)).await.unwrap(), Accepted::Accepted);
+    assert_eq!(store.interact(&root, choice(), at(22)).await.unwrap(), Accepted::Duplicate);
+    assert_eq!(store.claim(at(100)).await.unwrap(), None, "it wakes nobody");
+    let open = store.interactions(&root).await.unwrap();
+    assert_eq!(open.len(), 1);
+    assert_eq!((&open[0].thread, &open[0].interaction), (&root, &choice()));
+    let shown = store.events(&root, 0, 100).await.unwrap();
+    assert_eq!(shown.iter().filter(|event| matches!(event.event.what, Surface::Choice { .. })).count(), 1);
+    assert_eq!(store.answer(&call("c"), 2, at(23)).await.unwrap(), Answered::NoSuchChoice(2));
+    assert_eq!(store.answer(&call("c"), 1, at(23)).await.unwrap(), Answered::Accepted);
+    assert_eq!(store.answer(&call("c"), 0, at(24)).await.unwrap(), Answered::Already);
+    assert_eq!(store.interact(&root, choice(), at(24)).await.unwrap(), Accepted::Duplicate);
+    assert!(store.interactions(&root).await.unwrap().is_empty());
+    let answers = take(store, 30).await;
+    assert_eq!(urls(&answers), ["http://one/answers?token=x"]);
+    assert_eq!(answers[0].body, json!({"id": "c", "selected": 1}));
+}
+
+/// OAU-04: a question, and an authorization's URL, are worth what their call is worth.
+pub(crate) async fn questions_end_with_their_call(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    let ask = Interaction::Authorize { call: call("c"), url: url("https://login/secret") };
+    assert_eq!(store.interact(&root, ask.clone(), at(20)).await.unwrap(), Accepted::Accepted);
+    assert_eq!(store.interactions(&root).await.unwrap()[0].interaction, ask);
+    assert_eq!(store.answer(&call("c"), 0, at(20)).await.unwrap(), Answered::NoQuestion);
+    let events = format!("{:?}", store.events(&root, 0, 100).await.unwrap());
+    assert!(events.contains("Authorize") && !events.contains("secret"), "{events}");
+    store.accept(crate::hand::outcome(&root, "c"), at(21)).await.unwrap();
+    assert!(store.interactions(&root).await.unwrap().is_empty(), "its outcome is there");
+    woken(store, &root, "end", 21, |_, commit| {
+        commit.calls =
+            vec![call_row(&root, "c", CallState::Done), call_row(&root, "d", CallState::Cancelled)];
+    })
+    .await;
+    assert_eq!(store.interact(&root, ask, at(30)).await.unwrap(), Accepted::Duplicate);
+    let discarded = |reason: &str| Accepted::Discarded(reason.into());
+    for (of, id, expected) in [
+        (&root, "d", discarded("the call was cancelled")),
+        (&root, "e", discarded("no such call in this thread")),
+        (&thread("nobody"), "c", discarded("no such thread")),
+    ] {
+        let ask = Interaction::Authorize { call: call(id), url: url("https://login/secret") };
+        assert_eq!(store.interact(of, ask, at(31)).await.unwrap(), expected, "{id}");
+    }
+}
+
+/// VIW-01, VIW-02: the latest content of a view, whole, unchanged; not of a thread that is not there.
+pub(crate) async fn views_are_replaced_whole(store: &dyn Store) {
+    let root = root(store).await;
+    let view = |view_type: &str, n: i64| {
+        let content = [("n".to_owned(), json!(n))].into_iter().collect();
+        Interaction::View { view_type: view_type.into(), content }
+    };
+    for (view_type, n) in [("plan", 1), ("tests", 1), ("plan", 2), ("plan", 2)] {
+        assert_eq!(store.interact(&root, view(view_type, n), at(20)).await.unwrap(), Accepted::Accepted);
+    }
+    let latest: Vec<_> =
+        store.interactions(&root).await.unwrap().into_iter().map(|open| open.interaction).collect();
+    assert_eq!(latest, [view("plan", 2), view("tests", 1)]);
+    let refused = store.interact(&thread("nobody"), view("plan", 1), at(20)).await.unwrap();
+    assert_eq!(refused, Accepted::UnknownThread);
+    woken(store, &root, "close", 30, |_, commit| commit.close = true).await;
+    assert_eq!(store.interact(&root, view("plan", 3), at(31)).await.unwrap(), Accepted::Ended);
 }

@@ -1,8 +1,8 @@
 //! The store contract: threads below threads.
 
 use crate::hand::{
-    all_used, at, call, call_row, child, claim, event, input, invocation, message, root, seen, slice,
-    subscription, thread, woken,
+    all_used, at, call_row, child, claim, event, input, invocation, message, root, seen, slice, subscription,
+    thread, woken,
 };
 use rap_core::{
     Accepted, CallRoute, CallState, Child, ChildKind, DeliveryKind, Entry, InputBody, Store, StoreError,
@@ -162,7 +162,7 @@ pub(crate) async fn stop_and_go_on(store: &dyn Store) {
         due.push(claim.thread);
     }
     due.sort();
-    assert_eq!(due, [grandkid, kid], "what waited is due");
+    assert_eq!(due, [grandkid, kid], "all that were paused look again");
 }
 
 /// A paused thread hears a person, and nobody else: a message, a stop, a close. Trap: a stopped thread that
@@ -194,7 +194,7 @@ pub(crate) async fn a_paused_thread_hears_people(store: &dyn Store) {
     assert_eq!(committed.due_at, Some(at(42)));
 }
 
-/// A pause keeps timers: what was due in it is due when it ends.
+/// A pause keeps timers: when it ends, the thread looks at them again.
 pub(crate) async fn a_timer_outlives_a_pause(store: &dyn Store) {
     let (root, kid, _) = family(store).await;
     woken(store, &kid, "sleep", 20, |_, commit| {
@@ -208,6 +208,19 @@ pub(crate) async fn a_timer_outlives_a_pause(store: &dyn Store) {
     woken(store, &root, "stop", 30, |_, commit| commit.pause = true).await;
     assert_eq!(store.claim(at(1_000)).await.unwrap(), None);
     woken(store, &root, "go on", 40, |_, commit| commit.resume = true).await;
-    assert_eq!(store.next_due().await.unwrap(), Some(at(500)));
-    assert_eq!(seen(store, &kid, 500).await.calls[0].id, call("timer"));
+    assert_eq!(store.next_due().await.unwrap(), Some(at(40)));
+    assert_eq!(seen(store, &kid, 40).await.calls[0].due_at, Some(at(500)));
+}
+
+/// A slice of a paused thread that runs while the pause is lifted above it would leave what waits lying: it
+/// loses its turn.
+pub(crate) async fn going_on_above_a_running_slice(store: &dyn Store) {
+    let (root, kid, _) = family(store).await;
+    woken(store, &root, "stop", 20, |_, commit| commit.pause = true).await;
+    store.accept(message(&kid, "hello"), at(21)).await.unwrap();
+    let held = claim(store, &kid, 21).await;
+    let snapshot = store.load(&held).await.unwrap();
+    woken(store, &root, "go on", 20, |_, commit| commit.resume = true).await;
+    assert!(matches!(store.commit(&held, all_used(&snapshot), at(22)).await, Err(StoreError::Fenced)));
+    assert_eq!(seen(store, &kid, 22).await.inputs.len(), 1);
 }

@@ -46,6 +46,9 @@ contract! {
         cancelling_what_was_never_attempted,
         cancelling_what_was_attempted,
         cancelling_what_was_delivered,
+        a_choice_is_answered_once,
+        questions_end_with_their_call,
+        views_are_replaced_whole,
     },
     contract_tree::{
         a_child_sees_its_parent,
@@ -54,5 +57,6 @@ contract! {
         stop_and_go_on,
         a_paused_thread_hears_people,
         a_timer_outlives_a_pause,
+        going_on_above_a_running_slice,
     },
 }

@@ -1,0 +1,148 @@
+//! Views and questions: what tools show and ask people beside the conversation.
+
+use crate::{
+    accept::{show, shown},
+    commit::send,
+    fault::{Done, from_json, from_word, json},
+    rows::{self, thread_id},
+    writer::Write,
+};
+use rap_core::{
+    Accepted, Answered, CallRow, CallState, DeliveryKind, Interaction, Millis, NewDelivery, OpenInteraction,
+};
+use rap_types::{CallId, ChoiceResponse, ThreadId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+pub(crate) fn interact(
+    write: &Write<'_>,
+    thread: &ThreadId,
+    interaction: &Interaction,
+    now: Millis,
+) -> Done<Accepted> {
+    let found: Option<(i64, i64, bool)> = write
+        .conn
+        .prepare_cached("SELECT n, session, closed FROM threads WHERE id = ?1")?
+        .query_row([thread.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (n, session) = match (found, interaction.call()) {
+        (None, None) => return Ok(Accepted::UnknownThread),
+        (None, Some(_)) => return Ok(Accepted::Discarded("no such thread".into())),
+        (Some((_, _, true)), _) => return Ok(Accepted::Ended),
+        (Some((n, session, false)), _) => (n, session),
+    };
+    match (interaction.call(), interaction) {
+        (Some(call), _) => match state(write.conn, n, call)? {
+            None => return Ok(Accepted::Discarded("no such call in this thread".into())),
+            Some(CallState::Cancelled) => return Ok(Accepted::Discarded("the call was cancelled".into())),
+            Some(state) if !Interaction::is_welcome(state) => return Ok(Accepted::Duplicate),
+            Some(_) => {
+                if ask(write, n, call, &json(interaction))? == 0 {
+                    return Ok(Accepted::Duplicate);
+                }
+            }
+        },
+        (None, Interaction::View { view_type, .. }) => {
+            write
+                .conn
+                .prepare_cached(
+                    "INSERT INTO views (thread, view_type, body) VALUES (?1, ?2, ?3)
+                    ON CONFLICT (thread, view_type) DO UPDATE SET body = ?3",
+                )?
+                .execute(params![n, view_type, json(interaction)])?;
+        }
+        (None, _) => {}
+    }
+    show(write, session, &shown(thread, interaction.surface()), now)?;
+    Ok(Accepted::Accepted)
+}
+
+fn state(conn: &Connection, thread: i64, call: &CallId) -> Done<Option<CallState>> {
+    let word: Option<String> = conn
+        .prepare_cached("SELECT state FROM calls WHERE thread = ?1 AND id = ?2")?
+        .query_row(params![thread, call.as_str()], |row| row.get(0))
+        .optional()?;
+    word.map(|word| from_word(word, "a call's state")).transpose()
+}
+
+/// Keeps a call's newest question; 0 if it is asked already.
+fn ask(write: &Write<'_>, thread: i64, call: &CallId, body: &str) -> Done<usize> {
+    Ok(write
+        .conn
+        .prepare_cached(
+            "INSERT INTO questions (call, thread, answered, body) VALUES (?1, ?2, 0, ?3)
+            ON CONFLICT (call, thread) DO UPDATE SET answered = 0, body = ?3 WHERE body <> ?3",
+        )?
+        .execute(params![call.as_str(), thread, body])?)
+}
+
+/// A call that has ended asks nothing: what it asked is forgotten, an authorization's URL first of all
+/// (OAU-04).
+pub(crate) fn forget_ended(conn: &Connection, thread: i64, row: &CallRow) -> Done<()> {
+    if !Interaction::is_welcome(row.state) || row.outcome.is_some() {
+        conn.prepare_cached("DELETE FROM questions WHERE call = ?1 AND thread = ?2")?
+            .execute(params![row.id.as_str(), thread])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn answer(write: &Write<'_>, call: &CallId, selected: u64, now: Millis) -> Done<Answered> {
+    let question: Option<(i64, String, bool, String, String)> = write
+        .conn
+        .prepare_cached(
+            "SELECT q.thread, t.id, q.answered, q.body, c.state FROM questions q
+            JOIN threads t ON t.n = q.thread JOIN calls c ON c.thread = q.thread AND c.id = q.call
+            WHERE q.call = ?1",
+        )?
+        .query_row([call.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
+        .optional()?;
+    let Some((n, thread, answered, body, state)) = question else { return Ok(Answered::NoQuestion) };
+    let asked: Interaction = from_json(&body, || format!("the question of call {call}"))?;
+    let Interaction::Choice { choices, response_url, .. } = asked else { return Ok(Answered::NoQuestion) };
+    if !Interaction::is_welcome(from_word(state, "a call's state")?) {
+        return Ok(Answered::NoQuestion);
+    }
+    if answered {
+        return Ok(Answered::Already);
+    }
+    if usize::try_from(selected).map_or(true, |index| index >= choices.len()) {
+        return Ok(Answered::NoSuchChoice(choices.len()));
+    }
+    write
+        .conn
+        .prepare_cached("UPDATE questions SET answered = 1 WHERE call = ?1 AND thread = ?2")?
+        .execute(params![call.as_str(), n])?;
+    let body = serde_json::to_value(ChoiceResponse::new(call.clone(), selected)).unwrap_or_default();
+    let delivery = NewDelivery {
+        kind: DeliveryKind::ChoiceAnswer,
+        thread: thread_id(thread)?,
+        call: Some(call.clone()),
+        url: response_url,
+        body,
+    };
+    send(write, &delivery, now)?;
+    Ok(Answered::Accepted)
+}
+
+pub(crate) fn interactions(conn: &Connection, session: &ThreadId) -> Done<Vec<OpenInteraction>> {
+    let mut open = Vec::new();
+    for sql in [
+        "SELECT t.id, v.body FROM views v JOIN threads t ON t.n = v.thread
+        WHERE t.session = (SELECT n FROM sessions WHERE id = ?1) ORDER BY v.n",
+        "SELECT t.id, q.body FROM questions q JOIN threads t ON t.n = q.thread
+        JOIN calls c ON c.thread = q.thread AND c.id = q.call
+        WHERE t.session = (SELECT n FROM sessions WHERE id = ?1) AND q.answered = 0
+            AND c.outcome_accepted = 0 ORDER BY q.n",
+    ] {
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query([session.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let thread = rows::thread_id(row.get(0)?)?;
+            let body: String = row.get(1)?;
+            let interaction = from_json(&body, || format!("what thread {thread} shows or asks"))?;
+            open.push(OpenInteraction { thread, interaction });
+        }
+    }
+    Ok(open)
+}
