@@ -1,5 +1,9 @@
 //! Finding out what a server offers: its toolset, fetched, checked whole, or refused with all its faults.
 
+mod cache;
+
+pub use cache::{Discovered, ToolsetCache};
+
 use crate::Caller;
 use http::StatusCode;
 use rap_http::{ClientError, Reply};

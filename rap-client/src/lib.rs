@@ -15,6 +15,6 @@ pub use caller::{CallStatus, Caller, Credentials, Notice, Notified};
 #[cfg(feature = "invoke")]
 pub use catalog::Catalog;
 #[cfg(feature = "invoke")]
-pub use discover::DiscoverError;
+pub use discover::{DiscoverError, Discovered, ToolsetCache};
 #[cfg(feature = "gateway")]
 pub use gateway::{Callback, Capability, Gateway, Inbox, InboxError, KeyRing, Taken};

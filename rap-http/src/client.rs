@@ -1,6 +1,6 @@
 //! The way out: one HTTP client that connects only to addresses which the policy allows.
 //!
-//! There is one place where connections are made, [`Connector`], and it connects to addresses that it has
+//! There is one place where connections are made, the connector, and it connects to addresses that it has
 //! just checked: literal ones from the URL, or those a name resolved to. Redirects are not followed, no
 //! proxy is asked, every step has a time limit and every body a size limit. The path and query of a URL go
 //! out byte for byte as given (TRN-07), which is why this stands on hyper's client and not on one that

@@ -1,7 +1,7 @@
 //! Discovery: where a toolset is asked for, and what each way to fail says.
 
 use crate::peer::{Peer, caller, caller_within};
-use rap_client::{Credentials, DiscoverError};
+use rap_client::{Credentials, DiscoverError, ToolsetCache};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -211,4 +211,40 @@ async fn the_size_of_a_toolset_is_limited() {
     let peer = Peer::start().await.answer(PATH, 200, sized((1 << 20) + 1));
     let error = fails(&peer).await;
     assert_eq!(error.faults()[0].obligation(), "LIM-01");
+}
+
+/// TLS-06, TLS-12, TLS-13: afresh while the server answers, the last good one while it does not.
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_remembered() {
+    let named = |name: &str| {
+        let mut document = good();
+        document["name"] = json!(name);
+        (200, document.to_string())
+    };
+    let trouble = || (503, String::new());
+    let answers = vec![
+        trouble(),
+        named("first"),
+        named("second"),
+        trouble(),
+        (200, "{}".to_owned()),
+        (404, String::new()),
+        trouble(),
+    ];
+    let peer = Peer::start().await.answers(PATH, answers);
+    let (cache, caller) = (ToolsetCache::new(), caller());
+    let bases = [peer.url(""), peer.url("/")];
+    let ask = async |n: usize| cache.discover(&caller, &bases[n % 2]).await;
+
+    assert!(ask(0).await.unwrap_err().is_unreachable(), "nothing is remembered yet");
+    for name in ["first", "second"] {
+        let found = ask(0).await.unwrap();
+        assert_eq!((found.toolset.toolset().name(), found.stale.is_none()), (name, true));
+    }
+    let found = ask(1).await.unwrap();
+    assert_eq!(found.toolset.toolset().name(), "second");
+    assert!(found.stale.unwrap().is_unreachable(), "and it is said why");
+    assert!(ask(0).await.unwrap_err().is_invalid(), "a server that answers is believed");
+    assert!(ask(0).await.unwrap_err().is_not_a_server());
+    assert_eq!(ask(1).await.unwrap().toolset.toolset().name(), "second");
 }
