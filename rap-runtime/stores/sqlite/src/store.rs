@@ -43,17 +43,22 @@ pub struct SqliteStore {
     /// None only while it is dropped.
     writer: Option<Writer>,
     readers: Option<Readers>,
-    threads: Vec<JoinHandle<()>>,
+    reading: Vec<JoinHandle<()>>,
+    writing: Option<JoinHandle<()>>,
     /// Held as long as any thread may write.
     _lock: File,
 }
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        self.writer = None;
+        // The writer goes last: whoever closes last tidies the log away, and only it may.
         self.readers = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+        for reader in self.reading.drain(..) {
+            let _ = reader.join();
+        }
+        self.writer = None;
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.join();
         }
     }
 }
@@ -89,15 +94,15 @@ impl SqliteStore {
         let shown = path.display().to_string();
         let no_thread = |e| StoreError::Failed(format!("no thread for {}: {e}", path.display()));
         let shared = Arc::new(Shared::new(shown.clone(), epoch));
-        let (writer, handle) = Writer::start(conn, shared.clone()).map_err(no_thread)?;
-        let (readers, mut threads) = Readers::start(&shown, sources).map_err(no_thread)?;
-        threads.push(handle);
+        let (writer, writing) = Writer::start(conn, shared.clone()).map_err(no_thread)?;
+        let (readers, reading) = Readers::start(&shown, sources).map_err(no_thread)?;
         Ok(Self {
             shared,
             seen: AtomicU64::new(0),
             writer: Some(writer),
             readers: Some(readers),
-            threads,
+            reading,
+            writing: Some(writing),
             _lock: lock,
         })
     }

@@ -5,6 +5,7 @@
 mod contract;
 mod contract_outbox;
 mod contract_tree;
+mod files;
 mod hand;
 
 /// Runs each function of the contract on a fresh store.
