@@ -27,10 +27,16 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, Semaphore},
     time::{Instant, sleep_until},
 };
 use tracing::Instrument;
+
+/// The longest `traceparent` that is passed on, in bytes; W3C's has 55.
+const TRACEPARENT_BYTES: usize = 128;
+/// How many answers to re-sent invocations may be on their way at once; who is left out is answered when it
+/// sends again.
+const STRAYS: usize = 1000;
 
 /// What can be configured of the work.
 #[derive(Debug, Clone)]
@@ -72,6 +78,7 @@ pub(crate) struct Engine {
     book: Mutex<Book>,
     views: Mutex<HashMap<(ThreadId, String), u64>>,
     view_numbers: AtomicU64,
+    strays: Arc<Semaphore>,
     /// Told whenever a call is over, for those who wait at a shutdown.
     over: Notify,
     closing: AtomicBool,
@@ -104,6 +111,7 @@ impl Engine {
             book: Mutex::default(),
             views: Mutex::default(),
             view_numbers: AtomicU64::new(0),
+            strays: Arc::new(Semaphore::new(STRAYS)),
             over: Notify::new(),
             closing: AtomicBool::new(false),
         }
@@ -163,13 +171,18 @@ impl Engine {
         if book.open_count() >= self.settings.open_calls {
             return Err(Problem::busy(Duration::from_secs(1)).detail("too many calls are open"));
         }
+        if self.toolset.tool(&invocation.operation).is_none() && invocation.operation.len() > 128 {
+            // A stranger's words go into a log and an error, but not at any length.
+            invocation.operation = invocation.operation.chars().take(128).chain(['…']).collect();
+        }
+        let traceparent = traceparent.filter(|value| value.len() <= TRACEPARENT_BYTES);
         let arguments = std::mem::take(&mut invocation.arguments);
         let origin = invocation.callback_url.origin();
         let call = Arc::new(CallInner::new(self.clone(), invocation, origin, traceparent));
         book.open(call.clone(), print);
         drop(book);
         let span =
-            tracing::info_span!("tool_call", tool = %call.operation, thread = %call.thread, call = %call.id);
+            tracing::info_span!("tool_call", tool = ?call.operation, thread = ?call.thread, call = ?call.id);
         tokio::spawn(run(call, arguments).instrument(span));
         Ok(())
     }
@@ -182,7 +195,7 @@ impl Engine {
         over: bool,
         traceparent: Option<http::HeaderValue>,
     ) {
-        tracing::warn!(thread = %invocation.group_id, call = %invocation.id, "the id of a call was used twice");
+        tracing::warn!(thread = ?invocation.group_id, call = ?invocation.id, "the id of a call was used twice");
         if !over {
             return;
         }
@@ -192,7 +205,9 @@ impl Engine {
         let body = json(&CallbackMessage::ToolResult(result));
         let (engine, url) = (self.clone(), invocation.callback_url.clone());
         let (thread, id) = (invocation.group_id.clone(), invocation.id.clone());
+        let Ok(stray) = self.strays.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
+            let _stray = stray;
             engine.outbox.deliver_alone(&thread, &id, &url, body, traceparent.as_ref()).await;
         });
     }
@@ -204,8 +219,12 @@ impl Engine {
         traceparent: Option<http::HeaderValue>,
     ) {
         let engine = self.clone();
+        let (thread, id) = (invocation.group_id, invocation.id);
+        let Ok(stray) = self.strays.clone().try_acquire_owned() else {
+            return self.book().delivered_again(&thread, &id);
+        };
         tokio::spawn(async move {
-            let (thread, id) = (invocation.group_id, invocation.id);
+            let _stray = stray;
             engine.outbox.deliver_alone(&thread, &id, &outcome.url, outcome.body, traceparent.as_ref()).await;
             engine.book().delivered_again(&thread, &id);
         });

@@ -173,7 +173,12 @@ impl Outbox {
     /// Delivers a parcel of a call, however long that takes.
     pub(crate) async fn deliver(&self, call: &CallInner, parcel: &Parcel) -> Delivered {
         let is_event = matches!(parcel.what, What::Event { .. });
-        let wanted = || !is_event || call.core().life.may_send_events();
+        let wanted = || match &parcel.what {
+            What::Event { .. } => call.core().life.may_send_events(),
+            // A view that was overtaken, perhaps by another call of the thread, is not tried again.
+            What::View { view_type, number } => call.engine.is_newest_view(&call.thread, view_type, *number),
+            What::Result | What::Question { .. } => true,
+        };
         if call.core().gone {
             self.bury(self.letter(call, parcel, "nothing more is taken at this URL (410)"));
             return Delivered::Lost;

@@ -75,12 +75,8 @@ pub(crate) async fn pump(call: Arc<CallInner>) {
                 }
             }
         };
-        match &parcel.what {
-            What::View { view_type, number } if !engine.is_newest_view(&call.thread, view_type, *number) => {
-                continue;
-            }
-            What::Event { .. } => wait_for_slot(&call).await,
-            _ => {}
+        if matches!(parcel.what, What::Event { .. }) {
+            wait_for_slot(&call).await;
         }
         let delivered = engine.outbox.deliver(&call, &parcel).await;
         engine.settle(&call, &parcel, delivered);

@@ -144,8 +144,7 @@ async fn work(
     else {
         let known: Vec<&str> =
             engine.toolset.toolset().tools().iter().map(|t| t.name.as_str()).take(50).collect();
-        let asked: String = call.operation.chars().take(128).collect();
-        let text = format!("there is no tool {asked:?} here; there are: {}", known.join(", "));
+        let text = format!("there is no tool {:?} here; there are: {}", call.operation, known.join(", "));
         return End::Returned(Err(ToolError::new(text)));
     };
     if let Err(faults) = tool.check_arguments(&arguments) {

@@ -122,7 +122,9 @@ async fn null_and_unknown_members() {
 #[tokio::test(start_paused = true)]
 async fn bad_calls() {
     let (server, _) = server();
+    let long = "x".repeat(100_000);
     let table = [
+        (long.as_str(), json!({}), vec!["there is no tool"]),
         ("no_such_tool", json!({}), vec!["no_such_tool", "get_weather"]),
         ("../../etc/passwd", json!({}), vec!["there is no tool"]),
         ("", json!({}), vec!["there is no tool"]),
@@ -137,6 +139,7 @@ async fn bad_calls() {
         let text = arrived.json["text"].as_str().unwrap();
         assert!(text.starts_with("Error: "), "{text}");
         assert_eq!(arrived.json["is_error"], true);
+        assert!(text.len() < 1000);
         for word in words {
             assert!(text.contains(word), "{word:?} in {text}");
         }

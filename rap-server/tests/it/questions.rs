@@ -180,3 +180,29 @@ async fn views() {
     assert_eq!(seen.last(), Some(&50));
     assert!(seen.is_sorted() && seen.len() <= 3, "{seen:?}");
 }
+
+/// Of two calls of a thread the newer content wins, even if the older is tried again later.
+#[tokio::test(start_paused = true)]
+async fn overtaken_view() {
+    let show_one = rap_server::Tool::new(
+        "show",
+        "d",
+        async |call: Call, rap_server::Args(n): rap_server::Args<Shown>| {
+            call.view("progress", json!({"n": n.n}))
+        },
+    );
+    let server = TestServer::new(ToolServer::new("test").tool(show_one));
+    server.answer_next([Attempt::status(500)]);
+    let mut older = server.invoke(crate::invocation("show", json!({"n": 1}), "t", "older")).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut newer = server.invoke(crate::invocation("show", json!({"n": 2}), "t", "newer")).await;
+    assert_eq!(newer.view().await.content["n"], 2);
+    // The older call's view is left out; its result comes.
+    assert_eq!(older.any().await.json["text"], "done");
+    older.silence().await;
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Shown {
+    n: u8,
+}

@@ -27,8 +27,9 @@ fn url(text: String) -> HttpUrl {
 /// A callback endpoint on a socket of its own.
 async fn callbacks() -> (String, mpsc::UnboundedReceiver<Value>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let take = move |body: Bytes| {
+    let take = move |headers: HeaderMap, body: Bytes| {
         let sender = sender.clone();
+        assert_eq!(headers["content-type"], "application/json", "TRN-01");
         async move { sender.send(serde_json::from_slice(&body).unwrap()).unwrap() }
     };
     let router = axum::Router::new().route("/cb", axum::routing::post(take));

@@ -38,6 +38,8 @@ fn server_with(change: impl FnOnce(ToolServer) -> ToolServer) -> (TestServer, Ar
             let (subscribed, events) = call.subscribe().confirm("watching");
             let _ = events.emit("one").await;
             let _ = events.associative().finish("two").await;
+            // The way out has every chance to run ahead.
+            tokio::time::sleep(Duration::from_secs(1)).await;
             subscribed
         }))
         .shared_state(emitters.clone());
