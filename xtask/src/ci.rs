@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold before a change is good, in the order in which it fails
 //! soonest. Each step is an ordinary command that can be run alone; its name and time are printed.
 
-use crate::{say, tools};
+use crate::{consumers, say, sim, tools};
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -16,6 +16,9 @@ const LIBRARIES: [&str; 7] =
 /// The packages without I/O, clock or dice: they build for a machine that has none.
 const PURE: [&str; 2] = ["rap-types", "rap-core"];
 
+/// Worlds that the simulation runs.
+const SEEDS: &str = "2000";
+
 /// Runs every step; the first failure ends it.
 pub(crate) fn run() -> Result<(), String> {
     let began = Instant::now();
@@ -29,6 +32,7 @@ pub(crate) fn run() -> Result<(), String> {
     step("tests without default features", || {
         test(&[&["test", "--no-default-features"], &libraries[..]].concat(), &mut tests)
     })?;
+    step("the simulation", || sim::run(&["--seeds", SEEDS]))?;
     step("the demo", || cargo(&["demo"]))?;
     step("optional features", || {
         cargo(&["clippy", "--quiet", "-p", "rap-cli", "--all-features", "--", "-D", "warnings"])
@@ -37,13 +41,14 @@ pub(crate) fn run() -> Result<(), String> {
         run_with(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
     })?;
     step("pure packages on wasm32", pure)?;
+    step("types for other languages", other_languages)?;
     step("licences, bans and sources", || {
         let deny = tools::cargo_deny()?;
         succeed(Command::new(deny).args(["check", "bans", "licenses", "sources"]))
     })?;
     say(&format!("all steps passed in {} s", began.elapsed().as_secs()));
     say(&format!("tests: {} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.ignored));
-    if tests.ignored > 0 && std::env::var("CI").is_ok_and(|ci| ci == "true") {
+    if tests.ignored > 0 && in_ci() {
         return Err("a skipped test is a failure in CI".to_owned());
     }
     Ok(())
@@ -101,6 +106,26 @@ fn test(arguments: &[&str], tests: &mut Tests) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("cargo {} ended with {status}", arguments.join(" "))) }
 }
 
+/// Makes types for TypeScript and Python and sends the vectors through them. Where npm or Python is missing,
+/// it says so; in CI that is a failure.
+fn other_languages() -> Result<(), String> {
+    let works =
+        |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    let missing: Vec<&str> = ["npm", "python3"].into_iter().filter(|program| !works(program)).collect();
+    match missing.as_slice() {
+        [] => consumers::run(),
+        _ if in_ci() => Err(format!("not installed: {}", missing.join(", "))),
+        _ => {
+            say(&format!("SKIPPED: not installed: {}", missing.join(", ")));
+            Ok(())
+        }
+    }
+}
+
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| ci == "true")
+}
+
 /// Checks the pure packages where the target is installed, and says so where it is not.
 fn pure() -> Result<(), String> {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().map_err(|e| e.to_string())?;
@@ -110,6 +135,7 @@ fn pure() -> Result<(), String> {
         return Ok(());
     }
     let packages = PURE.iter().flat_map(|package| ["-p", package]);
-    let arguments: Vec<&str> = ["check", "--quiet", "--target", "wasm32-unknown-unknown"].into_iter().chain(packages).collect();
+    let arguments: Vec<&str> =
+        ["check", "--quiet", "--target", "wasm32-unknown-unknown"].into_iter().chain(packages).collect();
     cargo(&arguments)
 }

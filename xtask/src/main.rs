@@ -1,9 +1,19 @@
 //! Tasks of the repository: `cargo xtask <task>`.
 
+mod ci;
 mod consumers;
 mod r#gen;
+mod sim;
+mod tools;
 
 use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+  ci                              everything that must hold
+  gen [--check]                   write the generated files, or fail where they are not up to date
+  consumers                       show that TypeScript and Python can use the schemas
+  sim [--seeds N] [--from SEED]   run simulated worlds until a promise breaks";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -11,8 +21,10 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["gen"] => r#gen::write(),
         ["gen", "--check"] => r#gen::check(),
+        ["ci"] => ci::run(),
         ["consumers"] => consumers::run(),
-        _ => Err("usage: cargo xtask gen [--check] | consumers".to_owned()),
+        ["sim", options @ ..] => sim::run(options),
+        _ => Err(USAGE.to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -24,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 /// Tells the person at the terminal.
-#[allow(clippy::print_stderr, reason = "a task talks to a terminal")]
+#[allow(clippy::print_stdout, reason = "a task talks to a terminal")]
 pub(crate) fn say(message: &str) {
-    eprintln!("{message}");
+    println!("{message}");
 }

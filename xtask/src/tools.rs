@@ -1,13 +1,13 @@
 //! Tools that the steps need beside cargo: found, or built once into `target/tools`.
 
-use crate::say;
+use crate::{r#gen, say};
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
 /// The version of cargo-deny that is built where none is installed.
-const CARGO_DENY: &str = "CARGO_DENY_VERSION";
+const CARGO_DENY: &str = "0.20.2";
 
 /// cargo-deny, installed or built.
 pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
@@ -18,7 +18,7 @@ fn tool(name: &str, version: &str) -> Result<PathBuf, String> {
     if works(Path::new(name)) {
         return Ok(PathBuf::from(name));
     }
-    let root = workspace().join("target/tools");
+    let root = r#gen::root().join("target/tools");
     let built = root.join("bin").join(name);
     if works(&built) {
         return Ok(built);
@@ -35,9 +35,4 @@ fn tool(name: &str, version: &str) -> Result<PathBuf, String> {
 
 fn works(program: &Path) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-}
-
-/// The folder of the workspace.
-pub(crate) fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("bug: xtask lies in the workspace")
 }
