@@ -1,0 +1,13 @@
+//! The runtime with real parts: real tool servers, real HTTP, a store. Nothing here sleeps to wait for something:
+//! it watches, with a deadline.
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod failures;
+mod gateway;
+mod models;
+mod restart;
+mod round_trip;
+mod scripted;
+mod sessions;
+mod world;
