@@ -5,6 +5,7 @@
 mod api;
 mod failures;
 mod gateway;
+mod hooks;
 mod models;
 mod restart;
 mod round_trip;

@@ -1,1 +1,352 @@
-//! To come.
+//! Models that fail, break, panic, hang and are interrupted. No sockets, so time is tokio's and runs by itself.
+
+use crate::{
+    hooks::Hooked,
+    world::{Story, impatient, lines_of, scripted, within},
+};
+use futures_util::{StreamExt, stream, stream::BoxStream};
+use rap_runtime::{
+    AgentHost, Delta, ModelCard, ModelError, ModelProvider, NewSession, Runtime, Watched,
+    core::{ModelRequest, Surface, ThreadState},
+};
+use rap_types::ThreadId;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+struct Driven {
+    runtime: Runtime,
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+async fn driven(store: Hooked, model: impl ModelProvider) -> Driven {
+    let runtime = Runtime::builder()
+        .store(store)
+        .model(model)
+        .rules(impatient())
+        .public_url("http://127.0.0.1:1".parse().unwrap())
+        .build()
+        .await
+        .unwrap();
+    let driver = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.run_until(std::future::pending()).await }
+    });
+    Driven { runtime, driver }
+}
+
+async fn told(runtime: &Runtime, text: &str) -> (ThreadId, Story) {
+    let session = runtime.create(NewSession::new()).await.unwrap().session;
+    let story = Story { watch: runtime.watch(&session, 0).await.unwrap(), told: Vec::new() };
+    runtime.send(&session, "first", text).await.unwrap();
+    (session, story)
+}
+
+async fn history(runtime: &Runtime, thread: &ThreadId) -> Vec<String> {
+    let view = runtime.store().history(thread).await.unwrap().unwrap();
+    view.entries.iter().flat_map(|entry| lines_of(entry)).collect()
+}
+
+async fn error(story: &mut Story, word: &str) -> String {
+    story
+        .until(&format!("an error with {word:?}"), |event| match &event.what {
+            Surface::Error { text } if text.contains(word) => Some(text.clone()),
+            _ => None,
+        })
+        .await
+}
+
+/// ERR-01: the message stays, the error is shown, the thread rests, and the next message tries again.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_fails() {
+    let script = "[[rule]]\nwhen = { user = 'one' }\nfault = 'error'\n[[rule]]\ntext = 'well: ${text}'";
+    let world = driven(Hooked::default(), scripted(script)).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    error(&mut story, "the model failed: the script says").await;
+    story.resting(&session).await;
+    assert!(world.runtime.status(&session).await.unwrap().is_at_rest());
+    world.runtime.send(&session, "second", "two").await.unwrap();
+    story.text("well: two").await;
+    assert_eq!(history(&world.runtime, &session).await, ["Person: one", "Person: two", "model: well: two"]);
+}
+
+/// A failure of the moment is tried again, and the turn is in history once. Trap: watchers see text repeated.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_twice() {
+    let script = "[[rule]]\nfault = 'break'\ntimes = 2\ntext = 'a b c d'";
+    let world = driven(Hooked::default(), scripted(script)).await;
+    let (session, mut story) = told(&world.runtime, "go").await;
+    story.text("a b c d").await;
+    story.resting(&session).await;
+    // A watcher that does what it is told ends up with the text once.
+    let mut shown = String::new();
+    let mut dropped = 0;
+    for watched in &story.told {
+        match watched {
+            Watched::Chunk { offset, text, .. } => {
+                assert_eq!(*offset, shown.len());
+                shown.push_str(text);
+            }
+            Watched::Dropped { .. } => {
+                shown.clear();
+                dropped += 1;
+            }
+            Watched::Committed(numbered) => {
+                if let Surface::Text { text, .. } = &numbered.event.what {
+                    assert!(text.starts_with(&shown), "{shown:?}");
+                    shown.clone_from(text);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(shown, "a b c d");
+    assert!(dropped <= 2);
+    assert_eq!(history(&world.runtime, &session).await, ["Person: go", "model: a b c d"]);
+}
+
+/// A model as a function: the number of the completion to a stream.
+struct Made<F>(F, Arc<AtomicUsize>);
+
+impl<F> ModelProvider for Made<F>
+where
+    F: Fn(usize) -> BoxStream<'static, Result<Delta, ModelError>> + Send + Sync + 'static,
+{
+    fn card(&self) -> ModelCard {
+        ModelCard::new("test/made", "Made")
+    }
+
+    fn complete(&self, _: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
+        (self.0)(self.1.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+fn text(text: &str) -> Result<Delta, ModelError> {
+    Ok(Delta::Text(text.to_owned()))
+}
+
+/// Trap: the retry counter reset by every chunk. The budget is four, chunks or not.
+#[tokio::test(start_paused = true)]
+async fn chunks_do_not_refill_the_budget() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let breaks = |_| stream::iter([text("so "), text("far"), Err(ModelError::passing("it broke"))]).boxed();
+    let world = driven(Hooked::default(), Made(breaks, asked.clone())).await;
+    let (session, mut story) = told(&world.runtime, "go").await;
+    error(&mut story, "it broke (tried 4 times)").await;
+    story.resting(&session).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+    assert_eq!(history(&world.runtime, &session).await, ["Person: go"]);
+}
+
+/// A wait of more than 10 s ends the slice: the thread is due later, and a message brings it forward.
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_is_a_row() {
+    let script = "[[rule]]\nfault = { retry_after_ms = 3600000 }\ntimes = 1\ntext = 'at last: ${text}'";
+    let world = driven(Hooked::default(), scripted(script)).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    error(&mut story, "trying again in 3600 s").await;
+    assert!(world.runtime.store().next_due().await.unwrap().is_some(), "due, as a row");
+    world.runtime.send(&session, "second", "two").await.unwrap();
+    story.text("at last: two").await;
+}
+
+/// A silent model is a broken one, after a limit.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_says_nothing() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let silent = |_| stream::iter([text("so")]).chain(stream::pending()).boxed();
+    let world = driven(Hooked::default(), Made(silent, asked.clone())).await;
+    let (_session, mut story) = told(&world.runtime, "go").await;
+    let told = async {
+        loop {
+            if let Watched::Committed(n) = story.watch.next().await.unwrap().unwrap()
+                && let Surface::Error { text } = n.event.what
+            {
+                return text;
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(3600), told).await.unwrap();
+    assert!(told.contains("silent for 120 s (tried 4 times)"), "{told}");
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+}
+
+/// Trap: a panic leaves the thread stuck. A model that panics, at once or in the middle, costs a turn.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_panics() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let panics = |n: usize| match n {
+        0 => panic!("at once"),
+        1 => stream::iter([text("x")]).chain(stream::once(async { panic!("in the middle") })).boxed(),
+        _ => stream::iter([text("fine")]).boxed(),
+    };
+    let world = driven(Hooked::default(), Made(panics, asked)).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    error(&mut story, "panicked").await;
+    world.runtime.send(&session, "second", "two").await.unwrap();
+    error(&mut story, "panicked").await;
+    world.runtime.send(&session, "third", "three").await.unwrap();
+    story.text("fine").await;
+    story.resting(&session).await;
+    assert_eq!(
+        history(&world.runtime, &session).await,
+        ["Person: one", "Person: two", "Person: three", "model: fine"]
+    );
+}
+
+/// A message interrupts a stream: the visible text is committed, marked, and the model goes on with the message.
+#[tokio::test(start_paused = true)]
+async fn a_message_interrupts() {
+    let hang =
+        "[[rule]]\nwhen = { user = 'one' }\nfault = 'hang'\ntext = 'so far'\n[[rule]]\ntext = 'now: ${text}'";
+    let world = driven(Hooked::default(), scripted(hang)).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    let mut seen = String::new();
+    while seen != "so far" {
+        if let Watched::Chunk { text, .. } = story.next().await {
+            seen.push_str(&text);
+        }
+    }
+    world.runtime.send(&session, "second", "two").await.unwrap();
+    story.text("now: two").await;
+    story.resting(&session).await;
+    assert_eq!(
+        history(&world.runtime, &session).await,
+        ["Person: one", "model: so far [interrupted]", "Person: two", "model: now: two"]
+    );
+    assert!(
+        !story.told.iter().any(|w| matches!(w, Watched::Dropped { .. })),
+        "its text stays: {:?}",
+        story.told
+    );
+}
+
+/// A stop ends the stream; the text stays; nothing goes on. A close ends it too.
+#[tokio::test(start_paused = true)]
+async fn stop_and_close_interrupt() {
+    for close in [false, true] {
+        let script = "[[rule]]\nfault = 'hang'\ntext = 'so far'";
+        let world = driven(Hooked::default(), scripted(script)).await;
+        let (session, mut story) = told(&world.runtime, "one").await;
+        while !matches!(story.next().await, Watched::Chunk { text, .. } if text.contains("far")) {}
+        let state = if close {
+            world.runtime.close(&session).await.unwrap();
+            story.until("the end", |e| (e.what == Surface::Closed).then_some(())).await;
+            ThreadState::Closed
+        } else {
+            world.runtime.stop(&session).await.unwrap();
+            story.until("the pause", |e| (e.what == Surface::Paused).then_some(())).await;
+            ThreadState::Paused
+        };
+        assert_eq!(world.runtime.status(&session).await.unwrap().threads[0].state, state);
+        let history = history(&world.runtime, &session).await;
+        assert_eq!(history[..2], ["Person: one", "model: so far [interrupted]"], "{history:?}");
+    }
+}
+
+/// A stop of the parent ends a child's stream: the child's uncommitted turn is lost and it is paused (P4).
+#[tokio::test(start_paused = true)]
+async fn a_stop_reaches_a_childs_stream() {
+    let script = r#"
+        [[rule]]
+        when = { thread = "spawned" }
+        text = "child at work"
+        fault = "hang"
+
+        [[rule]]
+        when = { user = "spawn" }
+        calls = [{ name = "spawn_thread", arguments = { instructions = "work", child_of = ["${thread_id}"] } }]
+
+        [[rule]]
+        text = "spawned"
+    "#;
+    let world = driven(Hooked::default(), scripted(script)).await;
+    let (session, mut story) = told(&world.runtime, "spawn").await;
+    let child = loop {
+        if let Watched::Chunk { thread, text, .. } = story.next().await
+            && thread != session
+            && text.contains("work")
+        {
+            break thread;
+        }
+    };
+    world.runtime.stop(&session).await.unwrap();
+    // The child's text is erased: it is in no history.
+    within("the child's text is dropped", async {
+        while !matches!(story.next().await, Watched::Dropped { thread, .. } if thread == child) {}
+    })
+    .await;
+    let status = world.runtime.status(&session).await.unwrap();
+    assert!(status.threads.iter().all(|thread| thread.state == ThreadState::Paused), "{status:?}");
+    let history = history(&world.runtime, &child).await;
+    assert!(!history.iter().any(|line| line.contains("child at work")), "{history:?}");
+}
+
+/// P7: a runtime with nothing to do looks for work when a bell rings, and once a minute to see the clock.
+#[tokio::test(start_paused = true)]
+async fn idle_is_free() {
+    let store = Hooked::default();
+    let world = driven(store.clone(), scripted("[[rule]]\ntext = 'done'")).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    story.resting(&session).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = store.hooks.claims.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let looks = store.hooks.claims.load(Ordering::SeqCst) - before;
+    assert!((8..=12).contains(&looks), "{looks} looks in ten minutes");
+}
+
+/// ERR-02: a load that fails changes nothing; the thread goes on when the store does.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_for_a_while() {
+    let store = Hooked::default();
+    store.hooks.failing_loads.store(2, Ordering::SeqCst);
+    let world = driven(store, scripted("[[rule]]\ntext = 'done: ${text}'")).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    story.text("done: one").await;
+    story.resting(&session).await;
+    assert_eq!(history(&world.runtime, &session).await, ["Person: one", "model: done: one"]);
+}
+
+/// The end of the program drops a running completion and commits nothing of it.
+#[tokio::test(start_paused = true)]
+async fn shutdown_while_the_model_speaks() {
+    let store = Hooked::default();
+    let script = "[[rule]]\nfault = 'hang'\ntimes = 1\ntext = 'so far'";
+    let runtime = Runtime::builder()
+        .store(store.clone())
+        .model(scripted(script))
+        .public_url("http://127.0.0.1:1".parse().unwrap())
+        .build()
+        .await
+        .unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let driver = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.run_until(async { drop(stopped.await) }).await }
+    });
+    let (session, mut story) = told(&runtime, "one").await;
+    while !matches!(story.next().await, Watched::Chunk { text, .. } if text.contains("far")) {}
+    drop(stop);
+    within("the driver ends", driver).await.unwrap();
+    while let Some(watched) = within("the story ends", story.watch.next()).await {
+        assert!(
+            !matches!(watched.unwrap(), Watched::Committed(n) if matches!(n.event.what, Surface::Text { .. }))
+        );
+    }
+    assert_eq!(history(&runtime, &session).await, Vec::<String>::new(), "the message is still in the inbox");
+    // Another process takes it up.
+    let world = driven(store, scripted("[[rule]]\ntext = 'done: ${text}'")).await;
+    let mut story = Story { watch: world.runtime.watch(&session, 0).await.unwrap(), told: Vec::new() };
+    story.text("done: one").await;
+}

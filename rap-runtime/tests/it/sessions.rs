@@ -2,7 +2,7 @@
 
 use crate::world::{World, tools, within};
 use axum::{Json, Router, routing::get};
-use rap_runtime::{AgentHost, NewSession, ToolsetProblemKind, core::Store};
+use rap_runtime::{AgentHost, NewSession, ToolsetProblemKind};
 use rap_types::HttpUrl;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

@@ -4,10 +4,13 @@ use futures_util::StreamExt;
 use rap_runtime::{
     AgentHost, KeyRing, LocalFiles, MemoryStore, ModelProvider, NewSession, Runtime, RuntimeBuilder, Secret,
     SessionOpened, Watch, Watched,
-    core::{Entry, Numbered, Rules, Store, Surface, SurfaceEvent},
+    core::{
+        Accepted, CallState, Entry, Millis, ModelCall, ModelTurn, Moment, NewInput, Numbered, OfferedTool,
+        Rules, ServerCard, SliceMachine, Step, Store, Surface, SurfaceEvent, Toolbox, TurnOutcome,
+    },
 };
 use rap_server::{Call, Subscribed, ToolError, ToolServer, tool};
-use rap_types::{HttpUrl, ThreadId};
+use rap_types::{CallId, ContentPart, HttpUrl, ThreadId};
 use std::{
     sync::{
         Arc,
@@ -107,7 +110,7 @@ impl World {
     /// The texts of the model in a thread's history, and what it was shown, one line each.
     pub(crate) async fn history(&self, thread: &ThreadId) -> Vec<String> {
         let view = self.runtime.store().history(thread).await.unwrap().expect("a thread");
-        view.entries.iter().flat_map(|entry| lines(entry)).collect()
+        view.entries.iter().flat_map(|entry| lines_of(entry)).collect()
     }
 
     /// Resolves when every thread of a session rests.
@@ -128,7 +131,8 @@ impl Drop for World {
     }
 }
 
-fn lines(entry: &Entry) -> Vec<String> {
+/// An entry of a history in words.
+pub(crate) fn lines_of(entry: &Entry) -> Vec<String> {
     let text = |content: &[rap_types::ContentPart]| {
         let parts: Vec<String> = content
             .iter()
@@ -314,4 +318,45 @@ pub(crate) fn files(folder: &tempfile::TempDir) -> LocalFiles {
 
 pub(crate) fn scripted(script: &str) -> impl ModelProvider {
     rap_runtime::ScriptedModel::from_toml(script).unwrap()
+}
+
+/// Makes one call of a thread by hand, as a worker would that dies before it sends anything: `tool` of the session's
+/// toolset, or one that is put there.
+pub(crate) async fn a_call_of(store: &dyn Store, thread: &ThreadId, tool: &str) -> CallId {
+    let input = NewInput::message(thread.clone(), "by hand", vec![ContentPart::text("go")], "test");
+    assert_eq!(store.accept(input, Millis(1)).await.unwrap(), Accepted::Accepted);
+    let claim = store.claim(Millis(1)).await.unwrap().expect("the thread is due");
+    let mut machine =
+        SliceMachine::new(store.load(&claim).await.unwrap(), Moment { now: Millis(1), seed: 1 });
+    assert!(matches!(machine.step(), Step::Complete(_)));
+    let call = ModelCall { name: tool.into(), arguments: serde_json::json!({}), provider_id: None };
+    machine.turn(TurnOutcome::Turn(ModelTurn { calls: vec![call], ..ModelTurn::default() }));
+    let Step::Commit(commit) = machine.step() else { panic!("a commit was due") };
+    let id = commit.calls[0].id.clone();
+    assert_eq!(commit.calls[0].state, CallState::Pending, "{:?}", commit.calls[0].outcome);
+    store.commit(&claim, *commit, Millis(1)).await.unwrap();
+    store.release(claim).await.unwrap();
+    id
+}
+
+/// [`a_call_of`] a tool of a server that is not there.
+pub(crate) async fn a_call(store: &dyn Store, thread: &ThreadId) -> CallId {
+    let base: HttpUrl = "http://127.0.0.1:1".parse().unwrap();
+    let schema = serde_json::json!({"type": "object"}).as_object().unwrap().clone();
+    let toolbox = Toolbox {
+        tools: vec![OfferedTool {
+            name: "tool".into(),
+            operation: "tool".parse().unwrap(),
+            server: 0,
+            description: "x".into(),
+            input_schema: schema,
+            long_running: false,
+            destructive: false,
+            display_script: None,
+        }],
+        servers: vec![ServerCard { name: "x".into(), base: base.clone(), endpoint: base }],
+        without: Vec::new(),
+    };
+    store.update_toolbox(thread, &toolbox).await.unwrap();
+    a_call_of(store, thread, "tool").await
 }

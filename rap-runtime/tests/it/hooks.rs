@@ -1,0 +1,96 @@
+//! A store in memory that tests can count on, hold up and make fail.
+
+use rap_runtime::{
+    MemoryStore,
+    core::{
+        Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
+        Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, Snapshot,
+        Store, StoreError, ThreadView, Toolbox,
+    },
+};
+use rap_types::{CallId, ThreadId};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::Semaphore;
+
+#[derive(Default)]
+pub(crate) struct Hooks {
+    /// Looks for something due.
+    pub(crate) claims: AtomicUsize,
+    /// So many of the next loads fail.
+    pub(crate) failing_loads: AtomicUsize,
+    /// So many of the next accepts fail.
+    pub(crate) failing_accepts: AtomicUsize,
+    /// While it is set, an accept needs a permit of it before it begins.
+    pub(crate) accept_gate: std::sync::Mutex<Option<Arc<Semaphore>>>,
+    /// Accepts that wait at the gate, or have passed it.
+    pub(crate) accepts: AtomicUsize,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Hooked {
+    pub(crate) store: MemoryStore,
+    pub(crate) hooks: Arc<Hooks>,
+}
+
+fn fails(counter: &AtomicUsize) -> Result<(), StoreError> {
+    match counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+        Ok(_) => Err(StoreError::Failed("the test says so".into())),
+        Err(_) => Ok(()),
+    }
+}
+
+macro_rules! pass_on {
+    ($(async fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $out:ty;)*) => {
+        #[async_trait::async_trait]
+        impl Store for Hooked {
+            $(async fn $name(&self $(, $arg: $type)*) -> $out { self.store.$name($($arg),*).await })*
+
+            async fn accept(&self, input: NewInput, now: Millis) -> Result<Accepted, StoreError> {
+                self.hooks.accepts.fetch_add(1, Ordering::SeqCst);
+                let gate = self.hooks.accept_gate.lock().unwrap().clone();
+                if let Some(gate) = gate {
+                    gate.acquire().await.unwrap().forget();
+                }
+                fails(&self.hooks.failing_accepts)?;
+                self.store.accept(input, now).await
+            }
+
+            async fn claim(&self, now: Millis) -> Result<Option<Claim>, StoreError> {
+                self.hooks.claims.fetch_add(1, Ordering::SeqCst);
+                self.store.claim(now).await
+            }
+
+            async fn load(&self, claim: &Claim) -> Result<Snapshot, StoreError> {
+                fails(&self.hooks.failing_loads)?;
+                self.store.load(claim).await
+            }
+        }
+    };
+}
+
+pass_on! {
+    async fn create(&self, session: &Session) -> Result<(), StoreError>;
+    async fn session(&self, id: &ThreadId) -> Result<Option<Arc<Session>>, StoreError>;
+    async fn update_toolbox(&self, id: &ThreadId, toolbox: &Toolbox) -> Result<(), StoreError>;
+    async fn renew(&self, claim: &Claim) -> Result<(), StoreError>;
+    async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError>;
+    async fn release(&self, claim: Claim) -> Result<(), StoreError>;
+    async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
+    async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError>;
+    async fn next_due(&self) -> Result<Option<Millis>, StoreError>;
+    async fn changed(&self) -> ();
+    async fn interact(&self, thread: &ThreadId, what: Interaction, now: Millis) -> Result<Accepted, StoreError>;
+    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError>;
+    async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError>;
+    async fn get(&self, name: &str) -> Result<Option<String>, StoreError>;
+    async fn put(&self, name: &str, value: &str) -> Result<(), StoreError>;
+    async fn sessions(&self) -> Result<Vec<SessionView>, StoreError>;
+    async fn threads(&self, session: &ThreadId) -> Result<Vec<ThreadView>, StoreError>;
+    async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
+    async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
+    async fn events(&self, session: &ThreadId, after: i64, limit: usize) -> Result<Vec<Numbered>, StoreError>;
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError>;
+}
