@@ -203,7 +203,10 @@ impl Shared {
         if !selected.is_number() {
             return Err(Problem::invalid("/selected is the index of the choice, a number from 0"));
         }
-        match self.engine.questions.answer(token, call, selected.as_u64()) {
+        // 1.0 is an integer in JSON.
+        let whole = |n: f64| (n.fract() == 0.0 && (0.0..1e9).contains(&n)).then_some(n as u64);
+        let index = selected.as_u64().or_else(|| selected.as_f64().and_then(whole));
+        match self.engine.questions.answer(token, call, index) {
             Answered::Taken => Ok(empty()),
             Answered::Closed => Err(Problem::new(409, "already-answered", "The question is not open")
                 .detail("it was answered before, or is not asked any more")),

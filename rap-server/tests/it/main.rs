@@ -12,6 +12,7 @@ mod questions;
 mod served;
 mod subscriptions;
 mod toolset;
+mod vectors;
 
 use serde_json::{Value, json};
 

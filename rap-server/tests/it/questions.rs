@@ -57,7 +57,7 @@ async fn answered() {
     assert_eq!(unknown.0, 404);
     assert!(call.is_alive().await);
 
-    assert_eq!(question.pick(1).await, 200);
+    assert_eq!(question.answer(json!({"id": id, "selected": 1.0, "x-unknown": null})).await.0, 200);
     assert_eq!(call.result().await.text(), "1: blue");
     let (status, problem) = question.answer(json!({"id": id, "selected": 0})).await;
     assert_eq!((status.as_u16(), &problem["type"]), (409, &json!("urn:rap:problem:already-answered")));
