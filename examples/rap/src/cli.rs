@@ -1,0 +1,189 @@
+//! The command line: what can be asked of the program, and in which words.
+
+use clap::{Args, Parser, Subcommand};
+use rap_types::{HttpUrl, ThreadId};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Run agents that call tools, sleep, survive a kill and wake
+///
+/// Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong command line, 130
+/// interrupted. Logs are asked for with RAP_LOG, e.g. RAP_LOG=debug.
+#[derive(Debug, Parser)]
+#[command(name = "rap", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Write JSON, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See it all in one story: an agent calls tools, is killed, wakes, and loses nothing
+    Demo(DemoArgs),
+    /// Say something to an agent that has the tools of some servers
+    Run(RunArgs),
+    /// Run a runtime until it is stopped
+    Serve(ServeArgs),
+    /// List the sessions of a database
+    Sessions(DbArgs),
+    /// Show what a thread has seen, said and done
+    Show(ShowArgs),
+    /// List the calls that are open, with their age
+    Calls(CallsArgs),
+    /// The tool server of the demo
+    #[command(hide = true)]
+    DemoTools(DemoToolsArgs),
+    /// Hold the ledger of a kept demo against its database
+    #[command(hide = true)]
+    Proof(ProofArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Keep the folder with the database, the ledger and the logs, and say where it is
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// What to say to the agent
+    pub(crate) message: String,
+    /// A tool server, by its base URL; may be given several times
+    #[arg(long = "server", value_name = "URL", required = true)]
+    pub(crate) servers: Vec<HttpUrl>,
+    /// The database file, so that the conversation can go on later; without it nothing is kept
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: Option<PathBuf>,
+    /// Go on with this session instead of beginning one
+    #[arg(long, value_name = "ID", requires = "db")]
+    pub(crate) session: Option<ThreadId>,
+    /// The model, as provider/model
+    #[arg(long, value_name = "ID")]
+    pub(crate) model: Option<String>,
+    /// Rules for the scripted model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+    /// Give up waiting after this time, e.g. 90s or 5m; what is open stays open in the database
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Let tools run that say of themselves that they destroy something
+    #[arg(long)]
+    pub(crate) allow_destructive: bool,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  rap run 'call get_weather {\"city\":\"Oslo\"} and get_time {}' --server http://127.0.0.1:3001
+  rap run 'what can you do?' --server http://127.0.0.1:3001 --db agent.db";
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The database file; it is made when it is not there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+    /// Where to listen; port 0 picks a free one, which the database remembers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// A tool server, by its base URL; may be given several times
+    #[arg(long = "server", value_name = "URL")]
+    pub(crate) servers: Vec<HttpUrl>,
+    /// The model, as provider/model
+    #[arg(long, value_name = "ID")]
+    pub(crate) model: Option<String>,
+    /// Rules for the scripted model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+    /// The URL under which tool servers reach this runtime, where it is not the one it listens on
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<HttpUrl>,
+    /// Let tools run that say of themselves that they destroy something
+    #[arg(long)]
+    pub(crate) allow_destructive: bool,
+    /// Stop when stdin ends
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DbArgs {
+    /// The database file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The thread's id; a session's id is that of its first thread
+    pub(crate) thread: ThreadId,
+    /// The database file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CallsArgs {
+    /// The database file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+    /// List the finished ones as well
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoToolsArgs {
+    /// The port on 127.0.0.1
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
+    /// Where the tools write down what they do
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: PathBuf,
+    /// How long the slow tool works, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 4000)]
+    pub(crate) build_ms: u64,
+    /// Stop when stdin ends
+    #[arg(long)]
+    pub(crate) stop_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProofArgs {
+    /// The folder that `rap demo --keep` left
+    pub(crate) folder: PathBuf,
+}
+
+/// `90s`, `5m`, `1h 30m`; a bare number counts seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write it like 90s, 5m or 1h30m".to_owned();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return if seconds == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds.into())) };
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).ok().filter(|d| !d.is_zero()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, ms) in [("90", 90_000), ("90s", 90_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "0", "-5s", "soon", "0s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The scene of the demo: its processes, and what happens to them, step by step.
+
+use super::{
+    DB, ledger,
+    processes::{self, Process},
+    story::Story,
+};
+use crate::{
+    failure::Failure,
+    inspect::count,
+    output::{DIM, paint},
+    run::{key, short},
+};
+use futures_util::StreamExt;
+use rap_runtime::{
+    AgentHost, LocalFiles, NewSession, RemoteHost, Watch, Watched,
+    core::{Numbered, Surface},
+};
+use rap_types::{HttpUrl, ThreadId};
+use serde_json::json;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long any step of the story may take before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(20);
+/// How often files and processes are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// The line of the tool server's log that tells of a callback that did not arrive.
+const RETRIED: &str = "is to be tried again";
+/// How often the callback is refused before the runtime comes back.
+const REFUSALS: usize = 3;
+/// Events that the subscription tells, each of which gets a thread and makes a report.
+const EVENTS: usize = 2;
+
+const MESSAGE: &str = "How is the weather in Oslo? And build shop-api, then deploy it.";
+
+/// The processes and the conversation.
+pub(crate) struct Scene<'a> {
+    story: &'a Story<'a>,
+    folder: &'a Path,
+    /// Dropped before the tool server, so that it is not told of cancelled calls.
+    runtime: Process,
+    tools: Process,
+    host: RemoteHost,
+    session: ThreadId,
+    watch: Watch,
+    seen: i64,
+}
+
+impl<'a> Scene<'a> {
+    /// Starts the processes and makes a session.
+    pub(crate) async fn set(folder: &'a Path, story: &'a Story<'a>) -> Result<Self, Failure> {
+        story.chapter("Two processes");
+        let ledger = folder.join(ledger::FILE);
+        let tools = Process::start(
+            "tool server",
+            &folder.join("tools.log"),
+            &["demo-tools", "--port", "0", "--stop-with-stdin", "--ledger", text(&ledger)?],
+        )
+        .await?;
+        story.tell(
+            "tool server",
+            format_args!("process {} offers get_weather, build_project, watch_deployment", tools.pid()),
+            "tools_started",
+            json!({"pid": tools.pid()}),
+        );
+        std::fs::write(folder.join("script.toml"), include_str!("script.toml"))
+            .map_err(|e| Failure::new(format!("cannot write the script of the model: {e}")))?;
+        let runtime = start_runtime(folder, &tools).await?;
+        let listen = runtime.first_line["listen"].as_str().unwrap_or_default().to_owned();
+        story.tell(
+            "runtime",
+            format_args!("process {} listens on {listen}, with its database in a file", runtime.pid()),
+            "runtime_started",
+            json!({"pid": runtime.pid(), "listen": listen}),
+        );
+        let host = host(folder, &runtime)?;
+        let opened = host.create(NewSession::new()).await.map_err(Failure::of)?;
+        if let Some(problem) = opened.problems.first() {
+            return Err(Failure::of(problem));
+        }
+        let watch = host.watch(&opened.session, 0).await.map_err(Failure::of)?;
+        Ok(Self { story, folder, runtime, tools, host, session: opened.session, watch, seen: 0 })
+    }
+
+    /// A person asks, the model calls two tools, one of them is slow: the agent sleeps.
+    pub(crate) async fn ask(&mut self) -> Result<(), Failure> {
+        self.story.chapter("A message, two calls at once, and sleep");
+        self.story.tell("person", MESSAGE, "message", json!({"text": MESSAGE}));
+        self.host.send(&self.session, &key()?, MESSAGE).await.map_err(Failure::of)?;
+        let mut detached = false;
+        self.follow("the agent is at work,", |event| {
+            detached |= matches!(event, Surface::Detached { .. });
+            detached && matches!(event, Surface::Waiting { .. })
+        })
+        .await?;
+        let started = self.ledger()?.iter().filter(|line| matches!(line.deed, ledger::Deed::Started { .. })).count();
+        if started != 2 {
+            return Err(Failure::new(format!("the tools started {started} calls instead of 2")));
+        }
+        self.story.tell(
+            "runtime",
+            "is idle: both calls were taken at once, nothing of the agent is in memory but a cache",
+            "idle",
+            json!({}),
+        );
+        Ok(())
+    }
+
+    /// The runtime is killed while the slow tool works, and the tool's answer finds nobody.
+    pub(crate) async fn sleep_and_die(&mut self) -> Result<(), Failure> {
+        self.story.chapter("Killed in the middle");
+        let pid = self.runtime.pid();
+        self.runtime.kill();
+        self.story.tell(
+            "runtime",
+            format_args!("process {pid} is killed (SIGKILL) while build_project works"),
+            "killed",
+            json!({"pid": pid}),
+        );
+        self.process_table();
+        if self.runtime.is_alive() || processes::children().contains(&pid) {
+            return Err(Failure::new(format!("process {pid} survived SIGKILL")));
+        }
+        let log = self.folder.join("tools.log");
+        let ended = |ledger: &[ledger::Line]| {
+            ledger.iter().filter(|line| matches!(line.deed, ledger::Deed::Ended { .. })).count()
+        };
+        self.until("build_project works,", || Ok((ended(&self.ledger()?) == 2).then_some(()))).await?;
+        self.story.tell("tool server", "build_project is done; its callback has nowhere to go", "tool_done", json!({}));
+        for n in 1..=REFUSALS {
+            self.until("the callback is refused,", || {
+                let log = std::fs::read_to_string(&log).unwrap_or_default();
+                Ok((log.lines().filter(|line| line.contains(RETRIED)).count() >= n).then_some(()))
+            })
+            .await?;
+            self.story.tell(
+                "tool server",
+                format_args!("callback refused, attempt {n}; it will be tried again"),
+                "callback_refused",
+                json!({"attempt": n}),
+            );
+        }
+        Ok(())
+    }
+
+    /// The runtime starts again on the same file, and everything goes on.
+    pub(crate) async fn wake(&mut self) -> Result<(), Failure> {
+        self.story.chapter("Started again on the same file");
+        let before = self.runtime.first_line["listen"].clone();
+        self.runtime = start_runtime(self.folder, &self.tools).await?;
+        let listen = self.runtime.first_line["listen"].clone();
+        if listen != before {
+            return Err(Failure::new(format!("the runtime listens on {listen} instead of {before}")));
+        }
+        self.story.tell(
+            "runtime",
+            format_args!("process {} listens where callbacks expect it", self.runtime.pid()),
+            "runtime_started",
+            json!({"pid": self.runtime.pid(), "listen": listen}),
+        );
+        self.process_table();
+        self.host = host(self.folder, &self.runtime)?;
+        self.watch = self.host.watch(&self.session, self.seen).await.map_err(Failure::of)?;
+        let mut reports = 0;
+        loop {
+            let resting = self
+                .follow("the agent is at work,", |event| {
+                    reports += usize::from(matches!(event, Surface::Report { .. }));
+                    matches!(event, Surface::Resting | Surface::Closed)
+                })
+                .await;
+            resting?;
+            let status = self.host.status(&self.session).await.map_err(Failure::of)?;
+            if reports >= EVENTS && status.is_at_rest() {
+                break;
+            }
+        }
+        self.story.tell("runtime", "everything rests", "at_rest", json!({}));
+        Ok(())
+    }
+
+    /// Ends the processes.
+    pub(crate) fn end(self) {
+        drop(self);
+    }
+
+    /// Tells what happens until something has happened.
+    async fn follow(&mut self, waiting: &str, mut enough: impl FnMut(&Surface) -> bool) -> Result<(), Failure> {
+        let deadline = tokio::time::Instant::now() + STUCK;
+        loop {
+            let next = {
+                let _waiting = self.story.waiting(waiting);
+                tokio::time::timeout_at(deadline, self.watch.next()).await
+            };
+            match next {
+                Ok(Some(Ok(Watched::Committed(event)))) => {
+                    self.seen = event.n;
+                    self.tell(&event);
+                    if enough(&event.event.what) {
+                        return Ok(());
+                    }
+                }
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(error))) => return Err(Failure::of(error)),
+                Ok(None) => return Err(Failure::new("the runtime stopped telling what happens")),
+                Err(_) => return Err(stuck(waiting)),
+            }
+        }
+    }
+
+    /// Looks again and again until there is something to see.
+    async fn until<T>(&self, waiting: &str, look: impl Fn() -> Result<Option<T>, Failure>) -> Result<T, Failure> {
+        let _waiting = self.story.waiting(waiting);
+        let deadline = tokio::time::Instant::now() + STUCK;
+        loop {
+            if let Some(found) = look()? {
+                return Ok(found);
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(stuck(waiting));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn ledger(&self) -> Result<Vec<ledger::Line>, Failure> {
+        ledger::read(&self.folder.join(ledger::FILE))
+    }
+
+    /// Who runs, by the system's own word.
+    fn process_table(&self) {
+        let alive = processes::children();
+        let mut told = Vec::new();
+        for process in [&self.tools, &self.runtime] {
+            let runs = alive.contains(&process.pid());
+            told.push(json!({"role": process.role(), "pid": process.pid(), "alive": runs}));
+            let word = if runs { "running" } else { "gone" };
+            self.story.detail(paint(DIM, format!("{:>8}  {:<12} {word}", process.pid(), process.role())));
+        }
+        self.story.record("processes", json!({"processes": told}));
+    }
+
+    fn tell(&self, event: &Numbered) {
+        let root = event.event.thread == self.session;
+        let whose = if root { "agent".to_owned() } else { format!("t {}", short(&event.event.thread)) };
+        let (step, text) = match &event.event.what {
+            Surface::Text { text, .. } => ("text", text.clone()),
+            Surface::Call { name, arguments, .. } => ("call", format!("calls {name} {arguments}")),
+            Surface::Result { name, text, late: true, .. } => ("late_result", format!("wakes: {name} answered: {text}")),
+            Surface::Result { name, text, .. } => ("result", format!("{name} answered: {text}")),
+            Surface::Detached { name, .. } => ("detached", format!("does not wait for {name}")),
+            Surface::Event { name, text, handled_by, .. } => {
+                let by = handled_by.as_ref().map(|id| format!("; thread {} is made for it", short(id)));
+                ("event", format!("event of {name}: {text}{}", by.unwrap_or_default()))
+            }
+            Surface::Report { child, text } => ("report", format!("report of thread {}: {text}", short(child))),
+            Surface::Closed => ("closed", "is closed".to_owned()),
+            Surface::Waiting { open } => ("waiting", format!("waits for {}", count(*open, "call"))),
+            Surface::Error { text } => ("error", format!("error: {text}")),
+            _ => return,
+        };
+        let data = serde_json::to_value(event).unwrap_or_default();
+        self.story.tell(&whose, text, step, json!({"event": data}));
+    }
+}
+
+async fn start_runtime(folder: &Path, tools: &Process) -> Result<Process, Failure> {
+    let port = tools.first_line["port"].as_u64().unwrap_or_default();
+    let (db, script) = (folder.join(DB), folder.join("script.toml"));
+    let server = format!("http://127.0.0.1:{port}");
+    let args = [
+        "--json", "serve", "--stop-with-stdin", "--db", text(&db)?, "--listen", "127.0.0.1:0", "--server", &server,
+        "--script", text(&script)?,
+    ];
+    Process::start("runtime", &folder.join("runtime.log"), &args).await
+}
+
+fn host(folder: &Path, runtime: &Process) -> Result<RemoteHost, Failure> {
+    let url = runtime.first_line["url"].as_str().unwrap_or_default();
+    let url = HttpUrl::new(url).map_err(Failure::of)?;
+    let token = LocalFiles::beside(folder.join(DB)).token().map_err(Failure::of)?;
+    RemoteHost::new(url, token).map_err(Failure::of)
+}
+
+fn stuck(waiting: &str) -> Failure {
+    let what = waiting.trim_end_matches(',');
+    Failure::new(format!("the story is stuck: for {} s nothing came of \"{what}\"", STUCK.as_secs()))
+}
+
+fn text(path: &PathBuf) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| Failure::new(format!("the path {} is not Unicode", path.display())))
+}

@@ -1,0 +1,242 @@
+//! `rap sessions`, `rap show`, `rap calls`: what a database holds, read beside whoever owns it.
+
+use crate::{
+    cli::{CallsArgs, DbArgs, ShowArgs},
+    demo::proof::text_of,
+    failure::Failure,
+    output::{BAD, DIM, GOOD, NAME, Out, paint},
+};
+use rap_runtime::{
+    core::{CallState, CallView, Entry, Millis, SessionView, ThreadState, UserAuthor},
+    sqlite::SqliteReader,
+};
+use serde_json::json;
+use std::{path::Path, time::{SystemTime, UNIX_EPOCH}};
+
+/// Opens a database for reading; none is made where there is none.
+pub(crate) async fn read(db: &Path) -> Result<SqliteReader, Failure> {
+    if !db.exists() {
+        return Err(Failure::new(format!("there is no database {}", db.display()))
+            .hint("name the file that was given to rap run or rap serve with --db"));
+    }
+    Ok(SqliteReader::open(db).await?)
+}
+
+/// `rap sessions`
+pub(crate) async fn sessions(args: DbArgs, out: &Out) -> Result<(), Failure> {
+    let sessions = read(&args.db).await?.sessions().await?;
+    if sessions.is_empty() {
+        out.note("no sessions yet");
+    }
+    let now = now();
+    for session in &sessions {
+        out.record(session);
+        out.line(session_line(session, now));
+    }
+    Ok(())
+}
+
+fn session_line(session: &SessionView, now: Millis) -> String {
+    let mut notes = vec![state(session.state).to_owned()];
+    if session.open_calls > 0 {
+        notes.push(count(session.open_calls, "open call"));
+    }
+    if session.open_threads > 1 {
+        notes.push(count(session.open_threads, "open thread"));
+    }
+    format!(
+        "{}  {}  {}  {}",
+        paint(NAME, &session.id),
+        paint(DIM, format!("{:>8} ago", age(now - session.created_at))),
+        notes.join(", "),
+        session.title
+    )
+}
+
+/// `rap show`
+pub(crate) async fn show(args: ShowArgs, out: &Out) -> Result<(), Failure> {
+    let reader = read(&args.db).await?;
+    let Some(history) = reader.history(&args.thread).await? else {
+        return Err(unknown_thread(&args.thread, &args.db));
+    };
+    let row = &history.thread.row;
+    out.record(&json!({
+        "thread": row.id,
+        "session": row.session,
+        "ancestors": row.ancestors,
+        "state": history.thread.state,
+        "open_calls": history.thread.open_calls,
+        "subscriptions": history.thread.subscriptions,
+    }));
+    let stack: Vec<&str> = row.ancestors.iter().map(|id| id.as_str()).collect();
+    let below = if stack.is_empty() { String::new() } else { format!(" below {}", stack.join(" > ")) };
+    out.line(format_args!("{}{below}: {}", paint(NAME, &row.id), state(history.thread.state)));
+    for (n, entry) in history.entries.iter().enumerate() {
+        let inherited = n < history.inherited;
+        if n > 0 && n == history.inherited {
+            out.line(paint(DIM, "── its own from here ──"));
+        }
+        out.record(&json!({"n": n, "inherited": inherited, "entry": entry}));
+        entry_lines(entry, |line| out.line(line));
+    }
+    for child in reader.threads(&row.session).await? {
+        if child.row.ancestors.last() == Some(&row.id) {
+            out.record(&json!({"child": child.row.id, "state": child.state}));
+            out.line(format_args!("{} {}: {}", paint(DIM, "child"), paint(NAME, &child.row.id), state(child.state)));
+        }
+    }
+    Ok(())
+}
+
+fn entry_lines(entry: &Entry, mut line: impl FnMut(String)) {
+    let mut say = |who: &str, text: &str| {
+        for (n, part) in text.lines().enumerate() {
+            let who = if n == 0 { who } else { "" };
+            line(format!("{} {part}", paint(DIM, format!("{who:>9}"))));
+        }
+    };
+    match entry {
+        Entry::User(user) => {
+            let who = match user.author {
+                UserAuthor::Person => "person",
+                UserAuthor::Parent => "parent",
+                _ => "runtime",
+            };
+            say(who, &text_of(&user.content));
+        }
+        Entry::Turn(turn) => {
+            say("model", &turn.text);
+            if turn.interrupted {
+                say("", "(interrupted)");
+            }
+            for call in &turn.calls {
+                say("call", &format!("{} {}  {}", call.name, call.arguments, paint(DIM, &call.id)));
+            }
+        }
+        Entry::Results { results } => {
+            for result in results {
+                let who = match (result.placeholder, result.is_error) {
+                    (true, _) => "meanwhile",
+                    (_, true) => "error",
+                    _ => "result",
+                };
+                say(who, &text_of(&result.content));
+            }
+        }
+        Entry::Event(event) => {
+            let from = format!("from {}  {}", event.original_tool_name, paint(DIM, &event.original_tool_call_id));
+            say("event", &format!("{}\n{from}", text_of(&event.content)));
+        }
+        _ => say("?", "an entry of a newer version"),
+    }
+}
+
+/// `rap calls`
+pub(crate) async fn calls(args: CallsArgs, out: &Out) -> Result<(), Failure> {
+    let calls = read(&args.db).await?.calls(!args.all).await?;
+    if calls.is_empty() {
+        out.note(if args.all { "no calls yet" } else { "no open calls" });
+    }
+    let now = now();
+    for call in &calls {
+        let row = &call.row;
+        out.record(&json!({
+            "call": row.id,
+            "thread": row.thread,
+            "session": call.session,
+            "tool": row.name,
+            "arguments": row.arguments,
+            "state": row.state,
+            "age_ms": now - row.created_at,
+            "attempts": call.attempts,
+            "undelivered": call.undelivered,
+        }));
+        out.line(call_line(call, now));
+    }
+    Ok(())
+}
+
+fn call_line(call: &CallView, now: Millis) -> String {
+    let row = &call.row;
+    let mut text = format!(
+        "{}  {}  {}  {} {}",
+        paint(NAME, &row.id),
+        paint(DIM, format!("{:>8} old", age(now - row.created_at))),
+        call_state(row.state),
+        row.name,
+        row.arguments
+    );
+    if call.undelivered {
+        text += &format!("  (not delivered yet, {})", count(call.attempts as usize, "attempt"));
+    }
+    text
+}
+
+fn call_state(state: CallState) -> String {
+    let word = match state {
+        CallState::AwaitingApproval => "awaits approval",
+        CallState::Pending => "pending",
+        CallState::Detached => "detached",
+        CallState::PresumedLost => "presumed lost",
+        CallState::Refused => "refused",
+        CallState::Done => "done",
+        CallState::Cancelled => "cancelled",
+        _ => "?",
+    };
+    let style = match state {
+        CallState::Done => GOOD,
+        CallState::PresumedLost | CallState::Refused => BAD,
+        _ => NAME,
+    };
+    paint(style, word).to_string()
+}
+
+/// The word for a thread's state.
+pub(crate) fn state(state: ThreadState) -> &'static str {
+    match state {
+        ThreadState::Running => "running",
+        ThreadState::Waiting => "waiting",
+        ThreadState::Resting => "resting",
+        ThreadState::Paused => "paused",
+        ThreadState::Closed => "closed",
+    }
+}
+
+/// What to say of a thread that is not there.
+pub(crate) fn unknown_thread(thread: &rap_types::ThreadId, db: &Path) -> Failure {
+    Failure::new(format!("there is no thread {thread} in {}", db.display()))
+        .hint(format!("list its sessions with rap sessions --db {}", db.display()))
+}
+
+/// `1 call`, `2 calls`.
+pub(crate) fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// A length of time in its largest unit: `850 ms`, `12 s`, `3 min`, `5 h`, `2 d`.
+pub(crate) fn age(ms: i64) -> String {
+    match ms.max(0) {
+        ms @ 0..1_000 => format!("{ms} ms"),
+        ms @ 1_000..60_000 => format!("{} s", ms / 1_000),
+        ms @ 60_000..3_600_000 => format!("{} min", ms / 60_000),
+        ms @ 3_600_000..86_400_000 => format!("{} h", ms / 3_600_000),
+        ms => format!("{} d", ms / 86_400_000),
+    }
+}
+
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        for (ms, text) in [(-5, "0 ms"), (850, "850 ms"), (12_345, "12 s"), (200_000, "3 min"), (90_000_000, "1 d")] {
+            assert_eq!(age(ms), text);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `rap run`: one conversation with an agent of this process, until it rests.
+//!
+//! It talks to the runtime through `AgentHost` alone, so that one in another process can take its place.
+
+mod show;
+
+use crate::{
+    cli::RunArgs,
+    failure::Failure,
+    host,
+    inspect::{count, unknown_thread},
+    output::Out,
+    serve, shutdown,
+};
+use futures_util::StreamExt;
+use rap_runtime::{AgentHost, HostError, NewSession, Runtime, Watched, core::Surface};
+use rap_types::ThreadId;
+use serde_json::json;
+use show::Show;
+pub(crate) use show::short;
+use std::{future, net::SocketAddr, path::Path, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How long the runtime has for ending what it is doing.
+const END: Duration = Duration::from_secs(5);
+
+/// How a conversation ended.
+enum Ended {
+    AtRest,
+    TimeOut,
+    Interrupted,
+}
+
+/// Runs until the agent rests, the time is over, or a person interrupts.
+pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
+    let stop = shutdown::signals()?;
+    host::check_servers(&args.servers)?;
+    let model = host::model(args.model.as_deref(), args.script.as_deref())?;
+    if args.session.is_some() && args.db.as_deref().is_some_and(|db| !db.exists()) {
+        let db = args.db.as_deref().unwrap_or(Path::new(""));
+        return Err(Failure::new(format!("there is no database {}, so no session to go on with", db.display()))
+            .hint("name the file that was given when the session began"));
+    }
+    // Dropped last: the database in it must be closed before.
+    let temporary = match args.db {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().prefix("rap-run-").tempdir().map_err(Failure::new)?),
+    };
+    let db = match (&args.db, &temporary) {
+        (Some(db), _) => db.clone(),
+        (None, Some(folder)) => folder.path().join("agent.db"),
+        (None, None) => unreachable!("bug: without a database a folder is made"),
+    };
+    let store = host::open(&db).await?;
+    let listener = host::listen(&store, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let url = host::url_of(&listener)?;
+    let runtime = host::builder(store, &db, url)?
+        .model(model)
+        .rules(serve::rules(args.allow_destructive))
+        .build()
+        .await
+        .map_err(Failure::of)?;
+    if args.script.is_none() {
+        out.note(
+            "no model is configured: the scripted one answers; tell it what to call, e.g. call get_weather {\"city\":\"Oslo\"} and get_time {}",
+        );
+    }
+
+    let stopping = CancellationToken::new();
+    let served = tokio::spawn(host::serve(listener, runtime.gateway(), stopping.clone()));
+    let driven = tokio::spawn({
+        let (runtime, stopping) = (runtime.clone(), stopping.clone());
+        async move { runtime.run_until(stopping.cancelled_owned()).await }
+    });
+    let ended = converse(&runtime, &args, stop, out).await;
+    stopping.cancel();
+    drop(runtime);
+    let _ = tokio::time::timeout(END, async { tokio::join!(served, driven) }).await;
+    ended
+}
+
+async fn converse(
+    runtime: &Runtime,
+    args: &RunArgs,
+    stop: impl Future<Output = ()>,
+    out: &Out,
+) -> Result<(), Failure> {
+    let agent: &dyn AgentHost = runtime;
+    let session = session(agent, args, out).await?;
+    // Whoever goes on with a session wants to see what comes, not what was.
+    let mut seen = 0;
+    if args.session.is_some() {
+        let mut past = agent.watch(&session, 0).await.map_err(Failure::of)?;
+        while let Some(Watched::Committed(event)) = past.next().await.transpose().map_err(Failure::of)? {
+            seen = event.n;
+        }
+    }
+    let mut watch = agent.watch(&session, seen).await.map_err(Failure::of)?;
+    agent.send(&session, &key()?, &args.message).await.map_err(Failure::of)?;
+
+    let mut show = Show::new(out, session.clone());
+    let time_over = async {
+        match args.timeout {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => future::pending().await,
+        }
+    };
+    tokio::pin!(time_over, stop);
+    let ended = loop {
+        let _waiting = show.is_at_line_start().then(|| out.waiting("the agent is at work,"));
+        let watched = tokio::select! {
+            watched = watch.next() => watched,
+            () = &mut time_over => break Ended::TimeOut,
+            () = &mut stop => break Ended::Interrupted,
+        };
+        drop(_waiting);
+        let Some(watched) = watched else {
+            return Err(Failure::new("the runtime ended while the agent was at work"));
+        };
+        let watched = watched.map_err(Failure::of)?;
+        show.show(&watched);
+        if let Watched::Committed(event) = &watched {
+            seen = event.n;
+            if may_be_the_end(&event.event.what) && agent.status(&session).await.map_err(Failure::of)?.is_at_rest()
+            {
+                break Ended::AtRest;
+            }
+        }
+    };
+    if matches!(ended, Ended::AtRest) {
+        // Events of other threads may have been committed before that, and not yet told.
+        let mut rest = agent.watch(&session, seen).await.map_err(Failure::of)?;
+        while let Some(watched) = rest.next().await.transpose().map_err(Failure::of)? {
+            if watched == Watched::CaughtUp {
+                break;
+            }
+            show.show(&watched);
+        }
+    }
+    say_how_it_ended(agent, args, &session, ended, show.last_error(), out).await
+}
+
+/// The session to talk to: a new one, or the one that was asked for.
+async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<ThreadId, Failure> {
+    if let Some(session) = &args.session {
+        return match agent.status(session).await {
+            Ok(_) => {
+                out.record(&json!({"run": "continued", "session": session}));
+                Ok(session.clone())
+            }
+            Err(error) if error.is_unknown() => {
+                Err(unknown_thread(session, args.db.as_deref().unwrap_or(Path::new(""))))
+            }
+            Err(error) => Err(Failure::of(error)),
+        };
+    }
+    let opened = agent.create(NewSession::new().toolsets(args.servers.iter().cloned())).await;
+    let opened = opened.map_err(|error| no_session(&error, out))?;
+    for problem in &opened.problems {
+        out.warning(problem);
+    }
+    out.record(&json!({
+        "run": "began", "session": opened.session, "tools": opened.tools, "problems": opened.problems,
+    }));
+    Ok(opened.session)
+}
+
+fn no_session(error: &HostError, out: &Out) -> Failure {
+    if !error.is_no_tools() {
+        return Failure::of(error);
+    }
+    match error.problems() {
+        [problem] => Failure::of(problem),
+        problems => {
+            problems.iter().for_each(|problem| out.warning(problem));
+            Failure::of(error)
+        }
+    }
+}
+
+fn may_be_the_end(what: &Surface) -> bool {
+    matches!(what, Surface::Resting | Surface::Paused | Surface::Closed)
+}
+
+async fn say_how_it_ended(
+    agent: &dyn AgentHost,
+    args: &RunArgs,
+    session: &ThreadId,
+    ended: Ended,
+    error: Option<&str>,
+    out: &Out,
+) -> Result<(), Failure> {
+    let status = agent.status(session).await.map_err(Failure::of)?;
+    let open: usize = status.threads.iter().map(|thread| thread.open_calls).sum();
+    let subscriptions: usize = status.threads.iter().map(|thread| thread.subscriptions).sum();
+    let word = match ended {
+        Ended::AtRest => "at_rest",
+        Ended::TimeOut => "timed_out",
+        Ended::Interrupted => "interrupted",
+    };
+    out.record(&json!({
+        "run": word, "session": session, "open_calls": open, "subscriptions": subscriptions,
+        "threads": status.threads, "error": error,
+    }));
+    let go_on = args.db.as_ref().map(|db| {
+        format!("rap run \"...\" --db {} --session {session}", db.display())
+    });
+    match (ended, error) {
+        (Ended::AtRest, None) => {
+            if let Some(go_on) = go_on {
+                out.note(format_args!("to go on: {go_on}"));
+            } else if subscriptions > 0 {
+                out.note(format_args!(
+                    "{} would go on; with --db its events are kept for later",
+                    count(subscriptions, "subscription")
+                ));
+            }
+            Ok(())
+        }
+        (Ended::AtRest, Some(error)) => Err(Failure::of(error)),
+        (Ended::TimeOut, _) => {
+            let failure = Failure::new(format!(
+                "the time is over and the agent is still at work ({})",
+                count(open, "open call")
+            ));
+            Err(match go_on {
+                Some(go_on) => failure.hint(format!("nothing is lost; go on with {go_on}")),
+                None => failure.hint("give more --timeout, or a --db so that it can go on later"),
+            })
+        }
+        (Ended::Interrupted, _) => Err(match go_on {
+            Some(go_on) => Failure::interrupted().hint(format!("nothing is lost; go on with {go_on}")),
+            None => Failure::interrupted(),
+        }),
+    }
+}
+
+/// A name for one message, so that it counts once however often it is sent.
+pub(crate) fn key() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| Failure::new(format!("the system gives no random bytes: {e}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

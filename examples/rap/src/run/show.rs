@@ -1,0 +1,132 @@
+//! What a person sees of a conversation while it goes on: text as it streams, calls, results, events.
+
+use crate::output::{BAD, DIM, NAME, Out, paint};
+use rap_runtime::{Watched, core::{Surface, SurfaceEvent}};
+use rap_types::{DisplaySegment, ThreadId};
+
+/// Longer texts of results are shown by their beginning.
+const SHOWN: usize = 2_000;
+
+/// Shows a session.
+pub(crate) struct Show<'a> {
+    out: &'a Out,
+    root: ThreadId,
+    /// Text of the root's running turn that stands on the screen.
+    streamed: String,
+    last_error: Option<String>,
+}
+
+impl<'a> Show<'a> {
+    pub(crate) fn new(out: &'a Out, root: ThreadId) -> Self {
+        Self { out, root, streamed: String::new(), last_error: None }
+    }
+
+    /// No streamed text waits for its end.
+    pub(crate) fn is_at_line_start(&self) -> bool {
+        self.streamed.is_empty()
+    }
+
+    /// The root failed, and did not go on since.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// Shows one thing.
+    pub(crate) fn show(&mut self, watched: &Watched) {
+        self.out.record(watched);
+        match watched {
+            Watched::Committed(event) => self.event(&event.event),
+            Watched::Shown(event) => self.event(event),
+            // Texts of children come whole, so that they do not mix with the root's.
+            Watched::Chunk { thread, offset, text, .. } if *thread == self.root => {
+                if *offset == self.streamed.len() {
+                    self.out.piece(text);
+                    self.streamed.push_str(text);
+                }
+            }
+            Watched::Dropped { thread, .. } if *thread == self.root => {
+                if !self.streamed.is_empty() {
+                    self.streamed.clear();
+                    self.out.line(paint(DIM, "(that was cut off; again)"));
+                }
+            }
+            Watched::Authorize { url, .. } => {
+                self.out.line(format_args!("{} open {} to go on", paint(NAME, "authorize"), url.as_str()));
+            }
+            _ => {}
+        }
+    }
+
+    fn event(&mut self, event: &SurfaceEvent) {
+        let root = event.thread == self.root;
+        let say = |word: &str, text: &str| {
+            let whose = if root { String::new() } else { format!("[{}] ", short(&event.thread)) };
+            self.out.line(format_args!("{} {}{text}", paint(DIM, format!("{word:>8}")), paint(DIM, whose)));
+        };
+        match &event.what {
+            Surface::Text { text, interrupted } => {
+                if root {
+                    self.last_error = None;
+                    match text.strip_prefix(std::mem::take(&mut self.streamed).as_str()) {
+                        Some(rest) => self.out.piece(rest),
+                        None => self.out.line(text),
+                    }
+                    self.out.end_line();
+                } else {
+                    say("text", text);
+                }
+                if *interrupted {
+                    self.out.line(paint(DIM, "(interrupted)"));
+                }
+            }
+            Surface::Reasoning { text } => self.out.line(paint(DIM, text)),
+            Surface::Call { name, arguments, .. } => say("call", &format!("{} {arguments}", paint(NAME, name))),
+            Surface::Result { name, text, display, is_error, late, .. } => {
+                let word = match (is_error, late) {
+                    (true, _) => "error",
+                    (_, true) => "late",
+                    _ => "result",
+                };
+                say(word, &format!("{}: {}", paint(NAME, name), shown(text, display)));
+            }
+            Surface::Detached { name, .. } => {
+                say("later", &format!("{} goes on; its result will come as an event", paint(NAME, name)));
+            }
+            Surface::Event { name, text, handled_by, .. } => {
+                let by = handled_by.as_ref().map(|id| format!(" (thread {} handles it)", short(id)));
+                say("event", &format!("{}: {text}{}", paint(NAME, name), by.unwrap_or_default()));
+            }
+            Surface::Report { child, text } => say("report", &format!("of thread {}: {text}", short(child))),
+            Surface::Choice { prompt, choices, .. } => {
+                say("asks", &format!("{prompt} ({})", choices.join(" / ")));
+            }
+            Surface::Paused => say("stopped", ""),
+            Surface::Closed if root => say("closed", ""),
+            Surface::Error { text } => {
+                if root {
+                    self.last_error = Some(text.clone());
+                }
+                self.out.note(format_args!("{} {text}", paint(BAD, "error:")));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What people are shown of a result: the first segment of a kind that a terminal takes (RES-06).
+fn shown(text: &str, display: &[DisplaySegment]) -> String {
+    let segment = display.iter().find_map(|segment| match segment {
+        DisplaySegment::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let text = segment.unwrap_or(text);
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}... ({} bytes in all)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}
+
+/// Enough of a thread's id to tell it from its siblings.
+pub(crate) fn short(thread: &ThreadId) -> &str {
+    thread.as_str().get(..6).unwrap_or(thread.as_str())
+}
