@@ -35,11 +35,6 @@ impl Failure {
         }
     }
 
-    /// A wrong command line that only the command itself could see.
-    pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self { code: 2, ..Self::new(message) }
-    }
-
     /// The person pressed Ctrl-C, or a parent said stop.
     pub(crate) fn interrupted() -> Self {
         Self { code: INTERRUPTED, ..Self::new("interrupted") }
@@ -55,7 +50,7 @@ impl Failure {
         self.hint.as_deref()
     }
 
-    /// The exit code: 1 for what failed, 2 for what was asked wrongly, 130 after an interrupt.
+    /// The exit code: 1, or 130 after an interrupt; a wrong command line (2) is clap's.
     pub(crate) fn code(&self) -> u8 {
         self.code
     }

@@ -39,9 +39,8 @@ pub(crate) async fn listen(store: &SqliteStore, asked: SocketAddr) -> Result<Lis
 
 /// A runtime on a database, before its servers and its model are set.
 pub(crate) fn builder(store: Arc<SqliteStore>, db: &Path, url: HttpUrl) -> Result<RuntimeBuilder, Failure> {
-    let store: Arc<dyn Store> = store;
     let keys = LocalFiles::beside(db).keys().map_err(Failure::of)?;
-    Ok(Runtime::builder().store(store).keys(keys).public_url(url))
+    Ok(Runtime::builder().shared_store(store).keys(keys).public_url(url))
 }
 
 /// The URL of a listener.
@@ -64,7 +63,12 @@ pub(crate) fn model(id: Option<&str>, script: Option<&Path>) -> Result<ScriptedM
             .hint("leave --model out; the scripted model does what its message says"));
     }
     match script {
-        Some(path) => ScriptedModel::from_file(path).map_err(Failure::of),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Failure::new(format!("cannot read the script {}: {e}", path.display())))?;
+            ScriptedModel::from_toml(&text)
+                .map_err(|e| Failure::new(format!("the script {} is wrong: {e}", path.display())))
+        }
         None => Ok(ScriptedModel::demo()),
     }
 }

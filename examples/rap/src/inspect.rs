@@ -76,7 +76,7 @@ pub(crate) async fn show(args: ShowArgs, out: &Out) -> Result<(), Failure> {
         if n > 0 && n == history.inherited {
             out.line(paint(DIM, "── its own from here ──"));
         }
-        out.record(&json!({"n": n, "inherited": inherited, "entry": entry}));
+        out.record(&json!({"n": n, "inherited": inherited, "entry": entry.as_ref()}));
         entry_lines(entry, |line| out.line(line));
     }
     for child in reader.threads(&row.session).await? {

@@ -2,6 +2,7 @@
 //!
 //! It talks to the runtime through `AgentHost` alone, so that one in another process can take its place.
 
+mod ask;
 mod show;
 
 use crate::{
@@ -12,8 +13,9 @@ use crate::{
     output::Out,
     serve, shutdown,
 };
+use ask::Questions;
 use futures_util::StreamExt;
-use rap_runtime::{AgentHost, HostError, NewSession, Runtime, Watched, core::Surface};
+use rap_runtime::{AgentHost, Choices, HostError, NewSession, Runtime, Watched, core::Surface};
 use rap_types::ThreadId;
 use serde_json::json;
 use show::Show;
@@ -57,6 +59,7 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let runtime = host::builder(store, &db, url)?
         .model(model)
         .rules(serve::rules(args.allow_destructive))
+        .choices(if ask::somebody_is_there(out) { Choices::Ask } else { Choices::Dismiss })
         .build()
         .await
         .map_err(Failure::of)?;
@@ -99,6 +102,7 @@ async fn converse(
     agent.send(&session, &key()?, &args.message).await.map_err(Failure::of)?;
 
     let mut show = Show::new(out, session.clone());
+    let mut questions = Questions::new(out, ask::somebody_is_there(out));
     let time_over = async {
         match args.timeout {
             Some(limit) => tokio::time::sleep(limit).await,
@@ -107,24 +111,29 @@ async fn converse(
     };
     tokio::pin!(time_over, stop);
     let ended = loop {
-        let _waiting = show.is_at_line_start().then(|| out.waiting("the agent is at work,"));
+        let quiet = show.is_at_line_start() && questions.is_empty();
+        let waiting = quiet.then(|| out.waiting("the agent is at work,"));
         let watched = tokio::select! {
             watched = watch.next() => watched,
+            (call, index) = questions.answered() => {
+                agent.answer(&call, index).await.map_err(Failure::of)?;
+                continue;
+            }
             () = &mut time_over => break Ended::TimeOut,
             () = &mut stop => break Ended::Interrupted,
         };
-        drop(_waiting);
+        drop(waiting);
         let Some(watched) = watched else {
             return Err(Failure::new("the runtime ended while the agent was at work"));
         };
         let watched = watched.map_err(Failure::of)?;
         show.show(&watched);
-        if let Watched::Committed(event) = &watched {
-            seen = event.n;
-            if may_be_the_end(&event.event.what) && agent.status(&session).await.map_err(Failure::of)?.is_at_rest()
-            {
-                break Ended::AtRest;
-            }
+        let Watched::Committed(event) = &watched else { continue };
+        seen = event.n;
+        let what = &event.event.what;
+        questions.put(what, agent, &session).await?;
+        if may_be_the_end(what) && agent.status(&session).await.map_err(Failure::of)?.is_at_rest() {
+            break Ended::AtRest;
         }
     };
     if matches!(ended, Ended::AtRest) {

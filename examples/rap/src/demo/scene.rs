@@ -282,7 +282,7 @@ fn host(folder: &Path, runtime: &Process) -> Result<RemoteHost, Failure> {
     let url = runtime.first_line["url"].as_str().unwrap_or_default();
     let url = HttpUrl::new(url).map_err(Failure::of)?;
     let token = LocalFiles::beside(folder.join(DB)).token().map_err(Failure::of)?;
-    RemoteHost::new(url, token).map_err(Failure::of)
+    Ok(RemoteHost::new(url, token))
 }
 
 fn stuck(waiting: &str) -> Failure {

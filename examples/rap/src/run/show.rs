@@ -36,7 +36,6 @@ impl<'a> Show<'a> {
         self.out.record(watched);
         match watched {
             Watched::Committed(event) => self.event(&event.event),
-            Watched::Shown(event) => self.event(event),
             // Texts of children come whole, so that they do not mix with the root's.
             Watched::Chunk { thread, offset, text, .. } if *thread == self.root => {
                 if *offset == self.streamed.len() {
@@ -49,9 +48,6 @@ impl<'a> Show<'a> {
                     self.streamed.clear();
                     self.out.line(paint(DIM, "(that was cut off; again)"));
                 }
-            }
-            Watched::Authorize { url, .. } => {
-                self.out.line(format_args!("{} open {} to go on", paint(NAME, "authorize"), url.as_str()));
             }
             _ => {}
         }
@@ -97,9 +93,6 @@ impl<'a> Show<'a> {
                 say("event", &format!("{}: {text}{}", paint(NAME, name), by.unwrap_or_default()));
             }
             Surface::Report { child, text } => say("report", &format!("of thread {}: {text}", short(child))),
-            Surface::Choice { prompt, choices, .. } => {
-                say("asks", &format!("{prompt} ({})", choices.join(" / ")));
-            }
             Surface::Paused => say("stopped", ""),
             Surface::Closed if root => say("closed", ""),
             Surface::Error { text } => {

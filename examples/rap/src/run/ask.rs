@@ -1,0 +1,137 @@
+//! Questions of tools to the person at the terminal: a choice is asked for, an authorization's address shown.
+
+use crate::{
+    failure::Failure,
+    output::{DIM, NAME, Out, paint},
+};
+use rap_runtime::{
+    AgentHost,
+    core::{Interaction, Surface},
+};
+use rap_types::{CallId, ThreadId};
+use std::{collections::VecDeque, io::IsTerminal};
+use tokio::sync::mpsc;
+
+/// Whether somebody is there to be asked.
+pub(crate) fn somebody_is_there(out: &Out) -> bool {
+    !out.is_json() && std::io::stdin().is_terminal()
+}
+
+/// The questions that were asked and not answered.
+pub(crate) struct Questions<'a> {
+    out: &'a Out,
+    ask: bool,
+    open: VecDeque<(CallId, Vec<String>)>,
+    lines: Option<mpsc::UnboundedReceiver<String>>,
+}
+
+impl<'a> Questions<'a> {
+    pub(crate) fn new(out: &'a Out, ask: bool) -> Self {
+        Self { out, ask, open: VecDeque::new(), lines: None }
+    }
+
+    /// Nobody is being asked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Puts a question to the person, if this is one.
+    pub(crate) async fn put(
+        &mut self,
+        what: &Surface,
+        agent: &dyn AgentHost,
+        session: &ThreadId,
+    ) -> Result<(), Failure> {
+        match what {
+            Surface::Choice { prompt, choices, default, call } => {
+                self.out.line(format_args!("{} {prompt}", paint(NAME, "    asks")));
+                for (n, choice) in choices.iter().enumerate() {
+                    let usual = if n as u64 == *default { " (default)" } else { "" };
+                    self.out.line(format_args!("{:>8}. {choice}{usual}", n + 1));
+                }
+                if self.ask {
+                    self.open.push_back((call.clone(), choices.clone()));
+                    self.prompt();
+                } else {
+                    self.out.line(paint(DIM, "         nobody is there to answer: the default is picked"));
+                }
+            }
+            Surface::Authorize { call } => {
+                let asked = agent.open_questions(session).await.map_err(Failure::of)?;
+                for question in asked {
+                    if let Interaction::Authorize { call: its, url } = question.interaction
+                        && its == *call
+                    {
+                        self.out.line(format_args!("{} open {} to go on", paint(NAME, "    asks"), url.as_str()));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The next answer: of which call, and the index picked. Never, while nobody is asked.
+    pub(crate) async fn answered(&mut self) -> (CallId, u64) {
+        loop {
+            let Some(line) = self.next_line().await else { return std::future::pending().await };
+            let Some((call, choices)) = self.open.front() else { continue };
+            match picked(&line, choices) {
+                Some(index) => {
+                    let call = call.clone();
+                    self.open.pop_front();
+                    return (call, index);
+                }
+                None => self.prompt(),
+            }
+        }
+    }
+
+    fn prompt(&self) {
+        if let Some((_, choices)) = self.open.front() {
+            self.out.note(format_args!("type a number from 1 to {} and press Enter", choices.len()));
+        }
+    }
+
+    /// Stdin is read only once somebody is asked, by a thread that does not keep the program alive.
+    async fn next_line(&mut self) -> Option<String> {
+        if self.open.is_empty() {
+            return None;
+        }
+        let lines = self.lines.get_or_insert_with(|| {
+            let (send, receive) = mpsc::unbounded_channel();
+            std::thread::spawn(move || {
+                for line in std::io::stdin().lines().map_while(Result::ok) {
+                    if send.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+            receive
+        });
+        lines.recv().await
+    }
+}
+
+/// The choice that a person means: by number or by its own text.
+fn picked(line: &str, choices: &[String]) -> Option<u64> {
+    let line = line.trim();
+    let index = match line.parse::<usize>() {
+        Ok(number) => number.checked_sub(1).filter(|index| *index < choices.len()),
+        Err(_) => choices.iter().position(|choice| choice.eq_ignore_ascii_case(line)),
+    };
+    index.map(|index| index as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::picked;
+
+    #[test]
+    fn a_choice_is_picked_by_number_or_text() {
+        let choices = ["yes".to_owned(), "no".to_owned()];
+        for (line, index) in [("1", Some(0)), (" 2 ", Some(1)), ("No", Some(1)), ("0", None), ("3", None), ("", None)] {
+            assert_eq!(picked(line, &choices), index, "{line:?}");
+        }
+    }
+}
