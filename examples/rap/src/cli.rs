@@ -54,12 +54,12 @@ pub(crate) struct RunArgs {
     /// What to say to the agent
     pub(crate) message: String,
     /// A tool server, by its base URL; may be given several times
-    #[arg(long = "server", value_name = "URL", required = true)]
+    #[arg(long = "server", value_name = "URL", required_unless_present = "session")]
     pub(crate) servers: Vec<HttpUrl>,
     /// The database file, so that the conversation can go on later; without it nothing is kept
     #[arg(long, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
-    /// Go on with this session instead of beginning one
+    /// Go on with this session, which keeps its tool servers, instead of beginning one
     #[arg(long, value_name = "ID", requires = "db")]
     pub(crate) session: Option<ThreadId>,
     /// The model, as provider/model
@@ -179,7 +179,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in [("90", 90_000), ("90s", 90_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250)] {
+        for (text, ms) in
+            [("90", 90_000), ("90s", 90_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "0", "-5s", "soon", "0s"] {

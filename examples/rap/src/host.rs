@@ -79,14 +79,20 @@ pub(crate) fn check_servers<'a>(servers: impl IntoIterator<Item = &'a HttpUrl>) 
         return Ok(());
     }
     match servers.into_iter().find(|url| url.is_https()) {
-        Some(url) => Err(Failure::new(format!("{} needs https, which this build does not speak", url.redacted()))
-            .hint("build it with the feature `tls`: cargo install --path examples/rap --features tls")),
+        Some(url) => {
+            Err(Failure::new(format!("{} needs https, which this build does not speak", url.redacted()))
+                .hint("build it with the feature `tls`: cargo install --path examples/rap --features tls"))
+        }
         None => Ok(()),
     }
 }
 
 /// Serves a router until the token is cancelled; requests that are being answered are answered.
-pub(crate) async fn serve(listener: Listener, router: axum::Router, stop: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn serve(
+    listener: Listener,
+    router: axum::Router,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     axum::serve(listener.into_tcp(), router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await

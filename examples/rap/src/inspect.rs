@@ -11,7 +11,10 @@ use rap_runtime::{
     sqlite::SqliteReader,
 };
 use serde_json::json;
-use std::{path::Path, time::{SystemTime, UNIX_EPOCH}};
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Opens a database for reading; none is made where there is none.
 pub(crate) async fn read(db: &Path) -> Result<SqliteReader, Failure> {
@@ -82,7 +85,12 @@ pub(crate) async fn show(args: ShowArgs, out: &Out) -> Result<(), Failure> {
     for child in reader.threads(&row.session).await? {
         if child.row.ancestors.last() == Some(&row.id) {
             out.record(&json!({"child": child.row.id, "state": child.state}));
-            out.line(format_args!("{} {}: {}", paint(DIM, "child"), paint(NAME, &child.row.id), state(child.state)));
+            out.line(format_args!(
+                "{} {}: {}",
+                paint(DIM, "child"),
+                paint(NAME, &child.row.id),
+                state(child.state)
+            ));
         }
     }
     Ok(())
@@ -124,7 +132,8 @@ fn entry_lines(entry: &Entry, mut line: impl FnMut(String)) {
             }
         }
         Entry::Event(event) => {
-            let from = format!("from {}  {}", event.original_tool_name, paint(DIM, &event.original_tool_call_id));
+            let from =
+                format!("from {}  {}", event.original_tool_name, paint(DIM, &event.original_tool_call_id));
             say("event", &format!("{}\n{from}", text_of(&event.content)));
         }
         _ => say("?", "an entry of a newer version"),
@@ -235,7 +244,9 @@ mod tests {
 
     #[test]
     fn ages() {
-        for (ms, text) in [(-5, "0 ms"), (850, "850 ms"), (12_345, "12 s"), (200_000, "3 min"), (90_000_000, "1 d")] {
+        for (ms, text) in
+            [(-5, "0 ms"), (850, "850 ms"), (12_345, "12 s"), (200_000, "3 min"), (90_000_000, "1 d")]
+        {
             assert_eq!(age(ms), text);
         }
     }

@@ -26,6 +26,10 @@ use tokio_util::sync::CancellationToken;
 /// How long the runtime has for ending what it is doing.
 const END: Duration = Duration::from_secs(5);
 
+/// How soon, and how late at most, a session that may rest is looked at.
+const LOOK_FIRST: Duration = Duration::from_millis(10);
+const LOOK_LATEST: Duration = Duration::from_secs(1);
+
 /// How a conversation ended.
 enum Ended {
     AtRest,
@@ -40,8 +44,11 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let model = host::model(args.model.as_deref(), args.script.as_deref())?;
     if args.session.is_some() && args.db.as_deref().is_some_and(|db| !db.exists()) {
         let db = args.db.as_deref().unwrap_or(Path::new(""));
-        return Err(Failure::new(format!("there is no database {}, so no session to go on with", db.display()))
-            .hint("name the file that was given when the session began"));
+        return Err(Failure::new(format!(
+            "there is no database {}, so no session to go on with",
+            db.display()
+        ))
+        .hint("name the file that was given when the session began"));
     }
     // Dropped last: the database in it must be closed before.
     let temporary = match args.db {
@@ -65,7 +72,7 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
         .map_err(Failure::of)?;
     if args.script.is_none() {
         out.note(
-            "no model is configured: the scripted one answers; tell it what to call, e.g. call get_weather {\"city\":\"Oslo\"} and get_time {}",
+            "no model is configured, so the scripted one answers; tell it what to call, e.g. call get_weather {\"city\":\"Oslo\"} and get_time {}",
         );
     }
 
@@ -103,13 +110,10 @@ async fn converse(
 
     let mut show = Show::new(out, session.clone());
     let mut questions = Questions::new(out, ask::somebody_is_there(out));
-    let time_over = async {
-        match args.timeout {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => future::pending().await,
-        }
-    };
+    let time_over = pause(args.timeout);
     tokio::pin!(time_over, stop);
+    // A thread that has told that it rests may still be claimed for a moment: it is looked at again, ever later.
+    let mut look_after = None;
     let ended = loop {
         let quiet = show.is_at_line_start() && questions.is_empty();
         let waiting = quiet.then(|| out.waiting("the agent is at work,"));
@@ -117,6 +121,17 @@ async fn converse(
             watched = watch.next() => watched,
             (call, index) = questions.answered() => {
                 agent.answer(&call, index).await.map_err(Failure::of)?;
+                continue;
+            }
+            () = show.patience() => {
+                show.stream();
+                continue;
+            }
+            () = pause(look_after) => {
+                if agent.status(&session).await.map_err(Failure::of)?.is_at_rest() {
+                    break Ended::AtRest;
+                }
+                look_after = look_after.map(|pause| (pause * 2).min(LOOK_LATEST));
                 continue;
             }
             () = &mut time_over => break Ended::TimeOut,
@@ -132,10 +147,11 @@ async fn converse(
         seen = event.n;
         let what = &event.event.what;
         questions.put(what, agent, &session).await?;
-        if may_be_the_end(what) && agent.status(&session).await.map_err(Failure::of)?.is_at_rest() {
-            break Ended::AtRest;
+        if may_be_the_end(what) {
+            look_after = Some(LOOK_FIRST);
         }
     };
+    show.stream();
     if matches!(ended, Ended::AtRest) {
         // Events of other threads may have been committed before that, and not yet told.
         let mut rest = agent.watch(&session, seen).await.map_err(Failure::of)?;
@@ -152,6 +168,9 @@ async fn converse(
 /// The session to talk to: a new one, or the one that was asked for.
 async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<ThreadId, Failure> {
     if let Some(session) = &args.session {
+        if !args.servers.is_empty() {
+            out.warning("a session keeps the tool servers that it began with; --server is not used");
+        }
         return match agent.status(session).await {
             Ok(_) => {
                 out.record(&json!({"run": "continued", "session": session}));
@@ -187,6 +206,13 @@ fn no_session(error: &HostError, out: &Out) -> Failure {
     }
 }
 
+async fn pause(length: Option<Duration>) {
+    match length {
+        Some(length) => tokio::time::sleep(length).await,
+        None => future::pending().await,
+    }
+}
+
 fn may_be_the_end(what: &Surface) -> bool {
     matches!(what, Surface::Resting | Surface::Paused | Surface::Closed)
 }
@@ -211,16 +237,15 @@ async fn say_how_it_ended(
         "run": word, "session": session, "open_calls": open, "subscriptions": subscriptions,
         "threads": status.threads, "error": error,
     }));
-    let go_on = args.db.as_ref().map(|db| {
-        format!("rap run \"...\" --db {} --session {session}", db.display())
-    });
+    let go_on =
+        args.db.as_ref().map(|db| format!("rap run \"...\" --db {} --session {session}", db.display()));
     match (ended, error) {
         (Ended::AtRest, None) => {
             if let Some(go_on) = go_on {
                 out.note(format_args!("to go on: {go_on}"));
             } else if subscriptions > 0 {
                 out.note(format_args!(
-                    "{} would go on; with --db its events are kept for later",
+                    "{} ends with this command; rap serve keeps an agent that hears of events",
                     count(subscriptions, "subscription")
                 ));
             }
@@ -247,6 +272,7 @@ async fn say_how_it_ended(
 /// A name for one message, so that it counts once however often it is sent.
 pub(crate) fn key() -> Result<String, Failure> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|e| Failure::new(format!("the system gives no random bytes: {e}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Failure::new(format!("the system gives no random bytes: {e}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

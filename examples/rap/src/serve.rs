@@ -1,7 +1,10 @@
 //! `rap serve`: a runtime for long, on a database that remembers where it was served.
 
 use crate::{cli::ServeArgs, failure::Failure, host, output::Out, shutdown};
-use rap_runtime::{LocalFiles, core::{DestructivePolicy, Rules}};
+use rap_runtime::{
+    LocalFiles,
+    core::{DestructivePolicy, Rules},
+};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +20,8 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
         None => host::url_of(&listener)?,
     };
     let address = listener.local_addr();
-    let mut builder = host::builder(store, &args.db, url.clone())?.model(model).rules(rules(args.allow_destructive));
+    let mut builder =
+        host::builder(store, &args.db, url.clone())?.model(model).rules(rules(args.allow_destructive));
     for server in args.servers {
         builder = builder.toolset(server);
     }
@@ -28,7 +32,9 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
 
     out.line(format_args!("listening on http://{address}"));
     out.note(format_args!("the API's token is in {}", files.token_path().display()));
-    out.record(&json!({"listen": address.to_string(), "url": url.as_str(), "token_file": files.token_path()}));
+    out.record(
+        &json!({"listen": address.to_string(), "url": url.as_str(), "token_file": files.token_path()}),
+    );
 
     let stopping = CancellationToken::new();
     let stopped = stopping.clone();

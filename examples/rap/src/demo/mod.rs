@@ -38,7 +38,9 @@ pub(crate) async fn demo(args: DemoArgs, out: &Out) -> Result<(), Failure> {
     // The processes ended with the story, so that nobody writes into the folder any more.
     leave(folder, args.keep, out)?;
     told.map_err(|failure| match (args.keep, failure.as_hint()) {
-        (false, None) if failure.code() == 1 => failure.hint("run it again with --keep and look at the logs in its folder"),
+        (false, None) if failure.code() == 1 => {
+            failure.hint("run it again with --keep and look at the logs in its folder")
+        }
         _ => failure,
     })
 }

@@ -35,8 +35,7 @@ impl Process {
         own_group(&mut command);
         let mut child = command.spawn().map_err(wrong)?;
         let stdout = child.stdout.take();
-        let mut process =
-            Self { role, child, log: log.to_owned(), first_line: serde_json::Value::Null };
+        let mut process = Self { role, child, log: log.to_owned(), first_line: serde_json::Value::Null };
         let (send, first) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             let Some(stdout) = stdout else { return };

@@ -238,9 +238,10 @@ fn take_report(report: &Report<'_>, seen: &mut BTreeMap<&CallId, Seen<'_>>, proo
             .faults
             .push(format!("the report of thread {} never reached thread {}", report.child, report.parent)),
         1 => proof.reports += 1,
-        n => proof
-            .faults
-            .push(format!("the report of thread {} reached thread {} {n} times", report.child, report.parent)),
+        n => proof.faults.push(format!(
+            "the report of thread {} reached thread {} {n} times",
+            report.child, report.parent
+        )),
     }
 }
 

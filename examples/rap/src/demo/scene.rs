@@ -27,6 +27,8 @@ use std::{
 const STUCK: Duration = Duration::from_secs(20);
 /// How often files and processes are looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the agent is left asleep before its runtime is killed.
+const NAP: Duration = Duration::from_secs(1);
 /// The line of the tool server's log that tells of a callback that did not arrive.
 const RETRIED: &str = "is to be tried again";
 /// How often the callback is refused before the runtime comes back.
@@ -96,16 +98,18 @@ impl<'a> Scene<'a> {
             detached && matches!(event, Surface::Waiting { .. })
         })
         .await?;
-        let started = self.ledger()?.iter().filter(|line| matches!(line.deed, ledger::Deed::Started { .. })).count();
+        let started =
+            self.ledger()?.iter().filter(|line| matches!(line.deed, ledger::Deed::Started { .. })).count();
         if started != 2 {
             return Err(Failure::new(format!("the tools started {started} calls instead of 2")));
         }
         self.story.tell(
             "runtime",
-            "is idle: both calls were taken at once, nothing of the agent is in memory but a cache",
+            "is idle: both calls were acknowledged at once, and nothing of the agent is due",
             "idle",
             json!({}),
         );
+        self.pause("the agent sleeps,").await;
         Ok(())
     }
 
@@ -129,7 +133,12 @@ impl<'a> Scene<'a> {
             ledger.iter().filter(|line| matches!(line.deed, ledger::Deed::Ended { .. })).count()
         };
         self.until("build_project works,", || Ok((ended(&self.ledger()?) == 2).then_some(()))).await?;
-        self.story.tell("tool server", "build_project is done; its callback has nowhere to go", "tool_done", json!({}));
+        self.story.tell(
+            "tool server",
+            "build_project is done, and there is nobody to tell",
+            "tool_done",
+            json!({}),
+        );
         for n in 1..=REFUSALS {
             self.until("the callback is refused,", || {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
@@ -165,18 +174,18 @@ impl<'a> Scene<'a> {
         self.host = host(self.folder, &self.runtime)?;
         self.watch = self.host.watch(&self.session, self.seen).await.map_err(Failure::of)?;
         let mut reports = 0;
-        loop {
-            let resting = self
-                .follow("the agent is at work,", |event| {
-                    reports += usize::from(matches!(event, Surface::Report { .. }));
-                    matches!(event, Surface::Resting | Surface::Closed)
-                })
-                .await;
-            resting?;
-            let status = self.host.status(&self.session).await.map_err(Failure::of)?;
-            if reports >= EVENTS && status.is_at_rest() {
-                break;
+        self.follow("the agent is at work,", |event| {
+            reports += usize::from(matches!(event, Surface::Report { .. }));
+            reports == EVENTS && matches!(event, Surface::Resting)
+        })
+        .await?;
+        let deadline = tokio::time::Instant::now() + STUCK;
+        // A thread that has told that it rests may still be claimed for a moment.
+        while !self.host.status(&self.session).await.map_err(Failure::of)?.is_at_rest() {
+            if tokio::time::Instant::now() > deadline {
+                return Err(stuck("the agent comes to rest,"));
             }
+            tokio::time::sleep(LOOK).await;
         }
         self.story.tell("runtime", "everything rests", "at_rest", json!({}));
         Ok(())
@@ -188,7 +197,11 @@ impl<'a> Scene<'a> {
     }
 
     /// Tells what happens until something has happened.
-    async fn follow(&mut self, waiting: &str, mut enough: impl FnMut(&Surface) -> bool) -> Result<(), Failure> {
+    async fn follow(
+        &mut self,
+        waiting: &str,
+        mut enough: impl FnMut(&Surface) -> bool,
+    ) -> Result<(), Failure> {
         let deadline = tokio::time::Instant::now() + STUCK;
         loop {
             let next = {
@@ -211,8 +224,18 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// Lets the person who watches see that nothing happens.
+    async fn pause(&self, waiting: &str) {
+        let _waiting = self.story.waiting(waiting);
+        tokio::time::sleep(NAP).await;
+    }
+
     /// Looks again and again until there is something to see.
-    async fn until<T>(&self, waiting: &str, look: impl Fn() -> Result<Option<T>, Failure>) -> Result<T, Failure> {
+    async fn until<T>(
+        &self,
+        waiting: &str,
+        look: impl Fn() -> Result<Option<T>, Failure>,
+    ) -> Result<T, Failure> {
         let _waiting = self.story.waiting(waiting);
         let deadline = tokio::time::Instant::now() + STUCK;
         loop {
@@ -245,20 +268,30 @@ impl<'a> Scene<'a> {
 
     fn tell(&self, event: &Numbered) {
         let root = event.event.thread == self.session;
-        let whose = if root { "agent".to_owned() } else { format!("t {}", short(&event.event.thread)) };
+        let whose = if root { "agent".to_owned() } else { format!("thread {}", short(&event.event.thread)) };
         let (step, text) = match &event.event.what {
-            Surface::Text { text, .. } => ("text", text.clone()),
-            Surface::Call { name, arguments, .. } => ("call", format!("calls {name} {arguments}")),
-            Surface::Result { name, text, late: true, .. } => ("late_result", format!("wakes: {name} answered: {text}")),
-            Surface::Result { name, text, .. } => ("result", format!("{name} answered: {text}")),
-            Surface::Detached { name, .. } => ("detached", format!("does not wait for {name}")),
-            Surface::Event { name, text, handled_by, .. } => {
-                let by = handled_by.as_ref().map(|id| format!("; thread {} is made for it", short(id)));
-                ("event", format!("event of {name}: {text}{}", by.unwrap_or_default()))
+            Surface::Text { text, .. } => ("text", format!("says: {text}")),
+            // Its report is told where it arrives.
+            Surface::Call { name, .. } if name == "close_thread" => {
+                ("call", "reports and closes itself".to_owned())
             }
-            Surface::Report { child, text } => ("report", format!("report of thread {}: {text}", short(child))),
+            Surface::Call { name, arguments, .. } => ("call", format!("calls {name} {arguments}")),
+            Surface::Result { name, .. } if name == "close_thread" => return,
+            Surface::Result { name, text, late: true, .. } => {
+                ("late_result", format!("wakes, for {name} answered: {text}"))
+            }
+            Surface::Result { name, text, .. } => ("result", format!("hears from {name}: {text}")),
+            Surface::Detached { name, .. } => ("detached", format!("does not wait for {name}")),
+            Surface::Event { name, text, handled_by: Some(thread), .. } => {
+                ("event", format!("hears from {name}: {text}; thread {} is made for it", short(thread)))
+            }
+            Surface::Event { name, text, .. } => ("event", format!("hears from {name}: {text}")),
+            Surface::Report { child, text } => {
+                ("report", format!("gets the report of thread {}: {text}", short(child)))
+            }
             Surface::Closed => ("closed", "is closed".to_owned()),
             Surface::Waiting { open } => ("waiting", format!("waits for {}", count(*open, "call"))),
+            Surface::Resting => ("resting", "rests".to_owned()),
             Surface::Error { text } => ("error", format!("error: {text}")),
             _ => return,
         };
@@ -272,8 +305,17 @@ async fn start_runtime(folder: &Path, tools: &Process) -> Result<Process, Failur
     let (db, script) = (folder.join(DB), folder.join("script.toml"));
     let server = format!("http://127.0.0.1:{port}");
     let args = [
-        "--json", "serve", "--stop-with-stdin", "--db", text(&db)?, "--listen", "127.0.0.1:0", "--server", &server,
-        "--script", text(&script)?,
+        "--json",
+        "serve",
+        "--stop-with-stdin",
+        "--db",
+        text(&db)?,
+        "--listen",
+        "127.0.0.1:0",
+        "--server",
+        &server,
+        "--script",
+        text(&script)?,
     ];
     Process::start("runtime", &folder.join("runtime.log"), &args).await
 }

@@ -20,7 +20,7 @@ impl<'a> Story<'a> {
     pub(crate) fn tell(&self, who: &str, text: impl Display, step: &str, data: Value) {
         let elapsed = self.began.elapsed();
         let seconds = format!("{:7.2} s", elapsed.as_secs_f64());
-        self.out.line(format_args!("{}  {}  {text}", paint(DIM, seconds), paint(NAME, format!("{who:<11}"))));
+        self.out.line(format_args!("{}  {}  {text}", paint(DIM, seconds), paint(NAME, format!("{who:<13}"))));
         let mut record = Map::new();
         record.insert("who".into(), who.into());
         record.insert("text".into(), text.to_string().into());
@@ -44,7 +44,7 @@ impl<'a> Story<'a> {
 
     /// A line that belongs to the one before.
     pub(crate) fn detail(&self, text: impl Display) {
-        self.out.line(format_args!("{:24}{text}", ""));
+        self.out.line(format_args!("{:26}{text}", ""));
     }
 
     /// A chapter begins.

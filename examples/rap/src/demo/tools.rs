@@ -67,9 +67,8 @@ async fn watch_deployment(
     let text = shop.ended(&call, format!("watching the deployment of {service}"))?;
     let (subscribed, events) = call.subscribe().confirm(text);
     tokio::spawn(async move {
-        let emitted = |text: &str| {
-            shop.ledger.write(call.id(), call.thread(), Deed::Emitted { text: text.to_owned() })
-        };
+        let emitted =
+            |text: &str| shop.ledger.write(call.id(), call.thread(), Deed::Emitted { text: text.to_owned() });
         tokio::time::sleep(EVENTS_APART).await;
         let canary = format!("{service}: the first of 3 instances runs the new version");
         if emitted(&canary).is_err() || events.emit(canary).await.is_err() {

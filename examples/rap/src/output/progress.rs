@@ -34,7 +34,8 @@ pub(crate) struct Waiting<'a>(&'a Progress);
 
 impl Progress {
     pub(crate) fn new(silent: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
         Self { shared: (terminal && !silent).then(Arc::default) }
     }
 

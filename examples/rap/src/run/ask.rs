@@ -62,7 +62,11 @@ impl<'a> Questions<'a> {
                     if let Interaction::Authorize { call: its, url } = question.interaction
                         && its == *call
                     {
-                        self.out.line(format_args!("{} open {} to go on", paint(NAME, "    asks"), url.as_str()));
+                        self.out.line(format_args!(
+                            "{} open {} to go on",
+                            paint(NAME, "    asks"),
+                            url.as_str()
+                        ));
                     }
                 }
             }
@@ -130,7 +134,9 @@ mod tests {
     #[test]
     fn a_choice_is_picked_by_number_or_text() {
         let choices = ["yes".to_owned(), "no".to_owned()];
-        for (line, index) in [("1", Some(0)), (" 2 ", Some(1)), ("No", Some(1)), ("0", None), ("3", None), ("", None)] {
+        for (line, index) in
+            [("1", Some(0)), (" 2 ", Some(1)), ("No", Some(1)), ("0", None), ("3", None), ("", None)]
+        {
             assert_eq!(picked(line, &choices), index, "{line:?}");
         }
     }

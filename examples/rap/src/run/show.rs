@@ -1,29 +1,44 @@
 //! What a person sees of a conversation while it goes on: text as it streams, calls, results, events.
 
 use crate::output::{BAD, DIM, NAME, Out, paint};
-use rap_runtime::{Watched, core::{Surface, SurfaceEvent}};
+use rap_runtime::{
+    Watched,
+    core::{Surface, SurfaceEvent},
+};
 use rap_types::{DisplaySegment, ThreadId};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Longer texts of results are shown by their beginning.
 const SHOWN: usize = 2_000;
+
+/// How long a turn may take before its text is shown as it streams. Results of calls are committed with the turn
+/// that has seen them: in a quick turn they are shown before its text, in a slow one after it.
+const PATIENCE: Duration = Duration::from_millis(150);
 
 /// Shows a session.
 pub(crate) struct Show<'a> {
     out: &'a Out,
     root: ThreadId,
-    /// Text of the root's running turn that stands on the screen.
-    streamed: String,
+    /// Text of the root's running turn.
+    text: String,
+    /// How much of it stands on the screen.
+    streamed: usize,
+    /// When the text that waits is shown.
+    due: Option<Instant>,
+    /// What was committed while text stood on an open line.
+    held: Vec<SurfaceEvent>,
     last_error: Option<String>,
 }
 
 impl<'a> Show<'a> {
     pub(crate) fn new(out: &'a Out, root: ThreadId) -> Self {
-        Self { out, root, streamed: String::new(), last_error: None }
+        Self { out, root, text: String::new(), streamed: 0, due: None, held: Vec::new(), last_error: None }
     }
 
     /// No streamed text waits for its end.
     pub(crate) fn is_at_line_start(&self) -> bool {
-        self.streamed.is_empty()
+        self.streamed == 0
     }
 
     /// The root failed, and did not go on since.
@@ -31,21 +46,51 @@ impl<'a> Show<'a> {
         self.last_error.as_deref()
     }
 
+    /// Done when [`stream`](Self::stream) is due.
+    pub(crate) async fn patience(&self) {
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Shows the text that waits.
+    pub(crate) fn stream(&mut self) {
+        self.due = None;
+        self.out.piece(&self.text[self.streamed..]);
+        self.streamed = self.text.len();
+    }
+
     /// Shows one thing.
     pub(crate) fn show(&mut self, watched: &Watched) {
         self.out.record(watched);
         match watched {
-            Watched::Committed(event) => self.event(&event.event),
+            Watched::Committed(event) => {
+                let event = &event.event;
+                let ends_text = event.thread == self.root && matches!(event.what, Surface::Text { .. });
+                if self.streamed > 0 && !ends_text {
+                    self.held.push(event.clone());
+                    return;
+                }
+                self.event(event);
+                for event in std::mem::take(&mut self.held) {
+                    self.event(&event);
+                }
+            }
             // Texts of children come whole, so that they do not mix with the root's.
-            Watched::Chunk { thread, offset, text, .. } if *thread == self.root => {
-                if *offset == self.streamed.len() {
-                    self.out.piece(text);
-                    self.streamed.push_str(text);
+            Watched::Chunk { thread, offset, text, .. }
+                if *thread == self.root && *offset == self.text.len() =>
+            {
+                self.text.push_str(text);
+                match self.streamed {
+                    0 => self.due = self.due.or(Some(Instant::now() + PATIENCE)),
+                    _ => self.stream(),
                 }
             }
             Watched::Dropped { thread, .. } if *thread == self.root => {
-                if !self.streamed.is_empty() {
-                    self.streamed.clear();
+                self.text.clear();
+                self.due = None;
+                if std::mem::take(&mut self.streamed) > 0 {
                     self.out.line(paint(DIM, "(that was cut off; again)"));
                 }
             }
@@ -63,11 +108,14 @@ impl<'a> Show<'a> {
             Surface::Text { text, interrupted } => {
                 if root {
                     self.last_error = None;
-                    match text.strip_prefix(std::mem::take(&mut self.streamed).as_str()) {
+                    let shown = &self.text[..std::mem::take(&mut self.streamed)];
+                    match text.strip_prefix(shown) {
                         Some(rest) => self.out.piece(rest),
                         None => self.out.line(text),
                     }
                     self.out.end_line();
+                    self.text.clear();
+                    self.due = None;
                 } else {
                     say("text", text);
                 }
@@ -76,7 +124,9 @@ impl<'a> Show<'a> {
                 }
             }
             Surface::Reasoning { text } => self.out.line(paint(DIM, text)),
-            Surface::Call { name, arguments, .. } => say("call", &format!("{} {arguments}", paint(NAME, name))),
+            Surface::Call { name, arguments, .. } => {
+                say("call", &format!("{} {arguments}", paint(NAME, name)))
+            }
             Surface::Result { name, text, display, is_error, late, .. } => {
                 let word = match (is_error, late) {
                     (true, _) => "error",
