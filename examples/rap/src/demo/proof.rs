@@ -348,7 +348,7 @@ fn check_row(
         proof.open += 1;
         proof.faults.push(format!("{} ({}) is still open", row.name, row.id));
     }
-    if !seen.get(&row.id).is_some_and(|seen| !seen.made.is_empty()) && !works.contains_key(&row.id) {
+    if seen.get(&row.id).is_none_or(|seen| seen.made.is_empty()) && !works.contains_key(&row.id) {
         proof.faults.push(format!("{} ({}) has a row, but no turn in history made it", row.name, row.id));
     }
 }

@@ -18,10 +18,7 @@ use rap_runtime::{
 };
 use rap_types::{HttpUrl, ThreadId};
 use serde_json::json;
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 /// How long any step of the story may take before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(20);
@@ -332,6 +329,6 @@ fn stuck(waiting: &str) -> Failure {
     Failure::new(format!("the story is stuck: for {} s nothing came of \"{what}\"", STUCK.as_secs()))
 }
 
-fn text(path: &PathBuf) -> Result<&str, Failure> {
+fn text(path: &Path) -> Result<&str, Failure> {
     path.to_str().ok_or_else(|| Failure::new(format!("the path {} is not Unicode", path.display())))
 }
