@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Hub {
     changes: watch::Sender<u64>,
     numbers: AtomicU64,
-    stopping: CancellationToken,
+    stopping: Mutex<CancellationToken>,
     state: Mutex<State>,
 }
 
@@ -50,7 +50,7 @@ impl Hub {
         Self {
             changes: watch::Sender::new(0),
             numbers: AtomicU64::new(0),
-            stopping: CancellationToken::new(),
+            stopping: Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -73,13 +73,21 @@ impl Hub {
         self.changes.subscribe()
     }
 
-    /// The runtime stops: watchers' streams end.
-    pub(crate) fn stop(&self) {
-        self.stopping.cancel();
+    /// The runtime is driven: watchers that come from now on are told what happens.
+    pub(crate) fn start(&self) {
+        let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        if stopping.is_cancelled() {
+            *stopping = CancellationToken::new();
+        }
     }
 
-    pub(crate) fn stopping(&self) -> &CancellationToken {
-        &self.stopping
+    /// The runtime stops: watchers' streams end.
+    pub(crate) fn stop(&self) {
+        self.stopping().cancel();
+    }
+
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn live<T>(&self, session: &ThreadId, change: impl FnOnce(&mut Live) -> T) -> T {

@@ -18,7 +18,8 @@ pub struct Runtime {
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) model: Arc<dyn ModelProvider>,
+    /// At least one; the first is the default.
+    pub(crate) models: Vec<Arc<dyn ModelProvider>>,
     pub(crate) toolsets: Vec<HttpUrl>,
     pub(crate) net: Net,
     pub(crate) keys: KeyRing,
@@ -50,7 +51,7 @@ long: its result can come later, as an event. Say briefly what you do.";
 #[must_use]
 pub struct RuntimeBuilder {
     store: Option<Arc<dyn Store>>,
-    model: Option<Arc<dyn ModelProvider>>,
+    models: Vec<Arc<dyn ModelProvider>>,
     toolsets: Vec<HttpUrl>,
     public_url: Option<HttpUrl>,
     keys: Option<KeyRing>,
@@ -85,7 +86,7 @@ impl Runtime {
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder {
             store: None,
-            model: None,
+            models: Vec::new(),
             toolsets: Vec::new(),
             public_url: None,
             keys: None,
@@ -106,7 +107,20 @@ impl Runtime {
 
     /// The model that sessions use unless they name another.
     pub fn model(&self) -> &Arc<dyn ModelProvider> {
-        &self.inner.model
+        &self.inner.models[0]
+    }
+
+    /// The ids of the models that sessions may name, the default first.
+    pub fn model_ids(&self) -> Vec<String> {
+        self.inner.models.iter().map(|model| model.card().id).collect()
+    }
+
+    /// The model of a session: the one it names, or the default.
+    pub(crate) fn model_for(&self, name: Option<&str>) -> Option<&Arc<dyn ModelProvider>> {
+        match name {
+            None => self.inner.models.first(),
+            Some(name) => self.inner.models.iter().find(|model| model.card().id == name),
+        }
     }
 
     /// Where tool servers reach the gateway.
@@ -141,9 +155,10 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The model; without one, the scripted one that understands plain words.
+    /// A model; call it once for each. The first is what sessions use that name none. Without any, it is the
+    /// scripted one that understands plain words.
     pub fn model(mut self, model: impl ModelProvider) -> Self {
-        self.model = Some(Arc::new(model));
+        self.models.push(Arc::new(model));
         self
     }
 
@@ -222,10 +237,14 @@ impl RuntimeBuilder {
             Some(keys) => keys,
             None => KeyRing::generate()?,
         };
+        let mut models = self.models;
+        if models.is_empty() {
+            models.push(Arc::new(ScriptedModel::demo()));
+        }
         Ok(Runtime {
             inner: Arc::new(Inner {
                 store,
-                model: self.model.unwrap_or_else(|| Arc::new(ScriptedModel::demo())),
+                models,
                 toolsets: self.toolsets,
                 net: Net::new(&self.targets),
                 keys,

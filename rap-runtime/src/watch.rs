@@ -22,7 +22,7 @@ pub(crate) async fn watch(runtime: &Runtime, session: &ThreadId, after: i64) -> 
     let (sender, receiver) = mpsc::channel(BUFFER);
     let (runtime, session) = (runtime.clone(), session.clone());
     tokio::spawn(async move {
-        let stopping = runtime.inner.hub.stopping().clone();
+        let stopping = runtime.inner.hub.stopping();
         tokio::select! {
             biased;
             () = sender.closed() => {}

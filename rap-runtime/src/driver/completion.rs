@@ -1,17 +1,18 @@
 //! One completion: the model's stream gathered into a turn, retried within a budget, cut short by what is urgent.
 
-use super::slice::caught;
+use super::{sight, slice::caught};
 use crate::{
-    Delta, ModelError, Retry, Runtime, clock,
+    Delta, ModelError, ModelProvider, Retry, Runtime, clock,
     hub::{RunningSlice, Signal},
 };
 use futures_util::{StreamExt, stream::BoxStream};
 use rap_core::{Claim, ModelRequest, ModelTurn, ReasoningBlock, StopReason, StoreError, TurnOutcome};
 use rap_types::ThreadId;
 use std::{
+    borrow::Cow,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -70,11 +71,20 @@ enum Try {
 
 impl Completion<'_> {
     pub(super) async fn run(&self, claim: &Claim) -> Result<Completed, StoreError> {
-        let model = self.runtime.inner.model.card().id;
         let thread = &self.request.thread;
+        let Some(provider) = self.runtime.model_for(self.request.model.as_deref()) else {
+            let name = self.request.model.as_deref().unwrap_or_default();
+            return Ok(failed(&format!(
+                "this session's model {name:?} is not configured; start the runtime with it"
+            )));
+        };
+        let card = provider.card();
+        let request =
+            if card.images { Cow::Borrowed(self.request) } else { sight::without_images(self.request) };
+        let model = card.id;
         for tried in 1.. {
             let live = LiveAttempt::begin(self.runtime, self.request);
-            let error = match self.attempt(claim, &live).await? {
+            let error = match self.attempt(claim, provider, &model, &request, &live).await? {
                 Try::Turn(turn) => {
                     self.patience.forget(thread);
                     return Ok(live.seal(TurnOutcome::Turn(turn)));
@@ -127,17 +137,23 @@ impl Completion<'_> {
     }
 
     /// One try. A panic of the model is a failure that no other try mends.
-    async fn attempt(&self, claim: &Claim, live: &LiveAttempt<'_>) -> Result<Try, StoreError> {
-        let model = &self.runtime.inner.model;
+    async fn attempt(
+        &self,
+        claim: &Claim,
+        provider: &Arc<dyn ModelProvider>,
+        model: &str,
+        request: &ModelRequest,
+        live: &LiveAttempt<'_>,
+    ) -> Result<Try, StoreError> {
         let panicked = || {
             let message =
                 "the model's adapter panicked, which is a bug in it; write again, or use another model";
             Try::Failed(ModelError::fatal(message))
         };
-        let Ok(mut stream) = catch_unwind(AssertUnwindSafe(|| model.complete(self.request))) else {
+        let Ok(mut stream) = catch_unwind(AssertUnwindSafe(|| provider.complete(request))) else {
             return Ok(panicked());
         };
-        let mut turn = Gathered::new(model.card().id);
+        let mut turn = Gathered::new(model.to_owned());
         loop {
             let next = tokio::select! {
                 biased;

@@ -6,6 +6,7 @@
 
 mod completion;
 mod outbox;
+mod sight;
 mod slice;
 
 use crate::{Runtime, clock};
@@ -35,22 +36,25 @@ impl Runtime {
     ///
     /// On shutdown nothing new begins; a running completion is dropped (its thread is due again at the next
     /// start), requests on their way get 5 s to end. Watchers' streams end. Whatever is cut off is repeated after
-    /// the next start, with the same ids.
+    /// the next start, with the same ids. Dropping the future is a kill: nothing is lost either, and what was on its
+    /// way may be sent again.
     pub async fn run_until(&self, shutdown: impl Future<Output = ()>) {
+        self.inner.hub.start();
         let ending = CancellationToken::new();
         let driver = Driver::new(self.clone(), ending.clone());
         let mut shutdown = pin!(shutdown);
         let mut tasks = JoinSet::new();
         // The store's own hint, for what others write into it.
-        let bell = {
+        let mut bell = JoinSet::new();
+        bell.spawn({
             let runtime = self.clone();
-            tokio::spawn(async move {
+            async move {
                 loop {
                     runtime.inner.store.changed().await;
                     runtime.inner.hub.ring();
                 }
-            })
-        };
+            }
+        });
         let mut changes = self.inner.hub.changes();
         loop {
             changes.mark_unchanged();
@@ -67,7 +71,7 @@ impl Runtime {
             }
         }
         ending.cancel();
-        bell.abort();
+        bell.abort_all();
         let rest = async {
             while let Some(ended) = tasks.join_next().await {
                 report(ended);

@@ -3,6 +3,7 @@
 //! Each delivery is a task of its own. A server that is down or hangs holds up only its own deliveries: they wait
 //! for its origin, and when many wait they go back to the store for a while, so that others find room.
 
+use super::slice::caught;
 use crate::{Runtime, clock};
 use bytes::Bytes;
 use rap_client::Gateway;
@@ -87,10 +88,16 @@ impl Senders {
 
     /// Makes one attempt and settles it. Cut off by a shutdown, it stays taken and is sent again after the start.
     pub(super) async fn send(&self, delivery: Delivery) {
-        let settlement = match self.body(&delivery) {
-            Ok(body) => self.deliver(&delivery, body).await,
-            Err(reason) => Some(gave_up(&delivery, &reason, false)),
-        };
+        let settlement = caught(async {
+            match self.body(&delivery) {
+                Ok(body) => self.deliver(&delivery, body).await,
+                Err(reason) => Some(gave_up(&delivery, &reason, false)),
+            }
+        });
+        let settlement = settlement.await.unwrap_or_else(|| {
+            tracing::error!(to = delivery.url.origin(), "bug: a delivery panicked; it is tried again");
+            Some(Settlement::RetryAt(clock::now() + 10 * BACK_FOR))
+        });
         let Some(settlement) = settlement else { return };
         let store = &self.runtime.inner.store;
         if let Err(error) = store.settle(delivery.id, settlement, clock::now()).await {

@@ -44,7 +44,8 @@ impl Streak {
     pub(super) async fn run(self, claim: Claim, place: OwnedSemaphorePermit) {
         let signals = self.runtime.inner.hub.slice_begins(&claim.thread);
         for _ in 0..IN_A_ROW {
-            match self.slice(&claim, &signals).await {
+            let ended = caught(self.slice(&claim, &signals)).await;
+            match ended.unwrap_or_else(|| Err(bug("a slice panicked"))) {
                 Ok(Ended::Due) if !self.ending.is_cancelled() => {}
                 Ok(Ended::Lost) => return,
                 Ok(_) => break,
@@ -133,8 +134,7 @@ impl Streak {
         }
     }
 
-    /// Writes the slice. An error of the moment is tried again; what may have been written is found out by the
-    /// version.
+    /// Writes the slice. What it paused or closed below looks up at once.
     async fn commit(&self, claim: &Claim, commit: Commit) -> Result<Committed, StoreError> {
         let (pause, close) = (commit.pause, commit.close);
         let committed = self.runtime.inner.store.commit(claim, commit, clock::now()).await?;

@@ -7,9 +7,9 @@ use crate::{
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use rap_runtime::{
     AgentHost, Delta, ModelCard, ModelError, ModelProvider, NewSession, Runtime, Watched,
-    core::{ModelRequest, Surface, ThreadState},
+    core::{Accepted, Millis, ModelRequest, NewInput, Store, Surface, ThreadState},
 };
-use rap_types::ThreadId;
+use rap_types::{ContentPart, ThreadId};
 use std::{
     sync::{
         Arc,
@@ -349,4 +349,72 @@ async fn shutdown_while_the_model_speaks() {
     let world = driven(store, scripted("[[rule]]\ntext = 'done: ${text}'")).await;
     let mut story = Story { watch: world.runtime.watch(&session, 0).await.unwrap(), told: Vec::new() };
     story.text("done: one").await;
+}
+
+/// RES-04, RES-11: a model without eyes gets a word where an image was, and all the rest; one with eyes gets it.
+#[tokio::test(start_paused = true)]
+async fn images() {
+    for eyes in [false, true] {
+        let (seen, mut requests) = tokio::sync::mpsc::unbounded_channel();
+        let store = Hooked::default();
+        let world = driven(store.clone(), Looks { eyes, seen }).await;
+        let session = world.runtime.create(NewSession::new()).await.unwrap().session;
+        let content = vec![ContentPart::text("look:"), ContentPart::image(*b"secret", "image/png")];
+        let input = NewInput::message(session.clone(), "k", content, "test");
+        assert_eq!(store.accept(input, Millis(1)).await.unwrap(), Accepted::Accepted);
+        let request: String = within("a request", requests.recv()).await.unwrap();
+        assert!(request.contains("look:"), "{request}");
+        assert_eq!(request.contains("Image("), eyes, "{request}");
+        assert_eq!(request.contains("an image (image/png), which this model cannot see"), !eyes, "{request}");
+        // History keeps the image.
+        assert!(history(&world.runtime, &session).await[0].contains("Image("));
+    }
+}
+
+struct Looks {
+    eyes: bool,
+    seen: tokio::sync::mpsc::UnboundedSender<String>,
+}
+
+impl ModelProvider for Looks {
+    fn card(&self) -> ModelCard {
+        ModelCard::new("test/looks", "Looks").images(self.eyes)
+    }
+
+    fn complete(&self, request: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
+        let lines: Vec<String> = request.history.iter().flat_map(|entry| lines_of(entry)).collect();
+        let _ = self.seen.send(lines.join("\n"));
+        stream::iter([text("seen")]).boxed()
+    }
+}
+
+/// A session names its model; one that is not there is refused, with those that are.
+#[tokio::test(start_paused = true)]
+async fn several_models() {
+    let (asked, other) = (Arc::new(AtomicUsize::new(0)), scripted("[[rule]]\ntext = 'the other'"));
+    let runtime = Runtime::builder()
+        .store(Hooked::default())
+        .model(other)
+        .model(Made(|_| stream::iter([text("made")]).boxed(), asked))
+        .public_url("http://127.0.0.1:1".parse().unwrap())
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(runtime.model_ids(), ["scripted/demo", "test/made"]);
+    let driver = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.run_until(std::future::pending()).await }
+    });
+    for (model, says) in
+        [(None, "the other"), (Some("scripted/demo"), "the other"), (Some("test/made"), "made")]
+    {
+        let new = model.map_or_else(NewSession::new, |model| NewSession::new().model(model));
+        let session = runtime.create(new).await.unwrap().session;
+        let mut story = Story { watch: runtime.watch(&session, 0).await.unwrap(), told: Vec::new() };
+        runtime.send(&session, "k", "x").await.unwrap();
+        assert_eq!(story.text("").await, says);
+    }
+    let error = runtime.create(NewSession::new().model("none/such")).await.unwrap_err();
+    assert!(error.is_refused() && error.to_string().contains("scripted/demo, test/made"), "{error}");
+    driver.abort();
 }
