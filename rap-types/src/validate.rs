@@ -6,6 +6,7 @@
 //! `$schema` names, 2020-12 where it names none. `format` is an annotation, never an assertion.
 
 mod arguments;
+mod cost;
 mod references;
 
 pub use arguments::ArgumentFault;
@@ -119,6 +120,8 @@ pub struct CompiledSchema(Arc<Compiled>);
 struct Compiled {
     schema: Value,
     validator: Validator,
+    /// Down to which depth of arguments all that is wrong can be told.
+    explainable: usize,
 }
 
 impl CompiledSchema {
@@ -136,7 +139,7 @@ impl CompiledSchema {
         check_root_type(schema)?;
         let schema = Value::Object(schema.clone());
         bounded(&schema)?;
-        references::check(&schema, patterns)?;
+        let explainable = references::check(&schema, patterns)?;
         let validator = jsonschema::options()
             .with_retriever(Denied)
             .with_pattern_options(
@@ -145,15 +148,23 @@ impl CompiledSchema {
             .should_validate_formats(false)
             .build(&schema)
             .map_err(|e| fault(e.instance_path().as_str(), arguments::describe(&e, &schema)))?;
-        Ok(Self(Arc::new(Compiled { schema, validator })))
+        Ok(Self(Arc::new(Compiled { schema, validator, explainable })))
     }
 
     /// Checks arguments against the schema.
     ///
     /// # Errors
-    /// All that is wrong, by pointer, in words that a model can act on; at most 20 faults.
+    /// All that is wrong, by pointer, in words that a model can act on; at most 20 faults. Where the schema
+    /// forks at every level and the arguments nest deep, only that they do not fit.
     pub fn check_arguments(&self, arguments: &Map<String, Value>) -> Result<(), Vec<ArgumentFault>> {
-        arguments::check(&self.0.validator, &self.0.schema, arguments)
+        let value = Value::Object(arguments.clone());
+        if self.0.validator.is_valid(&value) {
+            return Ok(());
+        }
+        if depth_over(&value, self.0.explainable) {
+            return Err(vec![ArgumentFault::unexplained()]);
+        }
+        Err(arguments::faults(&self.0.validator, &self.0.schema, &value))
     }
 }
 

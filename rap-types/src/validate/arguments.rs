@@ -4,7 +4,7 @@ use jsonschema::{
     ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind as Kind},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::fmt;
 
 /// No more faults of one call are listed.
@@ -34,23 +34,22 @@ impl fmt::Display for ArgumentFault {
     }
 }
 
-pub(super) fn check(
-    validator: &Validator,
-    schema: &Value,
-    arguments: &Map<String, Value>,
-) -> Result<(), Vec<ArgumentFault>> {
-    let value = Value::Object(arguments.clone());
-    if validator.is_valid(&value) {
-        return Ok(());
+impl ArgumentFault {
+    /// What can be said when a precise answer would cost too much.
+    pub(super) fn unexplained() -> Self {
+        let message = "the arguments do not fit the tool's inputSchema, and nest too deep to say where; \
+                       compare them with the schema, or nest less";
+        Self { pointer: String::new(), message: message.to_owned() }
     }
-    Err(validator
-        .iter_errors(&value)
-        .take(FAULTS)
-        .map(|e| ArgumentFault {
-            pointer: e.instance_path().as_str().to_owned(),
-            message: describe(&e, schema),
-        })
-        .collect())
+}
+
+/// What is wrong with a value that is not valid.
+pub(super) fn faults(validator: &Validator, schema: &Value, value: &Value) -> Vec<ArgumentFault> {
+    let fault = |e: ValidationError<'_>| ArgumentFault {
+        pointer: e.instance_path().as_str().to_owned(),
+        message: describe(&e, schema),
+    };
+    validator.iter_errors(value).take(FAULTS).map(fault).collect()
 }
 
 /// A validation error in words; `schema` is what the value was checked against.

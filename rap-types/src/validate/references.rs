@@ -4,7 +4,7 @@
 //! value (`$ref`, `allOf`, `not`, …); a circle of such edges never reaches a smaller value. Edges that step
 //! into the value (`properties`, `items`, …) may well be circular: that is how trees are described.
 
-use super::{PATTERNS, SCHEMA_DEPTH, fault};
+use super::{PATTERNS, SCHEMA_DEPTH, cost, fault};
 use crate::Fault;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use url::Url;
 
 /// How many subschemas may judge one value, all in-place paths counted: a small document can fan out
 /// exponentially.
-const IN_PLACE_WORK: u64 = 10_000;
+const IN_PLACE_WORK: u64 = 2_000;
 /// How many places of the document `$ref`s may lead to.
 const TARGETS: usize = 1_000;
 
@@ -30,10 +30,15 @@ const INTO: &[&str] = &[
     "unevaluatedProperties",
 ];
 const INTO_LISTS: &[&str] = &["items", "prefixItems"];
-const INTO_MAPS: &[&str] = &["properties", "patternProperties", "$defs", "definitions"];
+const INTO_MAPS: &[&str] = &["patternProperties"];
+/// Of these a value's part meets at most one.
+const EXCLUSIVE_MAPS: &[&str] = &["properties"];
+/// These judge nothing where they stand.
+const SHELVES: &[&str] = &["$defs", "definitions"];
 
-/// Checks every reference of a schema whose depth is bounded, and takes its patterns from the budget.
-pub(super) fn check(schema: &Value, patterns: &mut usize) -> Result<(), Fault> {
+/// Checks every reference of a schema whose depth is bounded, and takes its patterns from the budget. Gives
+/// the depth of arguments down to which all that is wrong with them can be told, see [`cost`].
+pub(super) fn check(schema: &Value, patterns: &mut usize) -> Result<usize, Fault> {
     let mut graph = Graph::new(schema);
     graph.walk("", schema, &graph.root_base.clone());
     graph.resolve()?;
@@ -45,12 +50,19 @@ pub(super) fn check(schema: &Value, patterns: &mut usize) -> Result<(), Fault> {
     for start in starts {
         graph.work(&start, &mut Vec::new(), &mut known)?;
     }
-    Ok(())
+    cost::bounded(&graph.nodes)?;
+    Ok(cost::explainable(&graph.nodes))
 }
 
+/// A subschema, by the pointers of those below it.
 #[derive(Default)]
-struct Node {
-    in_place: Vec<String>,
+pub(super) struct Node {
+    /// Judge the same value; the targets of its references among them.
+    pub(super) in_place: Vec<String>,
+    /// Judge parts of the value, no part more than one of these.
+    pub(super) exclusive: Vec<String>,
+    /// Judge parts of the value.
+    pub(super) into: Vec<String>,
     /// Keyword and absolute target, still to be resolved.
     references: Vec<(&'static str, String)>,
 }
@@ -102,10 +114,15 @@ impl<'a> Graph<'a> {
         self.patterns += usize::from(members.get("pattern").is_some_and(Value::is_string));
         self.patterns +=
             members.get("patternProperties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-        let (in_place, into) = children(pointer, members);
-        node.in_place = in_place.iter().map(|(p, _)| p.clone()).collect();
+        let in_place = children(pointer, members, IN_PLACE, IN_PLACE_LISTS, IN_PLACE_MAPS);
+        let exclusive = children(pointer, members, &[], &[], EXCLUSIVE_MAPS);
+        let into = children(pointer, members, INTO, INTO_LISTS, INTO_MAPS);
+        let shelved = children(pointer, members, &[], &[], SHELVES);
+        let pointers = |children: &Children<'_>| children.iter().map(|(p, _)| p.clone()).collect();
+        (node.in_place, node.exclusive, node.into) =
+            (pointers(&in_place), pointers(&exclusive), pointers(&into));
         self.nodes.insert(pointer.to_owned(), node);
-        for (pointer, child) in in_place.into_iter().chain(into) {
+        for (pointer, child) in in_place.into_iter().chain(exclusive).chain(into).chain(shelved) {
             self.walk(&pointer, child, &base);
         }
     }
@@ -230,27 +247,30 @@ impl<'a> Graph<'a> {
 
 type Children<'v> = Vec<(String, &'v Value)>;
 
-/// The subschemas of a schema: those that judge the same value, and those that judge parts of it.
-fn children<'v>(pointer: &str, members: &'v Map<String, Value>) -> (Children<'v>, Children<'v>) {
-    let gather = |single: &[&str], lists: &[&str], maps: &[&str]| {
-        let mut out = Vec::new();
-        for (key, value) in members {
-            match value {
-                Value::Array(items) if lists.contains(&key.as_str()) => {
-                    out.extend(items.iter().enumerate().map(|(i, v)| (format!("{pointer}/{key}/{i}"), v)));
-                }
-                Value::Object(map) if maps.contains(&key.as_str()) => {
-                    out.extend(map.iter().map(|(k, v)| (format!("{pointer}/{key}/{}", escaped(k)), v)));
-                }
-                Value::Object(_) if single.contains(&key.as_str()) => {
-                    out.push((format!("{pointer}/{key}"), value));
-                }
-                _ => {}
+/// The subschemas of a schema under keywords that hold one, a list, or a map of them.
+fn children<'v>(
+    pointer: &str,
+    members: &'v Map<String, Value>,
+    single: &[&str],
+    lists: &[&str],
+    maps: &[&str],
+) -> Children<'v> {
+    let mut out = Vec::new();
+    for (key, value) in members {
+        match value {
+            Value::Array(items) if lists.contains(&key.as_str()) => {
+                out.extend(items.iter().enumerate().map(|(i, v)| (format!("{pointer}/{key}/{i}"), v)));
             }
+            Value::Object(map) if maps.contains(&key.as_str()) => {
+                out.extend(map.iter().map(|(k, v)| (format!("{pointer}/{key}/{}", escaped(k)), v)));
+            }
+            Value::Object(_) if single.contains(&key.as_str()) => {
+                out.push((format!("{pointer}/{key}"), value));
+            }
+            _ => {}
         }
-        out
-    };
-    (gather(IN_PLACE, IN_PLACE_LISTS, IN_PLACE_MAPS), gather(INTO, INTO_LISTS, INTO_MAPS))
+    }
+    out
 }
 
 fn escaped(key: &str) -> String {

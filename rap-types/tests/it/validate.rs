@@ -123,6 +123,19 @@ fn hostile_schemas_are_bounded() {
         .collect();
     refused(json!({"type": "object", "$defs": doubling, "properties": {"x": {"$ref": "#/$defs/d0"}}}));
 
+    // The same through parts of the value: judging is quick for what fits at once, and endless for what does not.
+    for keyword in ["allOf", "anyOf"] {
+        let chain: Map<String, Value> = (0..40)
+            .map(|i| {
+                let next = json!({"$ref": format!("#/$defs/d{}", i + 1)});
+                (format!("d{i}"), json!({"properties": {"x": {keyword: [next, next]}}}))
+            })
+            .chain([("d40".to_owned(), json!({"type": "string"}))])
+            .collect();
+        let schema = json!({"type": "object", "$defs": chain, "properties": {"x": {"$ref": "#/$defs/d0"}}});
+        assert!(refused(schema).1.contains("ways"));
+    }
+
     // A chain of references through values and in place, far longer than a stack of calls likes.
     for link in ["properties", "in place"] {
         let chain: Map<String, Value> = (0..5000)
@@ -225,6 +238,25 @@ fn faults_are_bounded() {
     let faults = judged(schema, Value::Object(arguments));
     assert_eq!(faults.len(), 20);
     assert!(faults.iter().all(|f| f.chars().count() < 200), "{faults:?}");
+}
+
+/// A schema that forks at every level is judged at once; where telling all faults would take for ever, less is
+/// told.
+#[test]
+fn deep_arguments_are_judged_in_time() {
+    let both = |a: &str| json!([{"$ref": format!("#/$defs/{a}")}, {"$ref": format!("#/$defs/{a}")}]);
+    let recursive = json!({"type": "object", "properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {
+        "a": {"properties": {"bad": {"type": "string"}, "x": {"allOf": both("a")}}}}});
+    let nested = |depth: usize, inner: Value| (0..depth).fold(inner, |value, _| json!({"x": value}));
+    assert_eq!(judged(recursive.clone(), nested(50, json!({"bad": "good"}))), Vec::<String>::new());
+    let deep = judged(recursive.clone(), nested(50, json!({"bad": 5})));
+    assert!(deep[0].contains("do not fit"), "{deep:?}");
+    let shallow = judged(recursive, nested(3, json!({"bad": 5})));
+    assert!(shallow[0].starts_with("/x"), "{shallow:?}");
+    // An ordinary tree does not fork: all is told, however deep.
+    let tree = json!({"type": "object", "properties": {"bad": {"type": "string"}, "x": {"$ref": "#"}, "y": {"$ref": "#"}}});
+    let found = judged(tree, nested(50, json!({"bad": 5})));
+    assert!(found[0].ends_with("/bad: expected string, got 5"), "{found:?}");
 }
 
 /// `format` is an annotation in every draft: servers differ in what they assert.
