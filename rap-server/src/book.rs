@@ -1,5 +1,5 @@
-//! The calls that the server knows: those that run or are owed, and the last 100,000 that are over, so that
-//! an invocation which is sent again does its work once (INV-10).
+//! The calls that the server knows: those that run or are owed, and the last that are over, so that an
+//! invocation which is sent again does its work once (INV-10).
 
 use crate::call::CallInner;
 use bytes::Bytes;
@@ -11,10 +11,13 @@ use std::{
     sync::Arc,
 };
 
-/// How many calls that are over are recognised.
-pub(crate) const REMEMBERED: usize = 100_000;
-/// How many bytes of their outcomes are kept for delivering them again; the oldest go first.
-const OUTCOME_BYTES: usize = 64 * 1024 * 1024;
+/// How much is kept of calls that are over; the oldest go first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remembered {
+    pub(crate) calls: usize,
+    /// Of results, for delivering them again.
+    pub(crate) result_bytes: usize,
+}
 
 type Key = (ThreadId, CallId);
 
@@ -82,7 +85,7 @@ impl Book {
     }
 
     /// The call is over: keeps what is needed to recognise it.
-    pub(crate) fn over(&mut self, call: &CallInner, outcome: Option<Bytes>) {
+    pub(crate) fn over(&mut self, call: &CallInner, outcome: Option<Bytes>, remembered: Remembered) {
         let key = (call.thread.clone(), call.id.clone());
         let Some(entry) = self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1)) else {
             return;
@@ -97,11 +100,11 @@ impl Book {
             self.with_outcome.push_back(key.clone());
         }
         self.over.push_back(key);
-        while self.outcome_bytes > OUTCOME_BYTES {
+        while self.outcome_bytes > remembered.result_bytes {
             let Some(oldest) = self.with_outcome.pop_front() else { break };
             self.forget_outcome(&oldest);
         }
-        while self.over.len() > REMEMBERED {
+        while self.over.len() > remembered.calls {
             let Some(oldest) = self.over.pop_front() else { break };
             self.forget_outcome(&oldest);
             if self.with_outcome.front() == Some(&oldest) {

@@ -2,7 +2,7 @@
 //! call runs is told in `run`, how its messages leave in `pump`.
 
 use crate::{
-    book::{Book, Known, fingerprint},
+    book::{Book, Known, Remembered, fingerprint},
     call::{CallInner, Parcel, What},
     extract::States,
     handler::Sealed,
@@ -47,6 +47,7 @@ pub(crate) struct Settings {
     pub(crate) events_per_second: u32,
     pub(crate) event_burst: u32,
     pub(crate) open_calls: usize,
+    pub(crate) remembered: Remembered,
     /// Calls per minute and user, and how many at once; off when `None`.
     pub(crate) user_rate: Option<(u32, u32)>,
 }
@@ -60,6 +61,7 @@ impl Default for Settings {
             events_per_second: 100,
             event_burst: 200,
             open_calls: 100_000,
+            remembered: Remembered { calls: 100_000, result_bytes: 64 << 20 },
             user_rate: None,
         }
     }
@@ -323,7 +325,7 @@ impl Engine {
             call.drop_events(&mut core);
             core.outcome.take()
         };
-        self.book().over(call, outcome);
+        self.book().over(call, outcome, self.settings.remembered);
         self.over.notify_waiters();
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     IntoTool, StartError, Tool, ToolService,
+    book::Remembered,
     engine::{Engine, Settings},
     extract::States,
     outbox::{Courier, DeadLetter, Outbox},
@@ -181,6 +182,13 @@ impl ToolServer {
     /// `Retry-After`.
     pub fn max_open_calls(mut self, calls: usize) -> Self {
         self.settings.open_calls = calls;
+        self
+    }
+
+    /// How many calls that are over are recognised when their invocation is sent again (INV-10), and how many
+    /// bytes of their results are kept for being delivered again; the last 100,000 calls and 64 MiB by default.
+    pub fn remember(mut self, calls: usize, result_bytes: usize) -> Self {
+        self.settings.remembered = Remembered { calls, result_bytes };
         self
     }
 

@@ -225,6 +225,38 @@ async fn sent_again() {
     assert_eq!(server.invoke(elsewhere).await.result().await.text(), "work of c in t2");
 }
 
+/// INV-10: what is remembered of calls that are over is bounded, in number and in bytes; the oldest go first.
+#[tokio::test(start_paused = true)]
+async fn remembered() {
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = runs.clone();
+    let large = Tool::new("large", "d", move |Args(place): Args<Place>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { "x".repeat(place.city.parse().unwrap()) }
+    });
+    let server = TestServer::new(ToolServer::new("test").tool(large).remember(100, 50_000));
+    let sent =
+        |id: u32, size: usize| invocation("large", json!({"city": size.to_string()}), "t", &id.to_string());
+    for id in 0..101 {
+        server.invoke(sent(id, 1)).await.result().await;
+    }
+    // All but the first are known, and answered again without work.
+    for id in 1..101 {
+        server.invoke(sent(id, 1)).await.result().await;
+    }
+    assert_eq!(runs.load(Ordering::Relaxed), 101);
+    server.invoke(sent(0, 1)).await.result().await;
+    assert_eq!(runs.load(Ordering::Relaxed), 102);
+    // 90 kB of results are not kept, but their calls are known: nothing is worked again.
+    for id in 1000..1090 {
+        server.invoke(sent(id, 1000)).await.result().await;
+    }
+    server.invoke(sent(1000, 1000)).await.silence().await;
+    let mut newest = server.invoke(sent(1089, 1000)).await;
+    assert_eq!(newest.result().await.text().len(), 1000);
+    assert_eq!(runs.load(Ordering::Relaxed), 192);
+}
+
 /// Overload is answered 503 with `Retry-After`; nothing is worked. A user over the limit gets an error result.
 #[tokio::test(start_paused = true)]
 async fn limits() {

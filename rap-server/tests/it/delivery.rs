@@ -78,7 +78,7 @@ async fn final_answers() {
 #[tokio::test(start_paused = true)]
 async fn three_days() {
     let server = server();
-    server.answer_next(refused(1_000_000));
+    server.answer_next(refused(10_000));
     let mut calls = Vec::new();
     for _ in 0..20 {
         calls.push(server.start("echo", json!({})).await);
