@@ -170,6 +170,12 @@ impl InputBody {
         }
     }
 
+    /// Whether a person stands behind the input: it makes even a paused thread due. (A stopped thread can be
+    /// closed.)
+    pub fn is_by_person(&self) -> bool {
+        matches!(self, Self::Message { .. } | Self::Stop | Self::Close)
+    }
+
     /// The call that the input is about.
     pub fn call(&self) -> Option<&CallId> {
         match self {

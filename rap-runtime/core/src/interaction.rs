@@ -60,9 +60,14 @@ impl Interaction {
         }
     }
 
-    /// Whether a call in this state may still ask.
-    pub fn is_welcome(state: CallState) -> bool {
-        matches!(state, CallState::Pending | CallState::Detached | CallState::PresumedLost)
+    /// Whether a call in this state may still ask, and an answer still means something: it has not ended, or
+    /// only by our own word. `has_outcome`: its outcome is known, though history may not show it yet.
+    pub fn is_welcome(state: CallState, has_outcome: bool) -> bool {
+        match state {
+            CallState::PresumedLost => true,
+            CallState::Pending | CallState::Detached => !has_outcome,
+            _ => false,
+        }
     }
 }
 

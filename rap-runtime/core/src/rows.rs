@@ -164,6 +164,13 @@ pub struct CallRow {
     pub outcome: Option<Outcome>,
 }
 
+impl CallRow {
+    /// Whether it may still ask people something (see [`Interaction::is_welcome`](crate::Interaction)).
+    pub fn may_ask(&self) -> bool {
+        crate::Interaction::is_welcome(self.state, self.outcome.is_some())
+    }
+}
+
 /// Whether a subscription lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -258,11 +265,13 @@ pub struct Snapshot {
     pub thread: ThreadRow,
     /// What the thread sees, oldest first: its chain's entries, then its own.
     pub history: Vec<Arc<Entry>>,
-    /// The calls that are open, those of the newest turn, and those that an input names.
+    /// The calls that are open or presumed lost, those of the newest turn, and those that an input names: by
+    /// turn and index.
     pub calls: Vec<CallRow>,
-    /// The thread's active subscriptions and those that an input names.
+    /// The thread's active subscriptions and those that an input names: by time, then by call.
     pub subscriptions: Vec<SubscriptionRow>,
-    /// The thread's children.
+    /// The thread's children, in the order in which they were made. A store may leave out old ones that are
+    /// closed.
     pub children: Vec<Child>,
     /// Its unconsumed inputs, in order of arrival.
     pub inputs: Vec<Input>,

@@ -26,8 +26,8 @@ pub trait Store: Send + Sync + 'static {
     async fn update_toolbox(&self, id: &ThreadId, toolbox: &crate::Toolbox) -> Result<(), StoreError>;
 
     /// Admits an input by [`admit`](crate::admit) and stores it. When this returns, the answer is durable
-    /// (P1). An accepted input makes its thread due at `now`, unless the thread is paused; a person's
-    /// message makes it due even then.
+    /// (P1). An accepted input makes its thread due at `now`, unless the thread is paused; a person's word
+    /// ([`is_by_person`](crate::InputBody::is_by_person)) makes it due even then.
     async fn accept(&self, input: NewInput, now: Millis) -> Result<Accepted, StoreError>;
 
     /// Claims one thread that is due at `now` and not claimed, the one due longest first; none if there is

@@ -108,8 +108,7 @@ impl Memory {
     fn wake_for_unseen(&mut self, id: &ThreadId, seen: i64, now: Millis) {
         let unseen = |from: i64| self.inbox.range(from..).filter(|(_, pending)| pending.thread == *id);
         let any = unseen(seen + 1).next().is_some();
-        let by_person = unseen(seen + 1)
-            .any(|(_, pending)| matches!(pending.input.body, crate::InputBody::Message { .. }));
+        let by_person = unseen(seen + 1).any(|(_, pending)| pending.input.body.is_by_person());
         if let Some(thread) = self.threads.get_mut(id)
             && (by_person || (any && !thread.row.paused))
         {
@@ -203,7 +202,10 @@ impl Memory {
                 thread.claim = None;
                 thread.due_at = None;
             } else if was_paused {
-                // Its inputs and timers are looked at again.
+                // Its inputs and timers are looked at again. A slice that runs in it thinks that it is
+                // paused, and loses its turn.
+                thread.row.version += 1;
+                thread.claim = None;
                 thread.due_at = Some(now);
             }
         }
@@ -225,8 +227,16 @@ impl Memory {
                 .filter(|call| call.row.thread == id && call.row.state.is_open())
                 .map(|call| call.row.id.clone())
                 .collect();
-            for call in calls {
+            let invoked: Vec<CallId> = self
+                .outbox
+                .values()
+                .filter(|row| row.thread == id && row.kind == DeliveryKind::Invocation)
+                .filter_map(|row| row.call.clone())
+                .collect();
+            for call in invoked {
                 self.withdraw(&call);
+            }
+            for call in calls {
                 if let Some(call) = self.calls.get_mut(&call) {
                     call.row.state = CallState::Cancelled;
                 }

@@ -24,17 +24,13 @@ impl Memory {
                 self.views.insert((thread.clone(), view_type.clone()), interaction);
             }
             Interaction::Choice { ref call, .. } | Interaction::Authorize { ref call, .. } => {
-                match self
-                    .calls
-                    .get(call)
-                    .filter(|data| data.row.thread == *thread)
-                    .map(|data| data.row.state)
-                {
+                let row = self.calls.get(call).map(|data| &data.row).filter(|row| row.thread == *thread);
+                match row {
                     None => return Accepted::Discarded("no such call in this thread".into()),
-                    Some(CallState::Cancelled) => {
+                    Some(row) if row.state == CallState::Cancelled => {
                         return Accepted::Discarded("the call was cancelled".into());
                     }
-                    Some(state) if !Interaction::is_welcome(state) => return Accepted::Duplicate,
+                    Some(row) if !row.may_ask() => return Accepted::Duplicate,
                     Some(_) => {}
                 }
                 if self.questions.get(call).is_some_and(|question| question.asked == interaction) {
@@ -56,7 +52,8 @@ impl Memory {
         let Interaction::Choice { choices, response_url, .. } = &question.asked else {
             return Answered::NoQuestion;
         };
-        if !Interaction::is_welcome(row.state) {
+        let closed = self.threads.get(&row.thread).is_none_or(|data| data.row.closed);
+        if closed || !row.may_ask() {
             return Answered::NoQuestion;
         }
         if question.answered {
@@ -82,7 +79,8 @@ impl Memory {
             });
         let questions = self.questions.iter().filter_map(|(call, question)| {
             let row = &self.calls.get(call)?.row;
-            let open = !question.answered && Interaction::is_welcome(row.state) && row.outcome.is_none();
+            let closed = self.threads.get(&row.thread).is_none_or(|data| data.row.closed);
+            let open = !question.answered && !closed && row.may_ask();
             (open && of_session(&row.thread))
                 .then(|| OpenInteraction { thread: row.thread.clone(), interaction: question.asked.clone() })
         });

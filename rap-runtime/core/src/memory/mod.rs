@@ -238,12 +238,13 @@ impl Memory {
         {
             call.outcome_accepted = true;
         }
-        let by_person = matches!(new.body, InputBody::Message { .. });
+        let by_person = new.body.is_by_person();
+        let is_message = matches!(new.body, InputBody::Message { .. });
         if let Some(thread) = self.threads.get_mut(&new.thread) {
             if by_person || !thread.row.paused {
                 thread.due_at = Some(thread.due_at.map_or(now, |due| due.min(now)));
             }
-            if by_person && let Some(session) = self.sessions.get_mut(&thread.row.session) {
+            if is_message && let Some(session) = self.sessions.get_mut(&thread.row.session) {
                 session.completions = 0;
             }
         }
@@ -322,21 +323,26 @@ impl Memory {
                 || Some(row.turn) == newest
                 || named.contains(&row.id)
         };
+        let mut calls: Vec<CallRow> =
+            self.calls.values().map(|call| &call.row).filter(own).filter(needed).cloned().collect();
+        calls.sort_by_key(|row| (row.turn, row.index));
+        let mut subscriptions: Vec<SubscriptionRow> = self
+            .subscriptions
+            .values()
+            .map(|s| &s.row)
+            .filter(|row| row.thread == claim.thread)
+            .filter(|row| row.state == SubscriptionState::Active || named.contains(&row.call))
+            .cloned()
+            .collect();
+        subscriptions.sort_by_key(|row| row.created_at);
         Ok(Snapshot {
             session: state.session.clone(),
             completions: state.completions,
             open_threads: self.open_threads(&thread.row.session),
             thread: thread.row.clone(),
             history: self.visible(thread),
-            calls: self.calls.values().map(|call| &call.row).filter(own).filter(needed).cloned().collect(),
-            subscriptions: self
-                .subscriptions
-                .values()
-                .map(|s| &s.row)
-                .filter(|row| row.thread == claim.thread)
-                .filter(|row| row.state == SubscriptionState::Active || named.contains(&row.call))
-                .cloned()
-                .collect(),
+            calls,
+            subscriptions,
             children: self.children(&claim.thread),
             inputs,
         })

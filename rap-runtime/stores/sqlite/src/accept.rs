@@ -12,6 +12,9 @@ use rap_core::{
 use rap_types::ThreadId;
 use rusqlite::{OptionalExtension, params};
 
+/// An inbox's mark for the last event of a subscription; others have 1, what is no event 0.
+const FINAL: i64 = 2;
+
 struct Target {
     n: i64,
     session: i64,
@@ -93,17 +96,12 @@ fn facts(write: &Write<'_>, new: &NewInput) -> Done<(Option<Target>, AdmissionFa
         if facts.subscription.is_none() && matches!(new.body, InputBody::Event { .. }) {
             let parked: i64 = write
                 .conn
-                .prepare_cached("SELECT count(*) FROM inbox WHERE thread = ?1 AND call = ?2 AND event = 1")?
+                .prepare_cached("SELECT count(*) FROM inbox WHERE thread = ?1 AND call = ?2 AND event > 0")?
                 .query_row(params![target.n, call.as_str()], |row| row.get(0))?;
             facts.parked = count(parked);
         }
     }
     Ok((Some(target), facts))
-}
-
-/// Whether a person stands behind an input: it is heard even by a thread that is paused.
-fn is_by_person(body: &InputBody) -> bool {
-    matches!(body, InputBody::Message { .. } | InputBody::Stop | InputBody::Close)
 }
 
 fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) -> Done<()> {
@@ -113,9 +111,13 @@ fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) ->
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![target.n, new.id.as_str(), now.0, new.source, new.traceparent, json(&new.body)])?;
-    let by_person = is_by_person(&new.body);
+    let by_person = new.body.is_by_person();
     let call = new.body.call();
-    let event = matches!(new.body, InputBody::Event { .. });
+    let event = match new.body {
+        InputBody::Event { is_final: true, .. } => FINAL,
+        InputBody::Event { .. } => 1,
+        _ => 0,
+    };
     conn.prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
         target.n,
         conn.last_insert_rowid(),
@@ -187,14 +189,21 @@ pub(crate) fn bury_input(
 
 /// Takes an input out of its thread's inbox; false if it is not there.
 pub(crate) fn consume(write: &Write<'_>, thread: i64, seq: i64) -> Done<bool> {
-    let gone = write
+    let gone: Option<(Option<String>, i64)> = write
         .conn
-        .prepare_cached("DELETE FROM inbox WHERE thread = ?1 AND seq = ?2")?
-        .execute([thread, seq])?;
-    if gone > 0 {
-        write.conn.prepare_cached("UPDATE threads SET inbox = inbox - 1 WHERE n = ?1")?.execute([thread])?;
+        .prepare_cached("DELETE FROM inbox WHERE thread = ?1 AND seq = ?2 RETURNING call, event")?
+        .query_row([thread, seq], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((call, event)) = gone else { return Ok(false) };
+    write.conn.prepare_cached("UPDATE threads SET inbox = inbox - 1 WHERE n = ?1")?.execute([thread])?;
+    if event == FINAL {
+        // From here on the subscription's own state speaks; without one the event meant nothing.
+        write
+            .conn
+            .prepare_cached("UPDATE calls SET final_accepted = 0 WHERE thread = ?1 AND id = ?2")?
+            .execute(params![thread, call])?;
     }
-    Ok(gone > 0)
+    Ok(true)
 }
 
 /// Numbers an event for people.

@@ -4,7 +4,9 @@ use crate::{
     fault::Done,
     interact, open,
     reader::{Readers, Source},
-    rows, views,
+    rows,
+    shared::UnderWay,
+    views,
 };
 use rap_core::{
     CallView, DeadLetterView, HistoryView, Numbered, OpenInteraction, Session, SessionView, StoreError,
@@ -90,7 +92,7 @@ impl SqliteReader {
     /// # Errors
     /// When the database cannot be read.
     pub async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
-        self.read(move |conn| views::calls(conn, only_open)).await
+        self.read(move |conn| views::calls(conn, only_open, &UnderWay::default())).await
     }
 
     /// See [`Store::events`](rap_core::Store::events).

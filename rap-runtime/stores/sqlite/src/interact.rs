@@ -33,8 +33,12 @@ pub(crate) fn interact(
     match (interaction.call(), interaction) {
         (Some(call), _) => match state(write.conn, n, call)? {
             None => return Ok(Accepted::Discarded("no such call in this thread".into())),
-            Some(CallState::Cancelled) => return Ok(Accepted::Discarded("the call was cancelled".into())),
-            Some(state) if !Interaction::is_welcome(state) => return Ok(Accepted::Duplicate),
+            Some((CallState::Cancelled, _)) => {
+                return Ok(Accepted::Discarded("the call was cancelled".into()));
+            }
+            Some((state, has_outcome)) if !Interaction::is_welcome(state, has_outcome) => {
+                return Ok(Accepted::Duplicate);
+            }
             Some(_) => {
                 if ask(write, n, call, &json(interaction))? == 0 {
                     return Ok(Accepted::Duplicate);
@@ -56,12 +60,13 @@ pub(crate) fn interact(
     Ok(Accepted::Accepted)
 }
 
-fn state(conn: &Connection, thread: i64, call: &CallId) -> Done<Option<CallState>> {
-    let word: Option<String> = conn
-        .prepare_cached("SELECT state FROM calls WHERE thread = ?1 AND id = ?2")?
-        .query_row(params![thread, call.as_str()], |row| row.get(0))
+/// A call's state, and whether its outcome is known.
+fn state(conn: &Connection, thread: i64, call: &CallId) -> Done<Option<(CallState, bool)>> {
+    let found: Option<(String, bool)> = conn
+        .prepare_cached("SELECT state, outcome IS NOT NULL FROM calls WHERE thread = ?1 AND id = ?2")?
+        .query_row(params![thread, call.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    word.map(|word| from_word(word, "a call's state")).transpose()
+    found.map(|(word, has_outcome)| Ok((from_word(word, "a call's state")?, has_outcome))).transpose()
 }
 
 /// Keeps a call's newest question; 0 if it is asked already.
@@ -78,31 +83,26 @@ fn ask(write: &Write<'_>, thread: i64, call: &CallId, body: &str) -> Done<usize>
 /// A call that has ended asks nothing: what it asked is forgotten, an authorization's URL first of all
 /// (OAU-04).
 pub(crate) fn forget_ended(conn: &Connection, thread: i64, row: &CallRow) -> Done<()> {
-    if !Interaction::is_welcome(row.state) || row.outcome.is_some() {
+    if !row.may_ask() {
         conn.prepare_cached("DELETE FROM questions WHERE call = ?1 AND thread = ?2")?
             .execute(params![row.id.as_str(), thread])?;
     }
     Ok(())
 }
 
+/// Answers a choice. A question goes with its call, so one that is there is open.
 pub(crate) fn answer(write: &Write<'_>, call: &CallId, selected: u64, now: Millis) -> Done<Answered> {
-    let question: Option<(i64, String, bool, String, String)> = write
+    let question: Option<(i64, String, bool, String)> = write
         .conn
         .prepare_cached(
-            "SELECT q.thread, t.id, q.answered, q.body, c.state FROM questions q
-            JOIN threads t ON t.n = q.thread JOIN calls c ON c.thread = q.thread AND c.id = q.call
-            WHERE q.call = ?1",
+            "SELECT q.thread, t.id, q.answered, q.body FROM questions q
+            JOIN threads t ON t.n = q.thread WHERE q.call = ?1",
         )?
-        .query_row([call.as_str()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-        })
+        .query_row([call.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    let Some((n, thread, answered, body, state)) = question else { return Ok(Answered::NoQuestion) };
+    let Some((n, thread, answered, body)) = question else { return Ok(Answered::NoQuestion) };
     let asked: Interaction = from_json(&body, || format!("the question of call {call}"))?;
     let Interaction::Choice { choices, response_url, .. } = asked else { return Ok(Answered::NoQuestion) };
-    if !Interaction::is_welcome(from_word(state, "a call's state")?) {
-        return Ok(Answered::NoQuestion);
-    }
     if answered {
         return Ok(Answered::Already);
     }
@@ -131,9 +131,7 @@ pub(crate) fn interactions(conn: &Connection, session: &ThreadId) -> Done<Vec<Op
         "SELECT t.id, v.body FROM views v JOIN threads t ON t.n = v.thread
         WHERE t.session = (SELECT n FROM sessions WHERE id = ?1) ORDER BY v.n",
         "SELECT t.id, q.body FROM questions q JOIN threads t ON t.n = q.thread
-        JOIN calls c ON c.thread = q.thread AND c.id = q.call
-        WHERE t.session = (SELECT n FROM sessions WHERE id = ?1) AND q.answered = 0
-            AND c.outcome_accepted = 0 ORDER BY q.n",
+        WHERE t.session = (SELECT n FROM sessions WHERE id = ?1) AND q.answered = 0 ORDER BY q.n",
     ] {
         let mut statement = conn.prepare_cached(sql)?;
         let mut rows = statement.query([session.as_str()])?;

@@ -84,40 +84,40 @@ pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis
 fn free_at(conn: &Connection, under_way: &UnderWay, row: &Row<'_>) -> Done<Option<Millis>> {
     let id: i64 = row.get(0)?;
     let due = match under_way.get(&id) {
-        Some(Way::Taken { .. } | Way::Gone | Way::Withdrawn) => return Ok(None),
+        Some(Way::Taken { .. } | Way::Gone { .. } | Way::Withdrawn) => return Ok(None),
         Some(Way::Again { at, .. }) => *at,
         None => Millis(row.get(9)?),
     };
     let Some(call) = row.get::<_, Option<String>>(4)? else { return Ok(Some(due)) };
-    // Notices of one call are for different servers: none waits for another (CLS-06).
+    // Everything waits for the invocation, and for nothing else: notices are for different servers (CLS-06),
+    // and an answer may be retried for days.
     let mut statement = conn.prepare_cached(
-        "SELECT id FROM outbox WHERE thread = ?1 AND call = ?2 AND id < ?3 AND kind <> 'cancel_tool_call'",
+        "SELECT id FROM outbox WHERE thread = ?1 AND call = ?2 AND id < ?3 AND kind = 'invocation'",
     )?;
     let mut earlier = statement.query(params![row.get::<_, i64>(10)?, call, id])?;
     while let Some(earlier) = earlier.next()? {
-        if under_way.get(&earlier.get(0)?) != Some(&Way::Gone) {
+        if !matches!(under_way.get(&earlier.get(0)?), Some(Way::Gone { .. })) {
             return Ok(None);
         }
     }
     Ok(Some(due))
 }
 
-/// Marks a taken request as settled, so that what waits for it can go; with its tries, this one included.
-/// None if nobody has it.
-pub(crate) fn settle_in_memory(shared: &Shared, id: i64, again: Option<Millis>) -> Option<(Way, u32)> {
+/// Marks a taken request as settled, so that what waits for it can go. None if nobody has it.
+pub(crate) fn settle_in_memory(shared: &Shared, id: i64, again: Option<Millis>) -> Option<Way> {
     let mut under_way = shared.under_way();
     let Some(Way::Taken { attempts, first }) = under_way.get(&id).copied() else { return None };
     let attempts = attempts + 1;
     let way = match again {
         Some(at) => Way::Again { at, attempts, first },
-        None => Way::Gone,
+        None => Way::Gone { attempts },
     };
     under_way.insert(id, way);
-    Some((way, attempts))
+    Some(way)
 }
 
 /// Writes a settlement.
-pub(crate) fn settle(write: &mut Write<'_>, id: i64, way: Way, attempts: u32) -> Done<()> {
+pub(crate) fn settle(write: &mut Write<'_>, id: i64, way: Way) -> Done<()> {
     write.after.settled.push((id, way));
     match way {
         Way::Again { at, attempts, first } => {
@@ -129,11 +129,12 @@ pub(crate) fn settle(write: &mut Write<'_>, id: i64, way: Way, attempts: u32) ->
                 .execute(params![id, at.0, attempts, first.0])?;
             tried(write, id, attempts)
         }
-        _ => {
+        Way::Gone { attempts } => {
             tried(write, id, attempts)?;
             write.conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id])?;
             Ok(())
         }
+        Way::Taken { .. } | Way::Withdrawn => Ok(()),
     }
 }
 
@@ -153,7 +154,7 @@ fn tried(write: &Write<'_>, id: i64, attempts: u32) -> Done<()> {
 pub(crate) fn give_up(
     write: &mut Write<'_>,
     id: i64,
-    attempts: u32,
+    way: Way,
     reason: &str,
     input: Option<&NewInput>,
     now: Millis,
@@ -174,7 +175,7 @@ pub(crate) fn give_up(
             None => name(kind).to_owned(),
         };
         bury(write, &thread, &what, reason, &body, now)?;
-        settle(write, id, Way::Gone, attempts)?;
+        settle(write, id, way)?;
     }
     if let Some(input) = input {
         accept(write, input, now)?;

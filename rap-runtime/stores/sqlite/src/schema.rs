@@ -96,6 +96,7 @@ CREATE TABLE inbox (
     thread INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     call TEXT,
+    -- 1: an event; 2: the last one of its subscription.
     event INTEGER NOT NULL,
     person INTEGER NOT NULL,
     PRIMARY KEY (thread, seq)
@@ -114,6 +115,7 @@ CREATE TABLE calls (
     created_at INTEGER NOT NULL,
     due_at INTEGER,
     outcome_accepted INTEGER NOT NULL DEFAULT 0,
+    -- A final event is in the inbox.
     final_accepted INTEGER NOT NULL DEFAULT 0,
     -- An invocation was put into the outbox and not withdrawn.
     invoked INTEGER NOT NULL DEFAULT 0,

@@ -42,7 +42,7 @@ pub(crate) enum Way {
     /// Somebody sends it.
     Taken { attempts: u32, first: Millis },
     /// It was settled for good, and the row will go.
-    Gone,
+    Gone { attempts: u32 },
     /// It was settled to be tried again, and the row will say so.
     Again { at: Millis, attempts: u32, first: Millis },
     /// A commit that is being written removes it.

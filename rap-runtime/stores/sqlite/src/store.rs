@@ -209,13 +209,13 @@ impl Store for SqliteStore {
             Settlement::RetryAt(at) => Some(*at),
             _ => None,
         };
-        let Some((way, attempts)) = outbox::settle_in_memory(&self.shared, delivery, again) else {
+        let Some(way) = outbox::settle_in_memory(&self.shared, delivery, again) else {
             return Ok(());
         };
         match settlement {
             Settlement::GaveUp { reason, input } => {
                 let work = move |write: &mut Write<'_>| {
-                    outbox::give_up(write, delivery, attempts, &reason, input.as_deref(), now)
+                    outbox::give_up(write, delivery, way, &reason, input.as_deref(), now)
                 };
                 let written = self.write(work).await;
                 if written.is_err() {
@@ -224,7 +224,7 @@ impl Store for SqliteStore {
                 }
                 return written;
             }
-            _ => self.write_soon(move |write| outbox::settle(write, delivery, way, attempts)),
+            _ => self.write_soon(move |write| outbox::settle(write, delivery, way)),
         }
         self.shared.bump();
         Ok(())
@@ -304,7 +304,7 @@ impl Store for SqliteStore {
     }
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
-        self.read(move |conn, _| views::calls(conn, only_open)).await
+        self.read(move |conn, shared| views::calls(conn, only_open, &shared.under_way().clone())).await
     }
 
     async fn events(

@@ -82,10 +82,8 @@ pub(crate) fn close(write: &mut Write<'_>, root: i64, now: Millis) -> Done<()> {
             WHERE n = ?1",
         )?
         .execute(params![n, below])?;
-        conn.prepare_cached(&format!(
-            "UPDATE calls SET state = 'cancelled', due_at = NULL WHERE thread = ?1 AND {OPEN}"
-        ))?
-        .execute([n])?;
+        conn.prepare_cached(&format!("UPDATE calls SET state = 'cancelled' WHERE thread = ?1 AND {OPEN}"))?
+            .execute([n])?;
         conn.prepare_cached(
             "UPDATE subscriptions SET state = 'cancelled' WHERE thread = ?1 AND state = 'active'",
         )?

@@ -4,6 +4,7 @@ use crate::{
     fault::{Done, damaged, from_json},
     load,
     rows::{self, OPEN, Thread, count, thread_id},
+    shared::{UnderWay, Way},
 };
 use rap_core::{
     CallView, DeadLetterView, Entry, HistoryView, Millis, Numbered, SessionView, SurfaceEvent, ThreadState,
@@ -123,8 +124,9 @@ pub(crate) fn history(
     Ok(Some(HistoryView { thread: thread_view(conn, thread, claimed)?, entries, inherited }))
 }
 
-pub(crate) fn calls(conn: &Connection, only_open: bool) -> Done<Vec<CallView>> {
-    let more = ", t.id, s.id, c.attempts, EXISTS (SELECT 1 FROM outbox o
+/// Calls, with what is already settled and not yet written, as far as the reader can know.
+pub(crate) fn calls(conn: &Connection, only_open: bool, under_way: &UnderWay) -> Done<Vec<CallView>> {
+    let more = ", t.id, s.id, c.attempts, (SELECT o.id FROM outbox o
         WHERE o.thread = c.thread AND o.call = c.id AND o.kind = 'invocation')";
     let filter = if only_open { format!("WHERE c.{OPEN}") } else { String::new() };
     let sql = rows::select_calls(
@@ -139,11 +141,17 @@ pub(crate) fn calls(conn: &Connection, only_open: bool) -> Done<Vec<CallView>> {
     let mut calls = Vec::new();
     while let Some(row) = rows.next()? {
         let thread = thread_id(row.get(11)?)?;
+        let invocation: Option<i64> = row.get(14)?;
+        let way = invocation.and_then(|id| under_way.get(&id));
+        let attempts = match way {
+            Some(Way::Again { attempts, .. } | Way::Gone { attempts }) => *attempts,
+            _ => u32::try_from(row.get::<_, i64>(13)?).unwrap_or(u32::MAX),
+        };
         calls.push(CallView {
             row: rows::call(row, &thread)?,
             session: thread_id(row.get(12)?)?,
-            attempts: u32::try_from(row.get::<_, i64>(13)?).unwrap_or(u32::MAX),
-            undelivered: row.get(14)?,
+            attempts,
+            undelivered: invocation.is_some() && !matches!(way, Some(Way::Gone { .. })),
         });
     }
     Ok(calls)

@@ -41,10 +41,16 @@ impl Place {
         other
     }
 
-    /// All files here, with their content.
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    /// All files here: length, time of the last change, and a hash of the content.
+    fn files(&self) -> BTreeMap<String, (usize, SystemTime, u64)> {
         let files = fs::read_dir(self.0.path()).unwrap().map(|file| file.unwrap());
-        files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+        let print = |path: PathBuf| {
+            let content = fs::read(&path).unwrap();
+            let mut hash = DefaultHasher::new();
+            content.hash(&mut hash);
+            (content.len(), fs::metadata(path).unwrap().modified().unwrap(), hash.finish())
+        };
+        files.map(|file| (file.file_name().into_string().unwrap(), print(file.path()))).collect()
     }
 
     /// Changes the database behind the store's back.

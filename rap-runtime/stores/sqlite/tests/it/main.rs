@@ -7,6 +7,7 @@ mod contract_outbox;
 mod contract_tree;
 mod files;
 mod hand;
+mod twins;
 
 /// Runs each function of the contract on a fresh store.
 macro_rules! contract {
