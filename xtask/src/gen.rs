@@ -1,8 +1,8 @@
 //! `gen`: everything in the repository that is made from something else, and the check that it still is.
 //!
 //! Made: JSON Schemas from `rap-types`; the data tables of `rap-spec`; field tables and the coverage page of
-//! the book. Checked only: that book and registry name the same obligations, that every example exists, and
-//! that the hand-written OpenAPI documents speak of the schemas that are there.
+//! the book. Checked only: that book and registry name the same obligations, that every example exists, that
+//! the hand-written OpenAPI documents speak of the schemas that are there, and that versions agree.
 
 mod book;
 mod openapi;
@@ -54,10 +54,13 @@ pub(crate) fn check() -> Result<(), String> {
         .map(|(path, _)| format!("{}: not what `cargo xtask gen` makes", path.display()))
         .collect();
     drift.extend(stale(&root, &files)?.iter().map(|p| format!("{}: no longer made", p.display())));
+    if !drift.is_empty() {
+        drift.push("hint: run `cargo xtask gen`".to_owned());
+    }
     if let Err(faults) = hold_together(&root) {
         drift.push(faults);
     }
-    if drift.is_empty() { Ok(()) } else { Err(drift.join("\n") + "\nhint: run `cargo xtask gen`") }
+    if drift.is_empty() { Ok(()) } else { Err(drift.join("\n")) }
 }
 
 fn made(root: &Path) -> Result<Files, String> {
@@ -72,7 +75,26 @@ fn made(root: &Path) -> Result<Files, String> {
 fn hold_together(root: &Path) -> Result<(), String> {
     let mut faults = book::check(root)?;
     faults.extend(openapi::check(root)?);
+    faults.extend(versions(root)?);
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+/// The packages of `spec/` for other languages have the version of the workspace.
+fn versions(root: &Path) -> Result<Vec<String>, String> {
+    let manifest = |name: &str| -> Result<toml::Table, String> {
+        toml::from_str(&read(&root.join(name))?).map_err(|e| format!("{name}: {e}"))
+    };
+    let cargo = manifest("Cargo.toml")?["workspace"]["package"]["version"].to_string();
+    let python = manifest("spec/pyproject.toml")?["project"]["version"].to_string();
+    let node: serde_json::Value = serde_json::from_str(&read(&root.join("spec/package.json"))?)
+        .map_err(|e| format!("spec/package.json: {e}"))?;
+    let node = node["version"].to_string();
+    let found = [("spec/pyproject.toml", python), ("spec/package.json", node)];
+    Ok(found
+        .into_iter()
+        .filter(|(_, version)| *version != cargo)
+        .map(|(name, version)| format!("{name}: version {version}, but the workspace is {cargo}"))
+        .collect())
 }
 
 fn stale(root: &Path, files: &Files) -> Result<Vec<PathBuf>, String> {
