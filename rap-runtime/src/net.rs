@@ -34,3 +34,34 @@ impl Net {
 pub(crate) fn may_lead_to(base: &HttpUrl, url: &HttpUrl) -> bool {
     base.is_loopback() || !url.is_loopback()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server elsewhere cannot point us at ourselves, by whatever name.
+    #[test]
+    fn only_this_machine_leads_to_this_machine() {
+        for (base, url, may) in [
+            ("http://127.0.0.1:1", "http://127.0.0.1:2/x", true),
+            ("http://localhost:1", "http://[::1]:2/x", true),
+            ("http://127.0.0.1:1", "https://example.com/x", true),
+            ("https://example.com", "https://other.example/x", true),
+            ("https://example.com", "http://127.0.0.1:2/x", false),
+            ("https://example.com", "http://localhost:2/x", false),
+            ("https://example.com", "http://[::1]/x", false),
+        ] {
+            let parse = |url: &str| url.parse::<HttpUrl>().unwrap();
+            assert_eq!(may_lead_to(&parse(base), &parse(url)), may, "{base} {url}");
+        }
+        let net = Net::new(&[]);
+        let goes = |url: &str| {
+            net.to(&url.parse().unwrap()).client().policy().check_address([127, 0, 0, 1].into(), 80, false)
+        };
+        assert!(goes("http://127.0.0.1/").is_ok());
+        assert!(
+            goes("http://example.com/").is_err(),
+            "a public name that resolves to this machine is refused"
+        );
+    }
+}

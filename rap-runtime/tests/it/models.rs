@@ -280,12 +280,14 @@ async fn a_stop_reaches_a_childs_stream() {
             break thread;
         }
     };
+    let asked = tokio::time::Instant::now();
     world.runtime.stop(&session).await.unwrap();
     // The child's text is erased: it is in no history.
     within("the child's text is dropped", async {
         while !matches!(story.next().await, Watched::Dropped { thread, .. } if thread == child) {}
     })
     .await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "at once, not when the claim is next renewed");
     let status = world.runtime.status(&session).await.unwrap();
     assert!(status.threads.iter().all(|thread| thread.state == ThreadState::Paused), "{status:?}");
     let history = history(&world.runtime, &child).await;
