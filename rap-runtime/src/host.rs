@@ -151,6 +151,8 @@ impl fmt::Display for ToolsetProblem {
 pub enum ToolsetProblemKind {
     /// No answer, or "not now" (TLS-13).
     Unreachable,
+    /// No answer, but its tools are known from before and are offered as they were (TLS-06).
+    Stale,
     /// It wants credentials.
     Unauthorized,
     /// Something answers there, but no RAP server.

@@ -2,7 +2,7 @@
 
 use crate::{ModelProvider, ScriptedModel, hub::Hub, net::Net};
 use ipnet::IpNet;
-use rap_client::{Gateway, KeyRing, gateway::KeyRingError};
+use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
 use rap_core::{Rules, Store};
 use rap_types::HttpUrl;
 use std::{sync::Arc, time::Duration};
@@ -22,6 +22,7 @@ pub(crate) struct Inner {
     pub(crate) models: Vec<Arc<dyn ModelProvider>>,
     pub(crate) toolsets: Vec<HttpUrl>,
     pub(crate) net: Net,
+    pub(crate) known_toolsets: ToolsetCache,
     pub(crate) keys: KeyRing,
     pub(crate) public_url: HttpUrl,
     pub(crate) rules: Rules,
@@ -247,6 +248,7 @@ impl RuntimeBuilder {
                 models,
                 toolsets: self.toolsets,
                 net: Net::new(&self.targets),
+                known_toolsets: ToolsetCache::new(),
                 keys,
                 public_url,
                 rules: self.rules,

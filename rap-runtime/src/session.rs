@@ -146,17 +146,21 @@ impl Runtime {
         let bases: Vec<_> =
             bases.iter().filter(|base| seen.insert(base.as_str().trim_end_matches('/'))).collect();
         let asked = bases.iter().map(|base| async move {
-            let found = self.inner.net.to(base).discover(base).await;
+            let found = self.inner.known_toolsets.discover(self.inner.net.to(base), base).await;
             ((*base).clone(), found)
         });
         let mut problems = Vec::new();
         let mut toolsets = Vec::new();
         for (base, found) in futures_util::future::join_all(asked).await {
             match found {
-                Ok(toolset) if !net::may_lead_to(&base, &toolset.toolset().endpoint) => {
+                Ok(found) if !net::may_lead_to(&base, &found.toolset.toolset().endpoint) => {
                     problems.push(endpoint_problem(&base));
                 }
-                Ok(toolset) => toolsets.push((base, toolset)),
+                Ok(found) => {
+                    // TLS-06: what it offered last, until it is back.
+                    problems.extend(found.stale.map(|error| stale_problem(&base, &error)));
+                    toolsets.push((base, found.toolset));
+                }
                 Err(error) => problems.push(discover_problem(&base, &error)),
             }
         }
@@ -235,6 +239,12 @@ fn discover_problem(base: &HttpUrl, error: &DiscoverError) -> ToolsetProblem {
         ToolsetProblemKind::Unreachable
     };
     ToolsetProblem { server: base.redacted(), kind, message: error.to_string() }
+}
+
+fn stale_problem(base: &HttpUrl, error: &DiscoverError) -> ToolsetProblem {
+    let problem = discover_problem(base, error);
+    let message = format!("{}; meanwhile its tools are offered as they were last", problem.message);
+    ToolsetProblem { kind: ToolsetProblemKind::Stale, message, ..problem }
 }
 
 fn endpoint_problem(base: &HttpUrl) -> ToolsetProblem {

@@ -4,6 +4,7 @@
 //! Everything owed is a row with a due time, so starting after a kill is nothing special: the first round finds
 //! what the last process left. Idle, the loop waits for a bell and nothing else (P7).
 
+mod alive;
 mod completion;
 mod outbox;
 mod sight;
@@ -32,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// Drives the runtime until `shutdown` resolves: slices of due threads, due timers, the outbox. What an earlier
-    /// process left undone is taken up at once.
+    /// process left undone is taken up at once, and servers are asked about the calls that they had taken (STA-02).
     ///
     /// On shutdown nothing new begins; a running completion is dropped (its thread is due again at the next
     /// start), requests on their way get 5 s to end. Watchers' streams end. Whatever is cut off is repeated after
@@ -45,8 +46,8 @@ impl Runtime {
         let mut shutdown = pin!(shutdown);
         let mut tasks = JoinSet::new();
         // The store's own hint, for what others write into it.
-        let mut bell = JoinSet::new();
-        bell.spawn({
+        let mut beside = JoinSet::new();
+        beside.spawn({
             let runtime = self.clone();
             async move {
                 loop {
@@ -55,6 +56,8 @@ impl Runtime {
                 }
             }
         });
+        // Asked beside everything else: a server that does not answer holds nothing up.
+        beside.spawn(alive::ask_after_restart(self.clone()));
         let mut changes = self.inner.hub.changes();
         loop {
             changes.mark_unchanged();
@@ -71,7 +74,7 @@ impl Runtime {
             }
         }
         ending.cancel();
-        bell.abort_all();
+        beside.abort_all();
         let rest = async {
             while let Some(ended) = tasks.join_next().await {
                 report(ended);

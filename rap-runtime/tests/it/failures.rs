@@ -5,6 +5,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::StatusCode,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use rap_runtime::{
@@ -21,6 +22,7 @@ type Answer = Arc<dyn Fn(usize) -> Option<u16> + Send + Sync>;
 #[derive(Clone)]
 struct Odd {
     answer: Answer,
+    alive: fn() -> Response,
     seen: mpsc::UnboundedSender<Value>,
     count: Arc<std::sync::atomic::AtomicUsize>,
 }
@@ -29,6 +31,13 @@ struct Odd {
 async fn odd(
     answer: impl Fn(usize) -> Option<u16> + Send + Sync + 'static,
 ) -> (HttpUrl, mpsc::UnboundedReceiver<Value>) {
+    odd_with(answer, || StatusCode::NOT_FOUND.into_response()).await
+}
+
+async fn odd_with(
+    answer: impl Fn(usize) -> Option<u16> + Send + Sync + 'static,
+    alive: fn() -> Response,
+) -> (HttpUrl, mpsc::UnboundedReceiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let toolset = json!({
@@ -36,7 +45,7 @@ async fn odd(
         "tools": [{"name": "odd", "description": "x", "inputSchema": {"type": "object"}}],
     });
     let (seen, invocations) = mpsc::unbounded_channel();
-    let state = Odd { answer: Arc::new(answer), seen, count: Arc::default() };
+    let state = Odd { answer: Arc::new(answer), alive, seen, count: Arc::default() };
     let router = Router::new()
         .route("/.well-known/rap-toolset", get(move || async move { Json(toolset) }))
         .route(
@@ -50,6 +59,7 @@ async fn odd(
                 }
             }),
         )
+        .route("/tool_call_status", post(|State(odd): State<Odd>| async move { (odd.alive)() }))
         .with_state(state);
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     (base.parse().unwrap(), invocations)
@@ -210,4 +220,44 @@ async fn a_server_that_comes_back() {
         assert_eq!(answer(&invocation, "there").await, 200);
     }
     story.text("late: there\nlate: there").await;
+}
+
+/// STA-02, STA-03, STA-04: after a restart the server is asked; only `alive: false` ends the call.
+#[tokio::test]
+async fn asked_after_a_restart() {
+    let answers: [(fn() -> Response, bool); 4] = [
+        (|| Json(json!({"alive": false})).into_response(), true),
+        (|| Json(json!({"alive": true})).into_response(), false),
+        (|| StatusCode::NOT_FOUND.into_response(), false),
+        (|| "alive: false".into_response(), false),
+    ];
+    for (alive, ends) in answers {
+        let (base, mut seen) = odd_with(|_| Some(200), alive).await;
+        let store: Arc<dyn rap_runtime::core::Store> = Arc::new(rap_runtime::MemoryStore::new());
+        let keys = rap_runtime::KeyRing::generate().unwrap();
+        let world = World::on(store.clone(), keys.clone(), "127.0.0.1:0", |b| b.toolset(base)).await;
+        let address = world.base.parsed().authority().to_owned();
+        let (session, mut story) = world.told("call odd").await;
+        let invocation = within("the invocation", seen.recv()).await.unwrap();
+        within("it is settled", async {
+            while store.calls(true).await.unwrap().iter().any(|call| call.undelivered) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        story.until("the wait", |e| matches!(e.what, Surface::Waiting { .. }).then_some(())).await;
+        drop(story);
+        world.stop().await;
+
+        let world = World::on(store, keys, &address, |b| b).await;
+        let mut story = world.story(&session).await;
+        if ends {
+            story.text("odd: Error: the server odd no longer knows this call").await;
+        } else {
+            // It is not ended: its outcome is taken, whenever it comes.
+            assert_eq!(answer(&invocation, "done").await, 200);
+            story.text("odd: done").await;
+        }
+        world.stop().await;
+    }
 }

@@ -113,3 +113,31 @@ async fn prefixes_and_queries() {
     story.text("quick: quick").await;
     within("rest", story.resting(&session)).await;
 }
+
+/// TLS-06, TLS-12: a server that answered once and is gone is offered as it was, and that is reported.
+#[tokio::test]
+async fn a_server_that_is_gone_for_a_while() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let document = json!({"name": "x", "endpoint": base, "tools": [tool("odd")]});
+    let router = Router::new().route("/.well-known/rap-toolset", get(move || async move { Json(document) }));
+    let served = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let world = World::new(|b| b.toolset(base.parse().unwrap())).await;
+    assert!(world.session().await.problems.is_empty());
+    served.abort();
+    let _ = served.await;
+    // A connection that was open may be served to its end: asked until it is gone.
+    within("the server is gone", async {
+        loop {
+            let opened = world.session().await;
+            assert_eq!(opened.tools, 1);
+            if let [problem] = &opened.problems[..] {
+                assert_eq!(problem.kind, ToolsetProblemKind::Stale);
+                assert!(problem.message.contains("as they were last"), "{problem}");
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
