@@ -4,11 +4,14 @@ use crate::failure::Failure;
 use rap_http::{Auth, Listener};
 use rap_runtime::{LocalFiles, Runtime, RuntimeBuilder, ScriptedModel, core::Store, sqlite::SqliteStore};
 use rap_types::HttpUrl;
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Under this name the database remembers where it was served.
 const LISTEN: &str = "listen";
+
+/// How long requests that are being answered may take after a stop.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Opens a database for writing.
 pub(crate) async fn open(path: &Path) -> Result<Arc<SqliteStore>, Failure> {
@@ -64,8 +67,10 @@ pub(crate) fn model(id: Option<&str>, script: Option<&Path>) -> Result<ScriptedM
     }
     match script {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Failure::new(format!("cannot read the script {}: {e}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Failure::new(format!("cannot read the script {}: {e}", path.display()))
+                    .hint("give a file with rules for the scripted model")
+            })?;
             ScriptedModel::from_toml(&text)
                 .map_err(|e| Failure::new(format!("the script {} is wrong: {e}", path.display())))
         }
@@ -87,14 +92,22 @@ pub(crate) fn check_servers<'a>(servers: impl IntoIterator<Item = &'a HttpUrl>) 
     }
 }
 
-/// Serves a router until the token is cancelled; requests that are being answered are answered.
+/// Serves a router until the token is cancelled; requests that are being answered get a moment more.
 pub(crate) async fn serve(
     listener: Listener,
     router: axum::Router,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    axum::serve(listener.into_tcp(), router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .map_err(|e| Failure::new(format!("the listener failed: {e}")))
+    let served =
+        axum::serve(listener.into_tcp(), router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = served.into_future() => {
+            served.map_err(|e| Failure::new(format!("the listener failed: {e}")))
+        }
+        () = late => Ok(()),
+    }
 }

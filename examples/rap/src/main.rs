@@ -1,4 +1,4 @@
-//! The program `rap`: it reads the command line, runs one command, and says how it ended.
+#![doc = include_str!("../README.md")]
 
 mod cli;
 mod demo;

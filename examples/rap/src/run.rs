@@ -201,7 +201,7 @@ fn no_session(error: &HostError, out: &Out) -> Failure {
         [problem] => Failure::of(problem),
         problems => {
             problems.iter().for_each(|problem| out.warning(problem));
-            Failure::of(error)
+            Failure::new("no tool server can be used").hint("mend one of those above")
         }
     }
 }

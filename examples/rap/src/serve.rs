@@ -37,16 +37,19 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
     );
 
     let stopping = CancellationToken::new();
-    let stopped = stopping.clone();
-    let watch = async move {
-        stop.await;
-        stopped.cancel();
+    let serving = async {
+        let served = host::serve(listener, router, stopping.clone()).await;
+        stopping.cancel();
+        served
     };
-    let (served, (), ()) = tokio::join!(
-        host::serve(listener, router, stopping.clone()),
-        runtime.run_until(stopping.clone().cancelled_owned()),
-        watch,
-    );
+    let asked = async {
+        tokio::select! {
+            () = stop => stopping.cancel(),
+            () = stopping.cancelled() => {}
+        }
+    };
+    let (served, (), ()) =
+        tokio::join!(serving, runtime.run_until(stopping.clone().cancelled_owned()), asked);
     served
 }
 

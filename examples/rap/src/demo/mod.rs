@@ -62,7 +62,7 @@ async fn tell(folder: &Path, out: &Out) -> Result<(), Failure> {
     scene.ask().await?;
     scene.sleep_and_die().await?;
     scene.wake().await?;
-    scene.end();
+    scene.end().await;
     story.chapter("The proof: the tool server's ledger against the history in the database");
     let proof = proof_in(folder).await?;
     say(&proof, out);

@@ -13,6 +13,9 @@ use std::{
 /// How long a child may take until its first line.
 const START: Duration = Duration::from_secs(10);
 
+/// How long a child may take to stop cleanly.
+const STOP: Duration = Duration::from_secs(3);
+
 /// A child process in one of the program's other roles.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -68,6 +71,15 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Tells it to stop, by the end of its stdin, and waits; kills it when that takes too long.
+    pub(crate) async fn stop(mut self) {
+        drop(self.child.stdin.take());
+        let deadline = tokio::time::Instant::now() + STOP;
+        while self.is_alive() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Whether it still runs.

@@ -189,8 +189,11 @@ impl<'a> Scene<'a> {
     }
 
     /// Ends the processes.
-    pub(crate) fn end(self) {
-        drop(self);
+    pub(crate) async fn end(self) {
+        let Self { runtime, tools, watch, .. } = self;
+        drop(watch);
+        runtime.stop().await;
+        tools.stop().await;
     }
 
     /// Tells what happens until something has happened.

@@ -1,0 +1,9 @@
+//! What the program promises, held by running it.
+#![allow(clippy::unwrap_used)]
+
+mod database;
+mod demo;
+mod help;
+mod run;
+mod servers;
+mod support;
