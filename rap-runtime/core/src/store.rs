@@ -53,8 +53,9 @@ pub trait Store: Send + Sync + 'static {
     /// Gives a claim back. A lost one is no error.
     async fn release(&self, claim: Claim) -> Result<(), StoreError>;
 
-    /// Takes up to `limit` deliveries that are due at `now`, each not taken by another and not behind an
-    /// earlier one of its call. They stay taken until settled, or until their taker is gone.
+    /// Takes up to `limit` deliveries that are due at `now`, each not taken by another and not behind the
+    /// invocation of its call: that has to settle first, whatever else the call has in the outbox goes side by
+    /// side (CLS-06). They stay taken until settled, or until their taker is gone.
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
 
     /// Settles a taken delivery. May become durable later than it returns: what is lost is sent again, with

@@ -65,7 +65,7 @@ CREATE TABLE threads (
 CREATE INDEX threads_ready ON threads (ready_at) WHERE ready_at IS NOT NULL;
 CREATE INDEX threads_open ON threads (session) WHERE closed = 0;
 CREATE INDEX threads_session ON threads (session);
-CREATE INDEX threads_parent ON threads (parent) WHERE parent IS NOT NULL;
+CREATE INDEX threads_parent ON threads (parent, closed) WHERE parent IS NOT NULL;
 
 -- What never changes.
 CREATE TABLE lineages (
