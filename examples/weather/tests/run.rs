@@ -75,7 +75,7 @@ async fn a_call() {
     let result = tokio::time::timeout(PATIENCE, arrivals.recv()).await.unwrap().unwrap();
     assert_eq!(
         result,
-        json!({"type": "tool_result", "group_id": "t1", "id": "c1", "text": "Oslo: sun, 4 °C"})
+        json!({"type": "tool_result", "group_id": "t1", "id": "c1", "text": "Oslo: sun, 21 °C"})
     );
 
     let pid = child.id().unwrap().to_string();
@@ -107,4 +107,12 @@ async fn wrong_argument() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("unknown argument \"--prot\""), "{error}");
     assert!(!error.contains("StartError"), "{error}");
+}
+
+/// The README shows this very program.
+#[test]
+fn the_readme_shows_this_program() {
+    let readme = include_str!("../../../README.md");
+    let shown = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(shown, Some(include_str!("../src/main.rs")));
 }

@@ -3,7 +3,6 @@
 
 /// Messages for humans.
 #[test]
-#[ignore = "builds all dependencies again, which takes minutes: cargo test -p rap-server --test it -- --ignored"]
 fn messages() {
     trybuild::TestCases::new().compile_fail("tests/macros/*.rs");
 }
