@@ -318,10 +318,6 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
             late(draft, input, call, CallState::Done, outcome.clone());
         }
         InputBody::Undelivered { call, may_have_arrived, reason } => {
-            if draft.call(call).is_some_and(|row| row.state == CallState::PresumedLost) {
-                draft.consume(input);
-                return;
-            }
             let (state, outcome) = undelivered(*may_have_arrived, reason);
             late(draft, input, call, state, outcome);
         }
@@ -330,13 +326,21 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
     }
 }
 
-/// The outcome of a call that we stopped waiting for: shown once, as an event (P10).
+/// What came of a call that we stopped waiting for: shown once, as an event (P10). Our own word that a call is
+/// lost gives way to an outcome, whichever of the two came first.
 fn late(draft: &mut Draft, input: &Input, call: &CallId, state: CallState, outcome: Outcome) {
     let Some(row) = draft.call(call).cloned() else { return };
-    confirm_subscription(draft, call, &outcome);
-    draft.show_result(call, &row.name, &outcome, true);
-    draft.add_event(&row.name, call, row.arguments, &outcome);
-    draft.finish_call(call, state, outcome);
+    let is_new = match row.state {
+        CallState::Detached => true,
+        CallState::PresumedLost => state == CallState::Done,
+        _ => false,
+    };
+    if is_new {
+        confirm_subscription(draft, call, &outcome);
+        draft.show_result(call, &row.name, &outcome, true);
+        draft.add_event(&row.name, call, row.arguments, &outcome);
+        draft.finish_call(call, state, outcome);
+    }
     draft.consume(input);
 }
 

@@ -464,3 +464,27 @@ fn nothing_is_lost_between_load_and_commit() {
     world.run();
     assert_eq!(world.told()[5..], ["event of a: 1", "model: there it is []"]);
 }
+
+/// P2: an outcome and our own word that the call is lost, both due after the call was detached.
+#[test]
+fn a_late_outcome_beside_our_own_word_that_it_is_lost() {
+    for outcome_first in [true, false] {
+        let mut world = called(&["a"]);
+        world.model([says("hi")]);
+        world.user("hurry");
+        world.run();
+        if outcome_first {
+            world.result("a", "1");
+            world.undelivered("a", true);
+        } else {
+            world.undelivered("a", true);
+            world.result("a", "1");
+        }
+        world.model([says("so it came")]);
+        world.run();
+        assert_eq!(world.state("a"), CallState::Done);
+        let events: Vec<String> =
+            world.told().into_iter().filter(|line| line.starts_with("event of a: 1")).collect();
+        assert_eq!(events.len(), 1, "{:#?}", world.told());
+    }
+}
