@@ -239,3 +239,15 @@ async fn watching() {
     assert_eq!(within("caught up", later.next()).await.unwrap().unwrap(), Watched::CaughtUp);
     assert_eq!(json!(story.told[0])["watched"], "committed");
 }
+
+/// A stopped thread can be closed: a close is a person's word, and waits for no message.
+#[tokio::test]
+async fn close_what_is_stopped() {
+    let world = World::new(|b| b).await;
+    let (session, mut story) = world.told("hello").await;
+    story.resting(&session).await;
+    world.runtime.stop(&session).await.unwrap();
+    story.until("the pause", |e| (e.what == Surface::Paused).then_some(())).await;
+    world.runtime.close(&session).await.unwrap();
+    story.until("the end", |e| (e.what == Surface::Closed).then_some(())).await;
+}
