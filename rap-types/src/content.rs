@@ -169,7 +169,9 @@ fn members<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Val
 }
 
 fn from<T: DeserializeOwned, E: serde::de::Error>(members: Map<String, Value>) -> Result<T, E> {
-    read(Value::Object(members), "TRN-13").map_err(Fault::into_error)
+    let value = Value::Object(members);
+    // Where a fault is costs more to track than a second look when there is one.
+    T::deserialize(&value).or_else(|_| read(value, "TRN-13").map_err(Fault::into_error))
 }
 
 impl<'de> Deserialize<'de> for ContentPart {
