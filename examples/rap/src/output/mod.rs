@@ -1,12 +1,14 @@
 //! The only way in which this program writes: data to stdout, all else to stderr, colour only on a terminal,
 //! and a progress line that never gets between them.
 
+mod defuse;
 mod progress;
 mod style;
 
 pub(crate) use style::{BAD, DIM, GOOD, NAME, paint};
 
 use crate::failure::Failure;
+use defuse::defuse;
 use progress::Progress;
 use serde::Serialize;
 use std::{
@@ -41,7 +43,7 @@ impl Out {
             return;
         }
         let _line = self.begin();
-        let _ = writeln!(anstream::stdout().lock(), "{text}");
+        let _ = writeln!(anstream::stdout().lock(), "{}", defuse(&text.to_string()));
     }
 
     /// A piece of a line, for text that is streamed. The next line begins a new one.
@@ -52,7 +54,7 @@ impl Out {
         let _paused = self.progress.pause();
         let mut open = lock(&self.open_line);
         let mut out = anstream::stdout().lock();
-        let _ = write!(out, "{text}");
+        let _ = write!(out, "{}", defuse(text));
         let _ = out.flush();
         *open = !text.ends_with('\n');
     }
@@ -77,7 +79,7 @@ impl Out {
     /// A line to stderr: what a person may want to know, and no script reads.
     pub(crate) fn note(&self, text: impl Display) {
         let _line = self.begin();
-        let _ = writeln!(anstream::stderr().lock(), "{text}");
+        let _ = writeln!(anstream::stderr().lock(), "{}", defuse(&text.to_string()));
     }
 
     /// A warning: something is wrong, and the command goes on.

@@ -8,6 +8,8 @@ use std::{
 };
 
 const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// What is over sooner is not worth a line.
+const DELAY: Duration = Duration::from_millis(200);
 const FRAME: Duration = Duration::from_millis(90);
 
 #[derive(Debug)]
@@ -66,17 +68,16 @@ impl Shared {
         let mut state = lock(&self.state);
         loop {
             match &state.text {
+                Some((_, since)) if since.elapsed() < DELAY => {
+                    let rest = DELAY.saturating_sub(since.elapsed());
+                    state = self.wait(state, rest);
+                }
                 Some((text, since)) => {
-                    let mut err = std::io::stderr().lock();
                     let seconds = since.elapsed().as_secs();
-                    let _ = write!(err, "\r\x1b[K {} {text} {seconds} s", FRAMES[frame % FRAMES.len()]);
-                    let _ = err.flush();
+                    draw(&format!(" {} {text} {seconds} s", FRAMES[frame % FRAMES.len()]));
                     state.drawn = true;
                     frame += 1;
-                    state = self
-                        .changed
-                        .wait_timeout(state, FRAME)
-                        .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+                    state = self.wait(state, FRAME);
                 }
                 None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
@@ -84,14 +85,26 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait_timeout(state, time);
+        waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
+    }
+}
+
 impl State {
     fn wipe(&mut self) {
         if std::mem::take(&mut self.drawn) {
-            let mut err = std::io::stderr().lock();
-            let _ = write!(err, "\r\x1b[K");
-            let _ = err.flush();
+            draw("");
         }
     }
+}
+
+/// Writes over the line. Stderr is locked here alone, never while anything is waited for.
+fn draw(line: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "\r\x1b[K{line}");
+    let _ = err.flush();
 }
 
 impl Drop for Waiting<'_> {
