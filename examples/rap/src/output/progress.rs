@@ -116,3 +116,29 @@ impl Drop for Waiting<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The painter once kept stderr locked while it slept, and whoever took the line off waited for ever.
+    #[test]
+    fn the_line_can_be_taken_off_while_it_moves() {
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let progress = Progress { shared: Some(Arc::default()) };
+            let is_drawn = || progress.shared.as_ref().is_some_and(|shared| lock(&shared.state).drawn);
+            for _ in 0..3 {
+                let waiting = progress.show("something".to_owned());
+                while !is_drawn() {
+                    std::thread::yield_now();
+                }
+                drop(progress.pause());
+                drop(waiting);
+                assert!(!is_drawn());
+            }
+            done.send(()).unwrap();
+        });
+        wait.recv_timeout(Duration::from_secs(60)).expect("the line is taken off");
+    }
+}
