@@ -238,6 +238,8 @@ impl RunningSlice {
                 let Signals { seen, urgent, check, .. } = &mut *state;
                 urgent.retain(|input| !seen.contains(input));
                 if !urgent.is_empty() {
+                    // Said once: the next slice loads whatever is there.
+                    urgent.clear();
                     return Signal::Urgent;
                 }
                 if std::mem::take(check) {

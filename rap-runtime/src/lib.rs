@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "sqlite", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "sqlite"),
+    doc = "A durable agent runtime for RAP; its guide needs the feature `sqlite`."
+)]
 #![forbid(unsafe_code)]
 
 mod api;

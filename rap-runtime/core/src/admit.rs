@@ -41,8 +41,10 @@ pub enum Admission {
     Busy,
 }
 
-/// Unconsumed inputs that a thread holds at most.
+/// Unconsumed inputs that a thread holds at most. What servers send never fills the room of the people: a
+/// message has some of its own, and a stop or a close is always taken.
 pub(crate) const INBOX: usize = 10_000;
+const ROOM_FOR_PEOPLE: usize = 1_000;
 
 /// Decides about an input.
 pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> Admission {
@@ -61,12 +63,20 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
                 Admission::UnknownThread
             } else if facts.thread_closed {
                 Admission::Ended
-            } else if facts.inbox >= INBOX {
+            } else if facts.inbox >= room(body) {
                 Admission::Busy
             } else {
                 Admission::Accept
             }
         }
+    }
+}
+
+fn room(body: &InputBody) -> usize {
+    match body {
+        InputBody::Stop | InputBody::Close => usize::MAX,
+        InputBody::Message { .. } => INBOX + ROOM_FOR_PEOPLE,
+        _ => INBOX,
     }
 }
 
@@ -184,6 +194,12 @@ mod tests {
         assert_eq!(admit(&message, &facts(), 64), Admission::Accept);
         assert_eq!(admit(&message, &AdmissionFacts::default(), 64), Admission::UnknownThread);
         assert_eq!(admit(&message, &AdmissionFacts { thread_closed: true, ..facts() }, 64), Admission::Ended);
-        assert_eq!(admit(&message, &AdmissionFacts { inbox: INBOX, ..facts() }, 64), Admission::Busy);
+        let full = AdmissionFacts { inbox: INBOX, ..facts() };
+        assert_eq!(admit(&InputBody::FromParent { text: "x".into() }, &full, 64), Admission::Busy);
+        assert_eq!(admit(&message, &full, 64), Admission::Accept, "P9: people still get in");
+        let fuller = AdmissionFacts { inbox: INBOX + ROOM_FOR_PEOPLE, ..facts() };
+        assert_eq!(admit(&message, &fuller, 64), Admission::Busy);
+        assert_eq!(admit(&InputBody::Stop, &fuller, 64), Admission::Accept);
+        assert_eq!(admit(&InputBody::Close, &fuller, 64), Admission::Accept);
     }
 }

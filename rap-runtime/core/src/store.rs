@@ -25,7 +25,8 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces a session's toolbox, for what is live in it: base URLs and endpoints, servers that joined.
     async fn update_toolbox(&self, id: &ThreadId, toolbox: &crate::Toolbox) -> Result<(), StoreError>;
 
-    /// Admits an input by [`admit`](crate::admit) and stores it. When this returns, the answer is durable
+    /// Admits an input by [`admit`](crate::admit) and stores it. A discarded outcome of a cancelled call that says
+    /// `subscription: true` makes the cancel notices go out once more. When this returns, the answer is durable
     /// (P1). An accepted input makes its thread due at `now`, unless the thread is paused; a person's word
     /// ([`is_by_person`](crate::InputBody::is_by_person)) makes it due even then.
     async fn accept(&self, input: NewInput, now: Millis) -> Result<Accepted, StoreError>;

@@ -125,10 +125,15 @@ impl Driver {
     /// Starts whatever is due and says how long nothing more will be.
     async fn round(&self, tasks: &mut JoinSet<()>) -> Duration {
         let begun = Instant::now();
+        let asked = clock::now();
         match self.start_all(tasks).await {
             Ok(Some(due)) => {
-                let wait = u64::try_from(due - clock::now()).unwrap_or(0);
-                let wait = if wait == 0 { LOOK_AGAIN } else { Duration::from_millis(wait) };
+                let wait = match u64::try_from(due - clock::now()) {
+                    Ok(wait) if wait > 0 => Duration::from_millis(wait),
+                    // It fell due after this round asked: the next one finds it.
+                    _ if due > asked => Duration::ZERO,
+                    _ => LOOK_AGAIN,
+                };
                 wait.min(LONGEST_SLEEP)
             }
             Ok(None) => LONGEST_SLEEP,

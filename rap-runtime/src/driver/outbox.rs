@@ -10,7 +10,7 @@ use rap_client::Gateway;
 use rap_core::{Delivery, DeliveryKind, InputBody, InputId, Millis, NewInput, Settlement};
 use rap_http::{
     Attempt, Origins, Traffic, Verdict,
-    delivery::{Permit, Start},
+    delivery::{INVOCATION_WINDOW, Permit, Start},
     judge,
 };
 use serde_json::Value;
@@ -31,6 +31,8 @@ const HELD: usize = 1024;
 const CROWDED: usize = 256;
 /// Requests to one origin at once.
 const AT_ONCE: usize = 32;
+/// Longer than any process lives.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long one that went back stays there, at least, in milliseconds.
 const BACK_FOR: i64 = 1_000;
 
@@ -125,16 +127,24 @@ impl Senders {
 
     async fn deliver(&self, delivery: &Delivery, body: Bytes) -> Option<Settlement> {
         let origin = delivery.url.origin();
+        let window = self.window_left(delivery);
         let turn = tokio::select! {
             biased;
             () = self.ending.cancelled() => return None,
-            turn = self.turn(delivery, &origin) => turn,
+            turn = self.turn(delivery, &origin) => turn.map_err(Some),
+            () = tokio::time::sleep(window) => Err(None),
         };
         let permit = match turn {
             Ok(turn) => turn,
-            Err(back_at) => {
+            Err(Some(back_at)) if !window.is_zero() => {
                 self.doubt(delivery, false);
                 return Some(Settlement::RetryAt(back_at));
+            }
+            Err(_) => {
+                // Its origin is down, and others probe it: its own time is over all the same.
+                let may_have_arrived = self.doubt(delivery, false);
+                self.doubts.lock().unwrap_or_else(PoisonError::into_inner).remove(&delivery.id);
+                return Some(gave_up(delivery, &for_the_model(&Attempt::Refused), may_have_arrived));
             }
         };
         let attempt = self
@@ -154,6 +164,16 @@ impl Senders {
             self.doubts.lock().unwrap_or_else(PoisonError::into_inner).remove(&delivery.id);
         }
         Some(settlement)
+    }
+
+    /// How long a delivery may still wait for its turn. Only invocations end by the clock; the others are the
+    /// schedule's.
+    fn window_left(&self, delivery: &Delivery) -> Duration {
+        if delivery.kind != DeliveryKind::Invocation {
+            return FOREVER;
+        }
+        let waited = delivery.first_attempt.map_or(0, |first| clock::now() - first);
+        INVOCATION_WINDOW.saturating_sub(Duration::from_millis(u64::try_from(waited).unwrap_or(0)))
     }
 
     /// Whether an attempt so far may have arrived, this one included. Of attempts before a restart nothing is

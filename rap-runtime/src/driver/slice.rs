@@ -21,6 +21,10 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How long a thread is left alone after its state could not be read or written.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// The first and the longest pause before a slice that could not be written is tried again.
+const FIRST_COMMIT_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_COMMIT_PAUSE: Duration = Duration::from_secs(30);
+
 /// A claim's worth of slices.
 pub(super) struct Streak {
     pub(super) runtime: Runtime,
@@ -47,9 +51,8 @@ impl Streak {
             let ended = caught(self.slice(&claim, &signals)).await;
             match ended.unwrap_or_else(|| Err(bug("a slice panicked"))) {
                 Ok(Ended::Due) if !self.ending.is_cancelled() => {}
-                Ok(Ended::Lost) => return,
-                Ok(_) => break,
-                Err(StoreError::Fenced) => return,
+                // A lost claim is given back as well: that is no error, and a store may have lost only the news.
+                Ok(_) | Err(StoreError::Fenced) => break,
                 Err(error) => {
                     // ERR-02: nothing has changed. The claim is kept for a while, so that the thread does not
                     // spin; its place is not.
@@ -137,7 +140,21 @@ impl Streak {
     /// Writes the slice. What it paused or closed below looks up at once.
     async fn commit(&self, claim: &Claim, commit: Commit) -> Result<Committed, StoreError> {
         let (pause, close) = (commit.pause, commit.close);
-        let committed = self.runtime.inner.store.commit(claim, commit, clock::now()).await?;
+        let mut pause_before = FIRST_COMMIT_PAUSE;
+        let committed = loop {
+            match self.runtime.inner.store.commit(claim, commit.clone(), clock::now()).await {
+                Err(StoreError::Failed(why)) if !self.ending.is_cancelled() => {
+                    // The turn is paid for: it is written as soon as that is possible, never made again.
+                    tracing::error!(thread = %claim.thread, why, "a slice could not be written; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause_before) => {}
+                        () = self.ending.cancelled() => {}
+                    }
+                    pause_before = (pause_before * 2).min(LONGEST_COMMIT_PAUSE);
+                }
+                other => break other?,
+            }
+        };
         if pause || close {
             self.runtime.inner.hub.check_below(&claim.thread);
         }

@@ -7,6 +7,7 @@ mod failures;
 mod gateway;
 mod hooks;
 mod models;
+#[cfg(feature = "sqlite")]
 mod restart;
 mod round_trip;
 mod scripted;

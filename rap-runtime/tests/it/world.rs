@@ -206,6 +206,7 @@ impl Story {
     }
 
     /// How many committed events fit.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(crate) fn count(&self, fits: impl Fn(&Surface) -> bool) -> usize {
         let committed = self.told.iter().filter_map(|watched| match watched {
             Watched::Committed(numbered) => Some(&numbered.event.what),
@@ -312,6 +313,7 @@ pub(crate) fn impatient() -> Rules {
     rules
 }
 
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
 pub(crate) fn files(folder: &tempfile::TempDir) -> LocalFiles {
     LocalFiles::beside(folder.path().join("agent.db"))
 }

@@ -122,10 +122,10 @@ fn outcomes(draft: &mut Draft, inputs: &[Input]) {
         }
         match &input.body {
             InputBody::Outcome { outcome, .. } => {
-                draft.show_result(call, &row.name, outcome, false);
-                confirm_subscription(draft, call, outcome);
+                let outcome = confirm_subscription(draft, call, outcome.clone());
+                draft.show_result(call, &row.name, &outcome, false);
                 if let Some(row) = draft.change_call(call) {
-                    row.outcome = Some(outcome.clone());
+                    row.outcome = Some(outcome);
                 }
                 draft.consume(input);
             }
@@ -149,19 +149,19 @@ fn undelivered(may_have_arrived: bool, reason: &str) -> (CallState, Outcome) {
     }
 }
 
-/// `subscription: true` creates the subscription, whichever way the outcome is shown (SUB-02).
-fn confirm_subscription(draft: &mut Draft, call: &CallId, outcome: &Outcome) {
+/// `subscription: true` creates the subscription, whichever way the outcome is shown (SUB-02). Gives back the
+/// outcome to show: at the limit, an error in its place.
+fn confirm_subscription(draft: &mut Draft, call: &CallId, outcome: Outcome) -> Outcome {
     if !outcome.subscription || draft.subscription(call).is_some() {
-        return;
+        return outcome;
     }
-    let Some(row) = draft.call(call).cloned() else { return };
+    let Some(row) = draft.call(call).cloned() else { return outcome };
     let active = draft.snapshot.subscriptions.iter().filter(|s| s.state == SubscriptionState::Active).count();
     if active >= draft.rules().subscriptions {
-        let text =
-            format!("the thread has {active} subscriptions, which is the limit: {} was cancelled", row.name);
-        draft.show(Surface::Error { text });
         draft.cancel_at_servers(&row);
-        return;
+        return Outcome::error(format!(
+            "this thread has {active} subscriptions, which is the limit, so this one was cancelled; cancel another first"
+        ));
     }
     draft.add_subscription(SubscriptionRow {
         call: call.clone(),
@@ -171,6 +171,7 @@ fn confirm_subscription(draft: &mut Draft, call: &CallId, outcome: &Outcome) {
         state: SubscriptionState::Active,
         created_at: draft.now(),
     });
+    outcome
 }
 
 /// Sorts out everything that is neither a control nor the outcome of a pending call.
@@ -199,8 +200,10 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
                 }
             }
             InputBody::Event { call, .. } => match draft.subscription(call).map(|row| row.state) {
-                Some(SubscriptionState::Active) => arrivals.push(Arrival { input, urgent: false }),
-                Some(SubscriptionState::Ended) => draft.dead_letter(input, "the subscription has ended"),
+                // After a final event nothing is admitted: what is here came before it.
+                Some(SubscriptionState::Active | SubscriptionState::Ended) => {
+                    arrivals.push(Arrival { input, urgent: false });
+                }
                 Some(SubscriptionState::Cancelled) => {
                     draft.dead_letter(input, "the subscription was cancelled");
                 }
@@ -242,16 +245,25 @@ fn settle_and_inject(draft: &mut Draft, arrivals: &[Arrival<'_>]) {
     if !open {
         late_timers.iter().for_each(|row| late_timer(draft, row));
     }
-    arrivals.iter().for_each(|arrival| inject(draft, arrival.input, open));
-    // A late result may just have confirmed, or refused, what parked events were waiting for.
-    for arrival in arrivals {
-        if let InputBody::Event { call, .. } = &arrival.input.body {
-            let waits = !draft.consumed.contains(&arrival.input.seq);
-            match (waits, draft.subscription(call).is_some(), is_parked(draft, call)) {
-                (true, true, _) => inject(draft, arrival.input, open),
-                (true, false, false) => draft.dead_letter(arrival.input, "the call made no subscription"),
-                _ => {}
-            }
+    for (index, arrival) in arrivals.iter().enumerate() {
+        inject(draft, arrival.input, open);
+        if let InputBody::Outcome { call, .. } | InputBody::Undelivered { call, .. } = &arrival.input.body {
+            unpark(draft, call, &arrivals[..index], open);
+        }
+    }
+}
+
+/// A late result has confirmed, or refused, what the events before it were waiting for.
+fn unpark(draft: &mut Draft, call: &CallId, earlier: &[Arrival<'_>], open: bool) {
+    for arrival in earlier {
+        let of_call = matches!(&arrival.input.body, InputBody::Event { call: c, .. } if c == call);
+        if !of_call || draft.consumed.contains(&arrival.input.seq) {
+            continue;
+        }
+        if draft.subscription(call).is_some() {
+            inject(draft, arrival.input, open);
+        } else if !is_parked(draft, call) {
+            draft.dead_letter(arrival.input, "the call made no subscription");
         }
     }
 }
@@ -336,7 +348,7 @@ fn late(draft: &mut Draft, input: &Input, call: &CallId, state: CallState, outco
         _ => false,
     };
     if is_new {
-        confirm_subscription(draft, call, &outcome);
+        let outcome = confirm_subscription(draft, call, outcome);
         draft.show_result(call, &row.name, &outcome, true);
         draft.add_event(&row.name, call, row.arguments, &outcome);
         draft.finish_call(call, state, outcome);
@@ -346,8 +358,8 @@ fn late(draft: &mut Draft, input: &Input, call: &CallId, state: CallState, outco
 
 fn event(draft: &mut Draft, input: &Input, call: &CallId, text: &str, is_final: bool, inline: bool) {
     let Some(subscription) = draft.subscription(call).cloned() else { return };
-    if subscription.state != SubscriptionState::Active {
-        draft.dead_letter(input, "the subscription has ended");
+    if subscription.state == SubscriptionState::Cancelled {
+        draft.dead_letter(input, "the subscription was cancelled");
         return;
     }
     if !inline && draft.snapshot.open_threads >= draft.rules().open_threads {

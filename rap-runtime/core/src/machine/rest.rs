@@ -16,7 +16,8 @@ pub(crate) fn rest(draft: &mut Draft, state: &str) {
     match draft.snapshot.thread.kind.clone() {
         ThreadKind::Root => draft.show(Surface::Resting),
         ThreadKind::Spawned { .. } => {
-            if !draft.reported {
+            // A report of its progress does not tell the parent that it failed.
+            if !draft.reported || state == "failed" {
                 let text = last_words(draft);
                 report(draft, state, text, "rest");
             }

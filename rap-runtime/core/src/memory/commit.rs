@@ -2,7 +2,7 @@
 
 use super::{CallData, Memory, OutboxRow, SubscriptionData};
 use crate::{
-    Accepted, CallState, Claim, Commit, Committed, DeliveryKind, Millis, NewThread, StoreError,
+    Accepted, CallRoute, CallState, Claim, Commit, Committed, DeliveryKind, Millis, NewThread, StoreError,
     SubscriptionState, Surface, SurfaceEvent,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
@@ -96,6 +96,7 @@ impl Memory {
                 row: row.clone(),
                 session: session.clone(),
                 outcome_accepted: false,
+                withdrawn: false,
             });
             data.row = row.clone();
         }
@@ -151,17 +152,23 @@ impl Memory {
                 && row.call.as_ref() == Some(call)
                 && row.first_attempt.is_none()
         });
-        match unsent.map(|(id, _)| *id) {
-            Some(id) => self.outbox.remove(&id).is_some(),
-            None => false,
+        let Some(id) = unsent.map(|(id, _)| *id) else { return false };
+        self.outbox.remove(&id);
+        if let Some(call) = self.calls.get_mut(call) {
+            call.withdrawn = true;
         }
+        true
     }
 
-    fn cancel(&mut self, call: &CallId, now: Millis) {
+    pub(super) fn cancel(&mut self, call: &CallId, now: Millis) {
         if self.withdraw(call) {
             return;
         }
-        let Some(thread) = self.calls.get(call).map(|call| call.row.thread.clone()) else { return };
+        // Nobody is told of a call that was never sent.
+        let was_sent = |call: &&CallData| call.row.route == CallRoute::Rap && !call.withdrawn;
+        let Some(thread) = self.calls.get(call).filter(was_sent).map(|call| call.row.thread.clone()) else {
+            return;
+        };
         for base in self.bases(&thread) {
             let body = json!({"thread_id": thread, "tool_call_id": call});
             if let Ok(url) = base.below("cancel_tool_call") {

@@ -60,6 +60,8 @@ struct CallData {
     row: CallRow,
     session: ThreadId,
     outcome_accepted: bool,
+    /// Its invocation left the outbox untried.
+    withdrawn: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -192,6 +194,13 @@ impl Memory {
             }
             Admission::Duplicate => Accepted::Duplicate,
             Admission::Discard(reason) => {
+                if let InputBody::Outcome { call, outcome } = &new.body
+                    && outcome.subscription
+                    && facts.call == Some(CallState::Cancelled)
+                {
+                    // The server has a subscription that nobody wants: it is told once more.
+                    self.cancel(&call.clone(), now);
+                }
                 self.bury(&new.thread, new.id.as_str(), &reason, &new.body, now);
                 Accepted::Discarded(reason)
             }

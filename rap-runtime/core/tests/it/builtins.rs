@@ -208,6 +208,29 @@ fn a_failing_child_reports() {
     assert!(told.iter().any(|line| line.contains("(failed)")), "{told:#?}");
 }
 
+/// A child that has reported its progress still says that it failed.
+#[test]
+fn a_failing_child_that_reported_before() {
+    let mut world = World::new();
+    world.model([
+        turn("", &[("spawn_thread", json!({"instructions": "x", "child_of": ["root"]}))]),
+        says("spawned"),
+        turn("", &[("report_to_parent", json!({"report": "half done"}))]),
+    ]);
+    world.user("go");
+    while world.requests.len() < 3 {
+        assert!(world.slice());
+    }
+    world.model([
+        says("half done, I hear"),
+        rap_core::TurnOutcome::Failed { message: "the model is down".into() },
+        says("it failed"),
+    ]);
+    world.run();
+    let told = world.told().join("\n");
+    assert!(told.contains("half done") && told.contains("(failed)"), "{told}");
+}
+
 /// `close_thread` in a turn with calls to servers is refused; alone, it closes a root too.
 #[test]
 fn close_alone() {

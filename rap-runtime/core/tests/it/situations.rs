@@ -261,6 +261,68 @@ fn a_final_event_before_its_result() {
     assert_eq!(world.event("watch", "e2", "late"), Accepted::Ended);
 }
 
+/// What was accepted before a final event is told before it, though it had to wait and the final had not.
+#[test]
+fn an_event_held_back_survives_the_final_one() {
+    let mut world = subscribed();
+    world.model([turn("working", &[("a", json!({}))])]);
+    world.user("work");
+    world.run();
+    world.event_with("watch", "e1", |event| with_text(event, "psst").associative(true));
+    world.event_with("watch", "e2", |event| with_text(event, "the end").last(true));
+    world.model([says("noted")]);
+    world.run();
+    world.model([says("both")]);
+    world.result("a", "1");
+    world.run();
+    assert!(world.told().contains(&"event of watch: psst".to_owned()), "{:#?}", world.told());
+    assert_eq!(world.store.dead_letters(), []);
+}
+
+/// Events that waited for a late confirmation keep their order with those that came after it.
+#[test]
+fn parked_events_keep_their_order() {
+    let mut world = called(&["watch"]);
+    world.model([says("hm")]);
+    world.user("hurry");
+    world.run();
+    world.event_with("watch", "e1", |event| with_text(event, "one").associative(true));
+    world.confirm("watch", "ok");
+    world.event_with("watch", "e2", |event| with_text(event, "two").associative(true).last(true));
+    world.model([says("seen")]);
+    world.run();
+    assert_eq!(world.told()[5..8], ["event of watch: ok", "event of watch: one", "event of watch: two"]);
+}
+
+/// At the limit of subscriptions, the model hears that it has none.
+#[test]
+fn a_subscription_too_many() {
+    let mut rules = Rules::default();
+    rules.subscriptions = 0;
+    let mut world = World::with(rules);
+    world.model([turn("", &[("watch", json!({}))])]);
+    world.user("watch");
+    world.run();
+    world.model([says("a pity")]);
+    world.confirm("watch", "subscribed");
+    world.run();
+    starts(&world.told()[2], "results: Error: this thread has 0 subscriptions, which is the limit");
+    assert_eq!(world.sent(DeliveryKind::CancelToolCall).len(), 2);
+}
+
+/// A call that was cancelled and says all the same that it subscribed is cancelled once more.
+#[test]
+fn a_subscription_after_a_cancel() {
+    let mut world = called(&["watch"]);
+    world.control(InputBody::Stop);
+    world.run();
+    assert_eq!(world.sent(DeliveryKind::CancelToolCall).len(), 2);
+    assert!(matches!(world.confirm("watch", "ok"), Accepted::Discarded(_)));
+    world.run();
+    assert_eq!(world.sent(DeliveryKind::CancelToolCall).len(), 4);
+    assert_eq!(world.event("watch", "e1", "x"), Accepted::Ended);
+}
+
 /// A parked event whose call turns out to be no subscription is a dead letter.
 #[test]
 fn a_parked_event_without_a_subscription() {

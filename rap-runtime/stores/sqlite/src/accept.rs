@@ -3,6 +3,7 @@
 use crate::{
     fault::{Done, from_json, from_word, json},
     rows::{self, count},
+    subtree,
     writer::Write,
 };
 use rap_core::{
@@ -37,6 +38,13 @@ pub(crate) fn accept(write: &mut Write<'_>, new: &NewInput, now: Millis) -> Done
         }
         Admission::Duplicate => Accepted::Duplicate,
         Admission::Discard(reason) => {
+            if let (Some(target), InputBody::Outcome { call, outcome }) = (&target, &new.body)
+                && outcome.subscription
+                && facts.call == Some(CallState::Cancelled)
+            {
+                // The server has a subscription that nobody wants: it is told once more.
+                subtree::cancel(write, (target.n, &new.thread), target.session, call, now)?;
+            }
             bury(write, &new.thread, new.id.as_str(), &reason, &json(&new.body), now)?;
             Accepted::Discarded(reason)
         }

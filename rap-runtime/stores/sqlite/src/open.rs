@@ -131,6 +131,10 @@ pub(crate) fn writer(path: &Path, found: &Look) -> Done<(Connection, i64)> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     settle(&conn)?;
+    if *found == Look::Nothing {
+        // Before anything else is in the file: a kill from here on leaves one that is known for ours.
+        conn.pragma_update(None, "application_id", schema::APPLICATION)?;
+    }
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     // What is deleted is overwritten where that costs no extra page: an authorization's URL, say (OAU-04).

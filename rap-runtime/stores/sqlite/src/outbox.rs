@@ -18,7 +18,7 @@ pub(crate) fn may_have_been_sent(attempts: i64, first_attempt: Option<i64>, epoc
 }
 
 const ROW: &str = "SELECT o.id, o.kind, t.id, s.id, o.call, o.url, o.body, o.attempts, o.first_attempt,
-        o.due_at, o.thread
+        o.due_at, o.thread, o.epoch
     FROM outbox o JOIN threads t ON t.n = o.thread JOIN sessions s ON s.n = t.session";
 
 fn delivery(row: &Row<'_>) -> Done<Delivery> {
@@ -52,6 +52,10 @@ pub(crate) fn take(conn: &Connection, shared: &Shared, now: Millis, limit: usize
             continue;
         }
         let mut delivery = delivery(row)?;
+        if delivery.first_attempt.is_none() && row.get::<_, i64>(11)? != shared.epoch {
+            // An earlier owner may have sent it and died before it could say so.
+            delivery.first_attempt = Some(now);
+        }
         if let Some(Way::Again { attempts, first, .. }) = under_way.get(&delivery.id) {
             (delivery.attempts, delivery.first_attempt) = (*attempts, Some(*first));
         }
