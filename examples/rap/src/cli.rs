@@ -54,7 +54,7 @@ pub(crate) struct RunArgs {
     /// What to say to the agent
     pub(crate) message: String,
     /// A tool server, by its base URL; may be given several times
-    #[arg(long = "server", value_name = "URL", required_unless_present = "session")]
+    #[arg(long = "server", value_name = "URL", value_parser = server_url, required_unless_present = "session")]
     pub(crate) servers: Vec<HttpUrl>,
     /// The database file, so that the conversation can go on later; without it nothing is kept
     #[arg(long, value_name = "FILE")]
@@ -90,7 +90,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
     /// A tool server, by its base URL; may be given several times
-    #[arg(long = "server", value_name = "URL")]
+    #[arg(long = "server", value_name = "URL", value_parser = server_url)]
     pub(crate) servers: Vec<HttpUrl>,
     /// The model, as provider/model
     #[arg(long, value_name = "ID")]
@@ -165,6 +165,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(span).ok().filter(|d| !d.is_zero()).ok_or_else(wrong)
+}
+
+/// A URL of a tool server; one without a scheme is met with the whole form.
+fn server_url(text: &str) -> Result<HttpUrl, String> {
+    HttpUrl::new(text).map_err(|error| {
+        if text.contains("://") {
+            error.to_string()
+        } else {
+            format!("write it with its scheme: http://{text}")
+        }
+    })
 }
 
 #[cfg(test)]

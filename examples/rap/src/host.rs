@@ -1,14 +1,22 @@
 //! What `run` and `serve` share: a database, an address that it remembers, a model, and the door for callbacks.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, inspect::count, output::Out};
+use futures_util::StreamExt;
 use rap_http::{Auth, Listener};
-use rap_runtime::{LocalFiles, Runtime, RuntimeBuilder, ScriptedModel, core::Store, sqlite::SqliteStore};
+use rap_runtime::{
+    AgentHost, LocalFiles, Runtime, RuntimeBuilder, ScriptedModel, Watched,
+    core::{Store, Surface},
+    sqlite::SqliteStore,
+};
 use rap_types::HttpUrl;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Under this name the database remembers where it was served.
 const LISTEN: &str = "listen";
+
+/// How long a command waits for its farewell to be on its way.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How long requests that are being answered may take after a stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -41,9 +49,75 @@ pub(crate) async fn listen(store: &SqliteStore, asked: SocketAddr) -> Result<Lis
 }
 
 /// A runtime on a database, before its servers and its model are set.
-pub(crate) fn builder(store: Arc<SqliteStore>, db: &Path, url: HttpUrl) -> Result<RuntimeBuilder, Failure> {
-    let keys = LocalFiles::beside(db).keys().map_err(Failure::of)?;
+pub(crate) async fn builder(
+    store: Arc<SqliteStore>,
+    db: &Path,
+    url: HttpUrl,
+    out: &Out,
+) -> Result<RuntimeBuilder, Failure> {
+    let files = LocalFiles::beside(db);
+    if !files.key_path().exists() {
+        warn_of_a_lost_key(&store, files.key_path(), out).await?;
+    }
+    let keys = files.keys().map_err(Failure::of)?;
     Ok(Runtime::builder().shared_store(store).keys(keys).public_url(url))
+}
+
+/// Callbacks that were signed with a key that is gone are turned away: whoever has the key in a copy should know.
+async fn warn_of_a_lost_key(store: &SqliteStore, key: &Path, out: &Out) -> Result<(), Failure> {
+    let calls = store.calls(true).await?.len();
+    let mut subscriptions = 0;
+    for session in store.sessions().await? {
+        subscriptions +=
+            store.threads(&session.id).await?.iter().map(|thread| thread.subscriptions).sum::<usize>();
+    }
+    if calls + subscriptions > 0 {
+        out.warning(format_args!(
+            "the key {} is missing, so a new one is made: what tool servers still send for {} and {} will be turned \
+             away; if there is a copy of the key, stop, put it back and start again",
+            key.display(),
+            count(calls, "open call"),
+            count(subscriptions, "subscription"),
+        ));
+    }
+    Ok(())
+}
+
+/// A folder for one command, which nobody else may look into.
+pub(crate) fn temporary_folder(prefix: &str) -> Result<tempfile::TempDir, Failure> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir().map_err(|e| Failure::new(format!("cannot make a folder for temporary files: {e}")))
+}
+
+/// Closes what lives in a database that is about to go, and lets the tool servers know (CLS-01).
+pub(crate) async fn say_goodbye(runtime: &Runtime, store: &SqliteStore) -> Result<(), Failure> {
+    let closing = async {
+        let sessions = store.sessions().await?;
+        for session in &sessions {
+            match runtime.close(&session.id).await {
+                Err(error) if !error.is_ended() => return Err(Failure::of(error)),
+                _ => {}
+            }
+        }
+        for session in sessions {
+            let mut watch = runtime.watch(&session.id, 0).await.map_err(Failure::of)?;
+            while let Some(watched) = watch.next().await.transpose().map_err(Failure::of)? {
+                if matches!(watched, Watched::Committed(e) if e.event.thread == session.id && e.event.what == Surface::Closed)
+                {
+                    break;
+                }
+            }
+        }
+        // The notices are in the outbox; once they are on their way, the runtime ends only after them.
+        while store.next_due().await?.is_some() {
+            store.changed().await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(GOODBYE, closing).await.unwrap_or(Ok(()))
 }
 
 /// The URL of a listener.
@@ -62,8 +136,10 @@ pub(crate) fn model(id: Option<&str>, script: Option<&Path>) -> Result<ScriptedM
         && id != "scripted"
         && !id.starts_with("scripted/")
     {
-        return Err(Failure::new(format!("no model {id:?}: this version has no real models yet"))
-            .hint("leave --model out; the scripted model does what its message says"));
+        return Err(Failure::new(format!(
+            "no model {id:?}: real models are the feature `models`, which this version does not have yet"
+        ))
+        .hint("leave --model out; the scripted model does what its message says"));
     }
     match script {
         Some(path) => {

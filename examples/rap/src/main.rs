@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(command(cli.command, &out)),
         Err(e) => Err(Failure::new(format!("the system gives no threads: {e}"))),
     };
-    match ended {
+    match ended.and_then(|()| out.written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             out.failure(&failure);

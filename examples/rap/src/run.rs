@@ -53,7 +53,7 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     // Dropped last: the database in it must be closed before.
     let temporary = match args.db {
         Some(_) => None,
-        None => Some(tempfile::Builder::new().prefix("rap-run-").tempdir().map_err(Failure::new)?),
+        None => Some(host::temporary_folder("rap-run-")?),
     };
     let db = match (&args.db, &temporary) {
         (Some(db), _) => db.clone(),
@@ -63,7 +63,8 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let store = host::open(&db).await?;
     let listener = host::listen(&store, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let url = host::url_of(&listener)?;
-    let runtime = host::builder(store, &db, url)?
+    let runtime = host::builder(store.clone(), &db, url, out)
+        .await?
         .model(model)
         .rules(serve::rules(args.allow_destructive))
         .choices(if ask::somebody_is_there(out) { Choices::Ask } else { Choices::Dismiss })
@@ -83,6 +84,10 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
         async move { runtime.run_until(stopping.cancelled_owned()).await }
     });
     let ended = converse(&runtime, &args, stop, out).await;
+    if temporary.is_some() {
+        host::say_goodbye(&runtime, &store).await?;
+    }
+    drop(store);
     stopping.cancel();
     drop(runtime);
     let _ = tokio::time::timeout(END, async { tokio::join!(served, driven) }).await;

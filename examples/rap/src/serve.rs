@@ -20,8 +20,10 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
         None => host::url_of(&listener)?,
     };
     let address = listener.local_addr();
-    let mut builder =
-        host::builder(store, &args.db, url.clone())?.model(model).rules(rules(args.allow_destructive));
+    let mut builder = host::builder(store, &args.db, url.clone(), out)
+        .await?
+        .model(model)
+        .rules(rules(args.allow_destructive));
     for server in args.servers {
         builder = builder.toolset(server);
     }

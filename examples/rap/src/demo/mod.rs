@@ -11,7 +11,7 @@ pub(crate) mod tools;
 use crate::{
     cli::DemoArgs,
     failure::Failure,
-    inspect,
+    host, inspect,
     output::{BAD, DIM, GOOD, Out, paint},
     shutdown,
 };
@@ -27,10 +27,7 @@ const DB: &str = "agent.db";
 /// Tells the story and proves it.
 pub(crate) async fn demo(args: DemoArgs, out: &Out) -> Result<(), Failure> {
     let stop = shutdown::signals()?;
-    let folder = tempfile::Builder::new()
-        .prefix("rap-demo-")
-        .tempdir()
-        .map_err(|e| Failure::new(format!("cannot make a folder for the demo: {e}")))?;
+    let folder = host::temporary_folder("rap-demo-")?;
     let told = tokio::select! {
         told = tell(folder.path(), out) => told,
         () = stop => Err(Failure::interrupted()),

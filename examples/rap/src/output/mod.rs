@@ -24,12 +24,14 @@ pub(crate) struct Out {
     progress: Progress,
     /// Text of a stream stands on the line that is being written.
     open_line: Mutex<bool>,
+    /// Why data could not be written, if so.
+    broken: Mutex<Option<String>>,
 }
 
 impl Out {
     /// An output for people, or, with `json`, for scripts.
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, progress: Progress::new(json), open_line: Mutex::new(false) }
+        Self { json, progress: Progress::new(json), open_line: Mutex::new(false), broken: Mutex::default() }
     }
 
     /// Whether a script reads.
@@ -43,7 +45,26 @@ impl Out {
             return;
         }
         let _line = self.begin();
-        let _ = writeln!(anstream::stdout().lock(), "{}", defuse(&text.to_string()));
+        let mut out = anstream::stdout().lock();
+        self.wrote(writeln!(out, "{}", defuse(&text.to_string())).and_then(|()| out.flush()));
+    }
+
+    /// Remembers that data could not be written. Whoever closed the pipe knows that: it is no failure.
+    fn wrote(&self, written: std::io::Result<()>) {
+        if let Err(error) = written
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            lock(&self.broken).get_or_insert_with(|| error.to_string());
+        }
+    }
+
+    /// The failure of a command whose data could not be written.
+    pub(crate) fn written(&self) -> Result<(), Failure> {
+        match lock(&self.broken).take() {
+            Some(why) => Err(Failure::new(format!("the output cannot be written: {why}"))
+                .hint("make room where stdout goes, and run it again")),
+            None => Ok(()),
+        }
     }
 
     /// A piece of a line, for text that is streamed. The next line begins a new one.
@@ -54,8 +75,7 @@ impl Out {
         let _paused = self.progress.pause();
         let mut open = lock(&self.open_line);
         let mut out = anstream::stdout().lock();
-        let _ = write!(out, "{}", defuse(text));
-        let _ = out.flush();
+        self.wrote(write!(out, "{}", defuse(text)).and_then(|()| out.flush()));
         *open = !text.ends_with('\n');
     }
 
@@ -71,8 +91,7 @@ impl Out {
         }
         let mut out = std::io::stdout().lock();
         if let Ok(text) = serde_json::to_string(value) {
-            let _ = writeln!(out, "{text}");
-            let _ = out.flush();
+            self.wrote(writeln!(out, "{text}").and_then(|()| out.flush()));
         }
     }
 

@@ -17,11 +17,18 @@ pub(crate) fn somebody_is_there(out: &Out) -> bool {
     !out.is_json() && std::io::stdin().is_terminal()
 }
 
+/// A question that waits for its answer.
+struct Open {
+    call: CallId,
+    choices: Vec<String>,
+    default: u64,
+}
+
 /// The questions that were asked and not answered.
 pub(crate) struct Questions<'a> {
     out: &'a Out,
     ask: bool,
-    open: VecDeque<(CallId, Vec<String>)>,
+    open: VecDeque<Open>,
     lines: Option<mpsc::UnboundedReceiver<String>>,
 }
 
@@ -50,7 +57,11 @@ impl<'a> Questions<'a> {
                     self.out.line(format_args!("{:>8}. {choice}{usual}", n + 1));
                 }
                 if self.ask {
-                    self.open.push_back((call.clone(), choices.clone()));
+                    self.open.push_back(Open {
+                        call: call.clone(),
+                        choices: choices.clone(),
+                        default: *default,
+                    });
                     self.prompt();
                 } else {
                     self.out.line(paint(DIM, "         nobody is there to answer: the default is picked"));
@@ -75,14 +86,19 @@ impl<'a> Questions<'a> {
         Ok(())
     }
 
-    /// The next answer: of which call, and the index picked. Never, while nobody is asked.
+    /// The next answer: of which call, and the index picked. Never, while nobody is asked. An empty line, and
+    /// the end of stdin, dismiss the question: the default is picked (CHO-01).
     pub(crate) async fn answered(&mut self) -> (CallId, u64) {
         loop {
-            let Some(line) = self.next_line().await else { return std::future::pending().await };
-            let Some((call, choices)) = self.open.front() else { continue };
-            match picked(&line, choices) {
+            if self.open.is_empty() {
+                return std::future::pending().await;
+            }
+            let line = self.next_line().await;
+            let Some(open) = self.open.front() else { continue };
+            match line.as_deref().map_or(Some(open.default), |line| picked(line, &open.choices, open.default))
+            {
                 Some(index) => {
-                    let call = call.clone();
+                    let call = open.call.clone();
                     self.open.pop_front();
                     return (call, index);
                 }
@@ -92,16 +108,18 @@ impl<'a> Questions<'a> {
     }
 
     fn prompt(&self) {
-        if let Some((_, choices)) = self.open.front() {
-            self.out.note(format_args!("type a number from 1 to {} and press Enter", choices.len()));
+        if let Some(open) = self.open.front() {
+            self.out.note(format_args!(
+                "type a number from 1 to {} and press Enter; Enter alone picks {}",
+                open.choices.len(),
+                open.default.saturating_add(1)
+            ));
         }
     }
 
     /// Stdin is read only once somebody is asked, by a thread that does not keep the program alive.
+    /// None: it has ended.
     async fn next_line(&mut self) -> Option<String> {
-        if self.open.is_empty() {
-            return None;
-        }
         let lines = self.lines.get_or_insert_with(|| {
             let (send, receive) = mpsc::unbounded_channel();
             std::thread::spawn(move || {
@@ -117,9 +135,12 @@ impl<'a> Questions<'a> {
     }
 }
 
-/// The choice that a person means: by number or by its own text.
-fn picked(line: &str, choices: &[String]) -> Option<u64> {
+/// The choice that a person means: by number or by its own text; by nothing, the default.
+fn picked(line: &str, choices: &[String], default: u64) -> Option<u64> {
     let line = line.trim();
+    if line.is_empty() {
+        return Some(default);
+    }
     let index = match line.parse::<usize>() {
         Ok(number) => number.checked_sub(1).filter(|index| *index < choices.len()),
         Err(_) => choices.iter().position(|choice| choice.eq_ignore_ascii_case(line)),
@@ -135,9 +156,9 @@ mod tests {
     fn a_choice_is_picked_by_number_or_text() {
         let choices = ["yes".to_owned(), "no".to_owned()];
         for (line, index) in
-            [("1", Some(0)), (" 2 ", Some(1)), ("No", Some(1)), ("0", None), ("3", None), ("", None)]
+            [("1", Some(0)), (" 2 ", Some(1)), ("No", Some(1)), ("0", None), ("3", None), ("", Some(1))]
         {
-            assert_eq!(picked(line, &choices), index, "{line:?}");
+            assert_eq!(picked(line, &choices, 1), index, "{line:?}");
         }
     }
 }

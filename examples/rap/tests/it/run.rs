@@ -133,3 +133,50 @@ fn people_decide() {
     let asked = rap(&["run", "call ask", "--server", &server.base]).expect_success();
     assert!(asked.stdout.contains("result ask: coffee"), "{}", asked.transcript());
 }
+
+/// CLS-01: what was only for this command is closed with it, and the servers hear of that.
+#[test]
+fn a_conversation_without_a_database_says_goodbye() {
+    let (closed, told) = std::sync::mpsc::channel();
+    let server = Server::start(|base| {
+        let service: axum::Router = weather().public_url(base).into_service(true).unwrap().into();
+        service.layer(axum::middleware::from_fn(
+            move |request: axum::extract::Request, next: axum::middleware::Next| {
+                let closed = closed.clone();
+                async move {
+                    if request.uri().path().ends_with("/close_thread") {
+                        closed.send(()).unwrap();
+                    }
+                    next.run(request).await
+                }
+            },
+        ))
+    });
+    rap(&["run", "hello", "--server", &server.base]).expect_success();
+    told.recv_timeout(crate::support::PATIENCE).expect("the server is told");
+}
+
+/// Data that cannot be written is a failure, not a silence.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk() {
+    let server = Server::of(weather());
+    let mut command = crate::support::command(&["run", "hello", "--server", &server.base]);
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    crate::support::end_of(command.spawn().unwrap()).expect_failure("the output cannot be written");
+}
+
+/// A key that is gone cuts off what is open: whoever starts again is told before it is too late.
+#[test]
+fn a_lost_key() {
+    let server = Server::of(troublesome().0);
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("agent.db").display().to_string();
+    let run = ["run", "call wait {}", "--server", &server.base, "--db", &db, "--timeout", "1s"];
+    let ended = rap(&run).expect_failure("the time is over");
+    assert!(!ended.stderr.contains("is missing"), "{}", ended.stderr);
+    std::fs::remove_file(format!("{db}.key")).unwrap();
+    let ended = rap(&["run", "hello", "--server", &server.base, "--db", &db]).expect_success();
+    assert!(ended.stderr.contains("agent.db.key is missing"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("for 1 open call and 0 subscriptions"), "{}", ended.stderr);
+}

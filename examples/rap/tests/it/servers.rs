@@ -117,7 +117,7 @@ fn not_in_this_build() {
     }
     let ended = rap(&["run", "hello", "--server", "http://127.0.0.1:1", "--model", "anthropic/claude"]);
     insta::assert_snapshot!(told(&ended.expect_failure("error: "), &[]), @r#"
-    error: no model "anthropic/claude": this version has no real models yet
+    error: no model "anthropic/claude": real models are the feature `models`, which this version does not have yet
     hint: leave --model out; the scripted model does what its message says
     "#);
 }
