@@ -269,7 +269,11 @@ impl Outbox {
                 }
                 Verdict::Retry { after, .. } => {
                     tracing::debug!(origin, attempts, ?after, "a callback is to be tried again: {attempt}");
-                    self.pause(origin, after).await;
+                    let refused = matches!(attempt, Attempt::Refused);
+                    if self.pause(origin, after, refused).await {
+                        // Brought forward by others' success: not one of the schedule's tries.
+                        attempts -= 1;
+                    }
                 }
             }
         }
@@ -297,22 +301,25 @@ impl Outbox {
         }
     }
 
-    /// Waits for the next attempt; an origin that was in trouble and is back ends the wait.
-    async fn pause(&self, origin: &str, after: Duration) {
+    /// Waits for the next attempt; whether it was brought forward. An origin that was in trouble and is back
+    /// ends the wait of a delivery whose connection was refused: after any other failure the fault may be the
+    /// delivery's own, and others' success says nothing of it.
+    async fn pause(&self, origin: &str, after: Duration, refused: bool) -> bool {
         let until = Instant::now() + after;
-        if !locked(&self.origins).is_troubled(origin) {
-            return tokio::time::sleep_until(until).await;
+        if !refused || !locked(&self.origins).is_troubled(origin) {
+            tokio::time::sleep_until(until).await;
+            return false;
         }
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
             if !locked(&self.origins).is_troubled(origin) {
-                return;
+                return true;
             }
             tokio::select! {
                 () = moved => {}
-                () = tokio::time::sleep_until(until) => return,
+                () = tokio::time::sleep_until(until) => return false,
             }
         }
     }

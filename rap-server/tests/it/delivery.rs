@@ -168,3 +168,22 @@ async fn forbidden_targets() {
     // Loopback is a target only for a server on loopback.
     assert_eq!(tower::ServiceExt::oneshot(service, request).await.unwrap().status(), 400);
 }
+
+/// An answer of 503 may be the delivery's own fault: others' success does not bring its next try forward, or a
+/// runtime that works for all but one call would use up that call's tries in no time.
+#[tokio::test(start_paused = true)]
+async fn others_success_says_nothing_of_a_503() {
+    let server = server();
+    server.answer_next([Attempt::status(503)]);
+    let start = Instant::now();
+    let mut troubled = server.start("echo", json!({})).await;
+    while server.attempts() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut other = server.start("echo", json!({})).await;
+    assert_eq!(other.result_within(HOUR).await.text(), "hello");
+    let others = start.elapsed();
+    assert_eq!(troubled.result_within(HOUR).await.text(), "hello");
+    assert!(start.elapsed() > others, "it waited for its own time: {:?}, {others:?}", start.elapsed());
+    assert_eq!(server.attempts(), 3);
+}
