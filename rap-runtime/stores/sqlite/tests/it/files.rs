@@ -351,3 +351,21 @@ async fn others_may_look_after_a_kill() {
         assert_eq!(after.files().get(&name), Some(&content), "{name}");
     }
 }
+
+/// P10: an attempt that a kill left no word of counts as made, so that its call is presumed lost, never refused,
+/// and an outcome that comes all the same is shown.
+#[tokio::test]
+async fn an_attempt_before_a_kill_counts() {
+    let place = Place::new();
+    let store = place.open().await;
+    let root = root(&store).await;
+    woken(&store, &root, "go", 10, |_, commit| {
+        commit.calls = vec![call_row(&root, "c", CallState::Pending)];
+        commit.outbox = vec![invocation(&root, "c")];
+    })
+    .await;
+    assert_eq!(store.take(at(20), 10).await.unwrap()[0].first_attempt, None, "nobody tried before");
+    let killed = place.killed();
+    let taken = killed.open().await.take(at(30), 10).await.unwrap();
+    assert_eq!(taken[0].first_attempt, Some(at(30)));
+}
