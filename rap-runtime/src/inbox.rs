@@ -84,7 +84,7 @@ impl Inbox for CallbackInbox {
                     call: asked.id.clone(),
                     prompt: asked.prompt.clone(),
                     choices: asked.choices().to_vec(),
-                    default: asked.default_index(),
+                    default: asked.default_index().get(),
                     response_url: asked.response_url.clone(),
                 };
                 self.interact(&asked.group_id, choice).await

@@ -34,6 +34,8 @@ pub struct Tool {
     annotated: bool,
     display: Option<String>,
     schema: Option<Value>,
+    /// What the builder was given wrongly, told when the server starts.
+    wrong: Vec<String>,
     pub(crate) work: Arc<dyn Sealed>,
 }
 
@@ -53,6 +55,7 @@ impl Tool {
             annotated: false,
             display: None,
             schema: None,
+            wrong: Vec::new(),
             work: handler.into_work(),
         }
     }
@@ -96,9 +99,10 @@ impl Tool {
     /// Adds an annotation of your own, in a namespaced form such as `x-acme-priority`.
     #[must_use]
     pub fn annotation(self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.annotate(|a| {
-            a.other.insert(key.into(), value.into());
-        })
+        let mut wrong = None;
+        let mut tool = self.annotate(|a| wrong = a.insert(key, value).err());
+        tool.wrong.extend(wrong.map(|fault| fault.message().to_owned()));
+        tool
     }
 
     /// Sets the display script: a Rhai expression over the map `args` that returns the line which people
@@ -132,6 +136,7 @@ impl Tool {
         if self.description.trim().is_empty() {
             fault("it has no description; say what it does, the model chooses by it (TLS-11)".to_owned());
         }
+        self.wrong.iter().cloned().for_each(&mut fault);
         let schema = match &self.schema {
             Some(schema) => by_hand(schema),
             None => self.work.schema(),

@@ -19,6 +19,7 @@ pub struct ImageContent {
     pub data: Base64,
     /// The media type, e.g. `image/png`.
     #[serde(rename = "mediaType")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["image/png"])))]
     pub media_type: String,
 }
 
@@ -235,7 +236,7 @@ mod schema {
     struct TextPart;
     named!(TextPart, "TextPart", |_g| json_schema!({
         "type": "object", "description": "Text for the model.",
-        "properties": {"type": kind("text"), "text": {"type": "string", "description": "The text."}},
+        "properties": {"type": kind("text"), "text": {"type": "string", "description": "The text.", "examples": ["12 °C, light rain"]}},
         "required": ["type", "text"], "examples": [{"type": "text", "text": "12 °C, light rain"}],
     }));
 
@@ -244,7 +245,7 @@ mod schema {
         "type": "object", "description": "An image for the model.",
         "properties": {
             "type": kind("image"), "data": g.subschema_for::<Base64>(),
-            "mediaType": {"type": "string", "description": "The media type, e.g. `image/png`."},
+            "mediaType": {"type": "string", "description": "The media type, e.g. `image/png`.", "examples": ["image/png"]},
         },
         "required": ["type", "data", "mediaType"],
         "examples": [{"type": "image", "data": "iVBORw0KGgo=", "mediaType": "image/png"}],
@@ -253,7 +254,7 @@ mod schema {
     struct OtherPart;
     named!(OtherPart, "OtherPart", |_g| json_schema!({
         "type": "object", "description": "A kind of part that this version does not know; kept, never an error.",
-        "properties": {"type": {"type": "string", "not": {"enum": ["text", "image"]}}}, "required": ["type"],
+        "properties": {"type": {"type": "string", "not": {"enum": ["text", "image"]}, "description": "The kind.", "examples": ["audio"]}}, "required": ["type"],
     }));
 
     named!(ContentPart, "ContentPart", |g| json_schema!({
@@ -264,7 +265,7 @@ mod schema {
     struct TextSegment;
     named!(TextSegment, "TextSegment", |_g| json_schema!({
         "type": "object", "description": "Text for people.",
-        "properties": {"type": kind("text"), "content": {"type": "string", "description": "The text."}},
+        "properties": {"type": kind("text"), "content": {"type": "string", "description": "The text.", "examples": ["Weather in Oslo: 12 °C"]}},
         "required": ["type", "content"], "examples": [{"type": "text", "content": "Weather in Oslo: 12 °C"}],
     }));
 
@@ -274,10 +275,11 @@ mod schema {
         "properties": {
             "type": kind("diff"),
             "content": {
-                "type": "object", "required": ["path", "patch"],
+                "type": "object", "required": ["path", "patch"], "description": "The file and its change.",
+                "examples": [{"path": "a.txt", "patch": "@@ -1 +1 @@\n-a\n+b\n"}],
                 "properties": {
-                    "path": {"type": "string", "description": "The file's path."},
-                    "patch": {"type": "string", "description": "The change, as a unified diff."},
+                    "path": {"type": "string", "description": "The file's path.", "examples": ["a.txt"]},
+                    "patch": {"type": "string", "description": "The change, as a unified diff.", "examples": ["@@ -1 +1 @@\n-a\n+b\n"]},
                 },
             },
         },
@@ -296,7 +298,7 @@ mod schema {
     struct OtherSegment;
     named!(OtherSegment, "OtherSegment", |_g| json_schema!({
         "type": "object", "description": "A kind of segment that this version does not know; kept, never an error.",
-        "properties": {"type": {"type": "string", "not": {"enum": ["text", "diff", "image"]}}},
+        "properties": {"type": {"type": "string", "not": {"enum": ["text", "diff", "image"]}, "description": "The kind.", "examples": ["table"]}},
         "required": ["type"],
     }));
 

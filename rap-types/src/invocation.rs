@@ -11,8 +11,10 @@ use serde_json::{Map, Value};
 #[non_exhaustive]
 pub struct Invocation {
     /// The tool's name. A string that is no legal tool name is for the server to answer (INV-06).
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["get_weather"])))]
     pub operation: String,
     /// The arguments, to be checked against the tool's `inputSchema`.
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [{"city": "Oslo"}])))]
     pub arguments: Map<String, Value>,
     /// The call's id, unique in its thread (INV-03).
     pub id: CallId,
@@ -25,6 +27,7 @@ pub struct Invocation {
     pub group_id: ThreadId,
     /// The thread's ancestors, root first, parent last; absent for a root thread (INV-04).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [["thread-1", "thread-4"]])))]
     pub thread_ancestors: Option<Vec<ThreadId>>,
     /// The end user, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,7 @@ pub use fault::{Fault, Message, parse};
 pub use id::{CallId, EventId, NameError, ProviderCallId, ThreadId, ToolName, UserId};
 pub use invocation::Invocation;
 pub use notice::{CancelToolCall, ChoiceResponse, CloseThread, Migrate, ToolCallAlive, ToolCallStatus};
+pub use number::ChoiceIndex;
 pub use toolset::{Annotations, Tool, Toolset};
 pub use url::{HttpUrl, UrlError};
 

@@ -1,6 +1,6 @@
 //! The small requests beside invocations: notices, status, migration, the answer to a choice.
 
-use crate::{CallId, HttpUrl, Message, ThreadId};
+use crate::{CallId, ChoiceIndex, HttpUrl, Message, ThreadId};
 use serde::{Deserialize, Serialize};
 
 macro_rules! message {
@@ -15,8 +15,8 @@ macro_rules! message {
 
         impl $name {
             /// The message with all that it needs.
-            pub fn new($($field: $type),+) -> Self {
-                Self { $($field),+ }
+            pub fn new($($field: impl Into<$type>),+) -> Self {
+                Self { $($field: $field.into()),+ }
             }
         }
 
@@ -55,6 +55,7 @@ message!(
     /// The answer to `tool_call_status` (STA-01).
     ToolCallAlive {
         /// True while a result is owed or a subscription lives.
+        #[cfg_attr(feature = "schema", schemars(extend("examples" = [true, false])))]
         alive: bool,
     } "STA-03"
 );
@@ -72,9 +73,7 @@ message!(
     ChoiceResponse {
         /// The call that asked.
         id: CallId,
-        /// The index of the choice, from 0.
-        #[serde(deserialize_with = "crate::number::index")]
-        #[cfg_attr(feature = "schema", schemars(schema_with = "crate::number::schema"))]
-        selected: u64,
+        /// The picked choice: its place in the question, counted from 0.
+        selected: ChoiceIndex,
     } "TRN-14"
 );

@@ -20,18 +20,27 @@ use serde_json::{Map, Value};
 #[non_exhaustive]
 pub struct Toolset {
     /// The toolset's name: 1 to 128 characters.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 128)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 128), extend("examples" = ["weather"])))]
     name: String,
     /// What the toolset is for, in words. Untrusted (TLS-09).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["Weather and forecasts"])))]
     pub description: Option<String>,
     /// Where invocations go, on whatever host (INV-11).
     pub endpoint: HttpUrl,
     /// The tools, names unique.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(
+            length(min = 1),
+            extend("examples" = [[{
+                "name": "get_weather", "description": "Current weather for a city.",
+                "inputSchema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+            }]])
+        )
+    )]
     tools: Vec<Tool>,
     /// The server keeps state per session that must be moved with it (MIG-01).
     #[serde(rename = "needsMigration", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [true])))]
     pub needs_migration: Option<bool>,
     /// An array of the extensions that the server speaks, e.g. `event-id`, `is-error`, `status`.
     #[serde(rename = "x-rap-ext", skip_serializing_if = "Vec::is_empty")]
@@ -181,16 +190,19 @@ pub struct Tool {
     /// The name, unique in the toolset, case-sensitive.
     pub name: ToolName,
     /// What the tool does, for the model. Untrusted (TLS-09).
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["Current weather for a city."])))]
     pub description: String,
     /// JSON Schema (draft 2020-12 unless `$schema` says otherwise) of type object (TLS-08).
     #[serde(rename = "inputSchema")]
-    #[cfg_attr(feature = "schema", schemars(extend("properties" = {"type": {"const": "object"}}, "required" = ["type"])))]
+    #[cfg_attr(feature = "schema", schemars(extend("properties" = {"type": {"const": "object"}}, "required" = ["type"], "examples" = [{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}])))]
     pub input_schema: Map<String, Value>,
     /// Hints about what the tool does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [{"readOnly": true, "x-acme-priority": 3}])))]
     pub annotations: Option<Annotations>,
     /// A Rhai expression over the map `args` that returns the line shown to people; cosmetic (TLS-09).
     #[serde(rename = "displayScript", default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["`Weather in ${args.city}`"])))]
     pub display_script: Option<String>,
 }
 
@@ -234,22 +246,52 @@ impl Tool {
 pub struct Annotations {
     /// What the user must be signed in to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["github"])))]
     pub requires_auth: Option<String>,
     /// Changes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [true])))]
     pub read_only: Option<bool>,
     /// May destroy something.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [true])))]
     pub destructive: Option<bool>,
     /// Calling it twice does no more than calling it once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [true])))]
     pub idempotent: Option<bool>,
     /// Takes long: nobody should wait for it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [true])))]
     pub long_running: Option<bool>,
     /// Everything else, e.g. `x-acme-priority`.
     #[serde(flatten)]
-    pub other: Map<String, Value>,
+    other: Map<String, Value>,
+}
+
+/// The keys that have a field of their own.
+const KNOWN: [&str; 5] = ["requiresAuth", "readOnly", "destructive", "idempotent", "longRunning"];
+
+impl Annotations {
+    /// What has no field here, e.g. `x-acme-priority`: kept as it was read, whatever its name.
+    pub fn other(&self) -> &Map<String, Value> {
+        &self.other
+    }
+
+    /// Adds an annotation of one's own, in a namespaced form such as `x-acme-priority`, in the place of an older
+    /// one of that name.
+    ///
+    /// # Errors
+    /// TLS-11: the key has a field of its own, so that the document would name it twice.
+    pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Result<(), Fault> {
+        let key = key.into();
+        if KNOWN.contains(&key.as_str()) {
+            let message = format!("the annotation {key:?} is a known one; set its own field");
+            return Err(Fault::new(format!("/{key}"), Toolset::OBLIGATION, message));
+        }
+        self.other.insert(key, value.into());
+        Ok(())
+    }
 }
 
 impl<'de> Deserialize<'de> for Annotations {

@@ -1,6 +1,6 @@
 //! `oauth` and `user_choice`: a call that waits for a person.
 
-use crate::{CallId, Fault, HttpUrl, ProviderCallId, ThreadId, number::index};
+use crate::{CallId, ChoiceIndex, Fault, HttpUrl, ProviderCallId, ThreadId};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The user must authorize at a URL; the call stays pending (OAU-01).
@@ -81,13 +81,13 @@ pub struct UserChoice {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<ProviderCallId>,
     /// The question.
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["Deploy to production?"])))]
     pub prompt: String,
     /// What there is to choose from, at least one.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("examples" = [["Yes", "No"]])))]
     choices: Vec<String>,
-    /// The index, from 0, of the choice that a dismissal picks.
-    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::number::schema"))]
-    default: u64,
+    /// The place, counted from 0, of the choice that a dismissal picks.
+    default: ChoiceIndex,
     /// Where the answer goes.
     pub response_url: HttpUrl,
 }
@@ -102,9 +102,10 @@ impl UserChoice {
         id: CallId,
         prompt: impl Into<String>,
         choices: Vec<String>,
-        default: u64,
+        default: impl Into<ChoiceIndex>,
         response_url: HttpUrl,
     ) -> Result<Self, Fault> {
+        let default = default.into();
         check_choices(&choices, default)?;
         Ok(Self { group_id, id, call_id: None, prompt: prompt.into(), choices, default, response_url })
     }
@@ -121,22 +122,35 @@ impl UserChoice {
         &self.choices
     }
 
-    /// The choice of an index, if there is one (CHO-03).
-    pub fn choice(&self, selected: u64) -> Option<&str> {
-        self.choices.get(usize::try_from(selected).ok()?).map(String::as_str)
+    /// The choice at a place, if there is one (CHO-03).
+    pub fn choice(&self, selected: impl Into<ChoiceIndex>) -> Option<&str> {
+        selected.into().of(&self.choices).map(String::as_str)
     }
 
-    /// The index of the choice that a dismissal picks.
-    pub fn default_index(&self) -> u64 {
+    /// The place as an answer to this very question, where there is a choice (CHO-03).
+    ///
+    /// # Errors
+    /// CHO-03: the question has no choice there.
+    pub fn pick(&self, selected: impl Into<ChoiceIndex>) -> Result<ChoiceIndex, Fault> {
+        let selected = selected.into();
+        if selected.of(&self.choices).is_some() {
+            return Ok(selected);
+        }
+        let message = format!("{selected} is no index of {} choices; count from 0", self.choices.len());
+        Err(Fault::new("/selected", "CHO-03", message))
+    }
+
+    /// The place of the choice that a dismissal picks.
+    pub fn default_index(&self) -> ChoiceIndex {
         self.default
     }
 }
 
-fn check_choices(choices: &[String], default: u64) -> Result<(), Fault> {
+fn check_choices(choices: &[String], default: ChoiceIndex) -> Result<(), Fault> {
     if choices.is_empty() {
         return Err(Fault::new("/choices", "CHO-02", "there is no choice"));
     }
-    if usize::try_from(default).map_or(true, |d| d >= choices.len()) {
+    if default.of(choices).is_none() {
         let message = format!("the default {default} is no index of {} choices", choices.len());
         return Err(Fault::new("/default", "CHO-02", message));
     }
@@ -154,8 +168,7 @@ impl<'de> Deserialize<'de> for UserChoice {
             call_id: Option<ProviderCallId>,
             prompt: String,
             choices: Vec<String>,
-            #[serde(deserialize_with = "index")]
-            default: u64,
+            default: ChoiceIndex,
             response_url: HttpUrl,
         }
         let wire = Wire::deserialize(deserializer)?;

@@ -15,14 +15,15 @@ pub struct SubscriptionEvent {
     /// The `id` of the subscribing call.
     pub tool_call_id: CallId,
     /// What happened.
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["build 17 failed: 2 of 340 tests"])))]
     pub text: String,
     /// Into the subscribing thread instead of a thread of its own (SUB-05).
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "is_false")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>", extend("examples" = [true])))]
     pub associative: bool,
     /// The last event: the subscription ends (SUB-06).
     #[serde(rename = "final", default, deserialize_with = "null_default", skip_serializing_if = "is_false")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>", extend("examples" = [true])))]
     pub is_final: bool,
     /// The extension `event_id`, for dropping duplicates (SUB-13).
     #[serde(default, skip_serializing_if = "Option::is_none")]

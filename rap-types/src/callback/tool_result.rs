@@ -19,19 +19,23 @@ pub struct ToolResult {
     pub call_id: Option<ProviderCallId>,
     /// The outcome as text; begins with `Error: ` when the call failed (RES-07).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["12 °C, light rain", "Error: no city of that name; check the spelling"])))]
     text: Option<String>,
     /// The outcome as parts; supersedes the text for the model (RES-03).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [[{"type": "text", "text": "12 °C, light rain"}]])))]
     content: Option<Vec<ContentPart>>,
     /// How people may see the result, best first (RES-06); never changes what the model gets (RES-05).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [[{"type": "text", "content": "Weather in Oslo: 12 °C"}]])))]
     pub display_as: Option<Vec<DisplaySegment>>,
     /// The call made a subscription: events may follow (SUB-01).
     #[serde(skip_serializing_if = "is_false")]
-    #[cfg_attr(feature = "schema", schemars(default, with = "Option<bool>"))]
+    #[cfg_attr(feature = "schema", schemars(default, with = "Option<bool>", extend("examples" = [true])))]
     pub subscription: bool,
     /// The extension `is_error`: the call failed. The text's `Error: ` prefix stays (RES-07).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [true])))]
     pub is_error: Option<bool>,
 }
 

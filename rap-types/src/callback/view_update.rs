@@ -13,8 +13,10 @@ pub struct ViewUpdate {
     /// The thread that shows the view.
     pub group_id: ThreadId,
     /// Which view.
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = ["progress"])))]
     pub view_type: String,
     /// Its content, never interpreted by the runtime.
+    #[cfg_attr(feature = "schema", schemars(extend("examples" = [{"done": 3, "of": 5}, {}])))]
     pub content: Map<String, Value>,
 }
 

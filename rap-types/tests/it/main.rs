@@ -1,5 +1,6 @@
 //! The messages and their validation, through the public interface.
 
+mod examples;
 mod pins;
 #[cfg(all(feature = "validate", feature = "schema"))]
 mod properties;

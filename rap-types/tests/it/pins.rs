@@ -2,10 +2,10 @@
 //! these lines breaks peers that are already out there.
 
 use rap_types::{
-    Annotations, CallId, CallbackMessage, CancelToolCall, ChoiceResponse, CloseThread, ContentPart,
-    DisplaySegment, EventId, HttpUrl, Invocation, Message, Migrate, OAuth, ProviderCallId, SubscriptionEvent,
-    ThreadId, Tool, ToolCallAlive, ToolCallStatus, ToolName, ToolResult, Toolset, UnknownKind, UserChoice,
-    UserId, ViewUpdate, parse,
+    Annotations, CallId, CallbackMessage, CancelToolCall, ChoiceIndex, ChoiceResponse, CloseThread,
+    ContentPart, DisplaySegment, EventId, HttpUrl, Invocation, Message, Migrate, OAuth, ProviderCallId,
+    SubscriptionEvent, ThreadId, Tool, ToolCallAlive, ToolCallStatus, ToolName, ToolResult, Toolset,
+    UnknownKind, UserChoice, UserId, ViewUpdate, parse,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -142,7 +142,7 @@ fn toolset() {
     annotations.destructive = Some(false);
     annotations.idempotent = Some(true);
     annotations.long_running = Some(true);
-    annotations.other.insert("x-acme".into(), json!([1]));
+    annotations.insert("x-acme", json!([1])).expect("not a known one");
     let tool = tool.with_annotations(annotations).with_display_script("args.a");
     pin(
         Toolset::new("n", url("http://h/i"), vec![tool])
@@ -185,6 +185,69 @@ fn secrets_do_not_show() {
     assert_eq!(format!("{image:?}"), "Image(ImageContent { data: <6 bytes>, media_type: \"image/png\" })");
 }
 
+/// Forms that older peers write: `null` where they have nothing, defaults spelt out, an integer as a float, the
+/// second id empty. They read as what is written without them (TRN-10).
+#[test]
+fn old_peers() {
+    fn reads<M: Message + Serialize + PartialEq + Debug>(old: &str, now: &str) {
+        let read = parse::<M>(old.as_bytes()).expect("is read");
+        assert_eq!(serde_json::to_string(&read).expect("serialises"), now, "{old}");
+        assert_eq!(parse::<M>(now.as_bytes()).expect("is read"), read, "{now}");
+    }
+    reads::<Invocation>(
+        r#"{"operation":"f","arguments":{},"id":"c","call_id":null,"callback_url":"http://h/","group_id":"t","thread_ancestors":null,"user_id":null}"#,
+        r#"{"operation":"f","arguments":{},"id":"c","callback_url":"http://h/","group_id":"t"}"#,
+    );
+    reads::<CallbackMessage>(
+        r#"{"group_id":"t","id":"c","call_id":null,"text":"ok","content":null,"display_as":null,"subscription":null,"is_error":null,"type":"tool_result"}"#,
+        r#"{"type":"tool_result","group_id":"t","id":"c","text":"ok"}"#,
+    );
+    reads::<CallbackMessage>(
+        r#"{"type":"tool_result","group_id":"t","id":"c","call_id":"","text":"ok","subscription":false}"#,
+        r#"{"type":"tool_result","group_id":"t","id":"c","call_id":"","text":"ok"}"#,
+    );
+    reads::<CallbackMessage>(
+        r#"{"type":"subscription_event","group_id":"t","tool_call_id":"c","id":"x","text":"e","associative":false,"final":null,"event_id":null}"#,
+        r#"{"type":"subscription_event","group_id":"t","tool_call_id":"c","text":"e"}"#,
+    );
+    reads::<CallbackMessage>(
+        r#"{"type":"oauth","group_id":"t","id":"c","call_id":null,"auth_url":"http://127.0.0.1/a"}"#,
+        r#"{"type":"oauth","group_id":"t","id":"c","auth_url":"http://127.0.0.1/a"}"#,
+    );
+    reads::<CallbackMessage>(
+        r#"{"type":"user_choice","group_id":"t","id":"c","call_id":null,"prompt":"?","choices":["y"],"default":0.0,"response_url":"http://h/r"}"#,
+        r#"{"type":"user_choice","group_id":"t","id":"c","prompt":"?","choices":["y"],"default":0,"response_url":"http://h/r"}"#,
+    );
+    reads::<CallbackMessage>(
+        r#"{"type":"view_update","group_id":"t","view_type":"b","content":{"n":null},"id":null}"#,
+        r#"{"type":"view_update","group_id":"t","view_type":"b","content":{"n":null}}"#,
+    );
+    reads::<Toolset>(
+        concat!(
+            r#"{"name":"n","description":null,"endpoint":"http://h/i","needsMigration":null,"x-rap-ext":null,"tools":[{"name":"f","#,
+            r#""description":"d","inputSchema":{"type":"object"},"annotations":null,"displayScript":null}]}"#
+        ),
+        r#"{"name":"n","endpoint":"http://h/i","tools":[{"name":"f","description":"d","inputSchema":{"type":"object"}}]}"#,
+    );
+    reads::<ChoiceResponse>(r#"{"selected":1.0,"id":"c"}"#, r#"{"id":"c","selected":1}"#);
+    reads::<CloseThread>(r#"{"thread_id":"t","reason":null}"#, r#"{"thread_id":"t"}"#);
+}
+
+/// CHO-03: a question gives only its own places, and says what is wrong with others.
+#[test]
+fn a_question_judges_an_answer() {
+    let choices = vec!["y".to_owned(), "n".to_owned()];
+    let choice = UserChoice::new(thread(), call(), "?", choices, 1, url("http://h")).expect("valid");
+    assert_eq!(choice.default_index(), ChoiceIndex::new(1));
+    assert_eq!(choice.pick(1).expect("a choice"), 1);
+    assert_eq!((choice.choice(0), choice.choice(2), choice.choice(u64::MAX)), (Some("y"), None, None));
+    let fault = choice.pick(2).expect_err("no choice").to_string();
+    assert_eq!(fault, "at /selected: 2 is no index of 2 choices; count from 0 (CHO-03)");
+    for wire in ["-1", "0.5", "\"0\"", "null", "1e300"] {
+        assert!(serde_json::from_str::<ChoiceIndex>(wire).is_err(), "{wire}");
+    }
+}
+
 /// What breaks a MUST cannot be built (CHO-02, LIM-01, OAU-03, TLS-07, TLS-08, TLS-11).
 #[test]
 fn wrong_values_cannot_be_built() {
@@ -203,6 +266,7 @@ fn wrong_values_cannot_be_built() {
         (choice(&[], 0), "CHO-02", "/choices"),
         (choice(&["y"], 1), "CHO-02", "/default"),
         (OAuth::new(thread(), call(), url("http://h")).map(|_| ()), "OAU-03", "/auth_url"),
+        (Annotations::default().insert("readOnly", 1), "TLS-11", "/readOnly"),
         (UnknownKind::new("text", Map::new()).map(|_| ()), "TRN-13", "/type"),
     ] {
         let fault = built.expect_err(obligation);

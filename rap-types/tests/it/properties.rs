@@ -4,9 +4,10 @@ use super::vectors::{Schemas, round_trip};
 use proptest::{collection::vec, option, prelude::*};
 use rap_spec::VECTORS;
 use rap_types::{
-    Annotations, CallId, CallbackMessage, ContentPart, DisplaySegment, EventId, HttpUrl, Invocation, Message,
-    OAuth, ProviderCallId, SubscriptionEvent, ThreadId, Tool, ToolName, ToolResult, Toolset, UnknownKind,
-    UserChoice, UserId, ViewUpdate, parse,
+    Annotations, CallId, CallbackMessage, CancelToolCall, ChoiceResponse, CloseThread, ContentPart,
+    DisplaySegment, EventId, HttpUrl, ImageContent, Invocation, Message, Migrate, OAuth, ProviderCallId,
+    SubscriptionEvent, ThreadId, Tool, ToolCallAlive, ToolCallStatus, ToolName, ToolResult, Toolset,
+    UnknownKind, UserChoice, UserId, ViewUpdate, parse,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -82,6 +83,8 @@ fn segment() -> impl Strategy<Value = DisplaySegment> {
     prop_oneof![
         any::<String>().prop_map(DisplaySegment::Text),
         (any::<String>(), any::<String>()).prop_map(|(path, patch)| DisplaySegment::Diff { path, patch }),
+        (vec(any::<u8>(), 0..50), any::<String>())
+            .prop_map(|(data, kind)| DisplaySegment::Image(ImageContent::new(data, kind))),
         unknown().prop_map(DisplaySegment::Other),
     ]
 }
@@ -149,7 +152,9 @@ fn toolset() -> impl Strategy<Value = Toolset> {
             let schema = schema.as_object().expect("an object").clone();
             let mut annotations = Annotations::default();
             (annotations.read_only, annotations.destructive, annotations.requires_auth) = (flag, flag, auth);
-            annotations.other = other;
+            for (key, value) in other {
+                let _ = annotations.insert(key, value);
+            }
             let mut tool = Tool::new(name, description, schema).with_annotations(annotations);
             tool.display_script = script;
             tool
@@ -213,6 +218,17 @@ proptest! {
     #[test]
     fn invocations_hold(message in invocation()) {
         holds("invocation", &message)?;
+    }
+
+    /// TRN-14, STA-01, STA-03: the small requests.
+    #[test]
+    fn requests_hold(thread in thread(), call in call(), url in url(), index in any::<u64>(), alive in any::<bool>()) {
+        holds("close_thread", &CloseThread::new(thread.clone()))?;
+        holds("cancel_tool_call", &CancelToolCall::new(thread.clone(), call.clone()))?;
+        holds("tool_call_status", &ToolCallStatus::new(thread.clone(), call.clone()))?;
+        holds("tool_call_alive", &ToolCallAlive::new(alive))?;
+        holds("migrate", &Migrate::new(thread, url))?;
+        holds("choice_response", &ChoiceResponse::new(call, index))?;
     }
 
     /// TLS-11.
