@@ -2,8 +2,8 @@
 
 use rap_core::{
     Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
-    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, Snapshot,
-    Store, StoreError, ThreadView, Toolbox, memory::Memory,
+    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, SliceView,
+    Snapshot, Store, StoreError, ThreadView, Toolbox, memory::Memory,
 };
 use rap_types::{CallId, ThreadId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -134,6 +134,15 @@ impl Store for MemoryStore {
 
     async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError> {
         Ok(self.read().history(thread))
+    }
+
+    async fn slices(
+        &self,
+        thread: &ThreadId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<SliceView>, StoreError> {
+        Ok(self.read().slices(thread, after, limit))
     }
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {

@@ -1,7 +1,7 @@
 //! What a slice decides: everything it changes, to be written in one transaction.
 
 use crate::{
-    CallRow, DeliveryKind, Entry, InputId, Millis, Moment, NewInput, SubscriptionRow, SurfaceEvent,
+    CallRow, DeliveryKind, Entry, InputId, Millis, Moment, NewInput, Snapshot, SubscriptionRow, SurfaceEvent,
     ThreadRow, TurnOutcome,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// One slice's changes. A store writes all of it or nothing, and only if the thread's version is still
 /// the one that the slice loaded (P4).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Commit {
     /// The thread.
     pub thread: ThreadId,
@@ -54,11 +54,12 @@ pub struct Commit {
     /// The thread's new flags and due time.
     pub update: ThreadUpdate,
     /// The record of the slice (P12).
+    #[serde(skip)]
     pub record: SliceRecord,
 }
 
 /// The thread's row after the commit; the store adds version and entry number.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ThreadUpdate {
     /// The model has something new to see.
     pub model_owed: bool,
@@ -71,7 +72,7 @@ pub struct ThreadUpdate {
 }
 
 /// An input that could not be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetter {
     /// The input, by `seq`.
     pub seq: i64,
@@ -80,7 +81,7 @@ pub struct DeadLetter {
 }
 
 /// A thread to be made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NewThread {
     /// Its row.
     pub row: ThreadRow,
@@ -91,7 +92,7 @@ pub struct NewThread {
 }
 
 /// A request to be put into the outbox.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NewDelivery {
     /// Its kind.
     pub kind: DeliveryKind,
@@ -118,8 +119,78 @@ pub struct SliceRecord {
     pub turn: Option<TurnOutcome>,
     /// [`DECISIONS_VERSION`](crate::DECISIONS_VERSION).
     pub decisions: u32,
+    /// What the slice saw that no other row tells later; none in records of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<SliceFacts>,
+    /// The SHA-256 of the commit but for this record, in hex; empty in records of before this was kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub commit: String,
     /// The hash of the record before; empty for the first.
     pub previous: String,
     /// The SHA-256 of this record without this field, in hex.
     pub hash: String,
+}
+
+/// What a slice saw when it began, as far as it changes without leaving a trace: with these, the records before it,
+/// history and inputs, its snapshot can be made again (P12).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SliceFacts {
+    /// The thread's version.
+    pub version: i64,
+    /// The number of its next own entry.
+    pub next_entry: u64,
+    /// The model had something new to see.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub model_owed: bool,
+    /// When its newest turn with open calls was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn_at: Option<Millis>,
+    /// It was stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// It had told its parent how it ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reported: bool,
+    /// Completions of the session since a person last wrote.
+    pub completions: u64,
+    /// Open threads of the session.
+    pub open_threads: usize,
+    /// Its children, as many as were loaded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub children: usize,
+    /// Those of its children that were open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_children: Vec<ThreadId>,
+    /// The model that the session named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Which toolbox the session had: [`Toolbox::fingerprint`](crate::Toolbox::fingerprint).
+    pub toolbox: String,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+impl SliceFacts {
+    /// What a snapshot holds of them.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let thread = &snapshot.thread;
+        let open = snapshot.children.iter().filter(|child| child.open);
+        Self {
+            version: thread.version,
+            next_entry: thread.next_entry,
+            model_owed: thread.model_owed,
+            turn_at: thread.turn_at,
+            paused: thread.paused,
+            reported: thread.reported,
+            completions: snapshot.completions,
+            open_threads: snapshot.open_threads,
+            children: snapshot.children.len(),
+            open_children: open.map(|child| child.id.clone()).collect(),
+            model: snapshot.session.model.clone(),
+            toolbox: snapshot.session.toolbox.fingerprint(),
+        }
+    }
 }

@@ -64,7 +64,7 @@ impl fmt::Display for InputId {
 }
 
 /// An input on its way into the store.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NewInput {
     /// The thread it is for.
     pub thread: ThreadId,

@@ -12,6 +12,7 @@ mod machine;
 
 pub mod memory;
 mod model;
+pub mod replay;
 mod rows;
 mod rules;
 mod store;
@@ -21,7 +22,7 @@ mod toolbox;
 
 pub use admit::{Admission, AdmissionFacts, admit};
 pub use builtin::BUILT_IN_TOOLS;
-pub use commit::{Commit, DeadLetter, NewDelivery, NewThread, SliceRecord, ThreadUpdate};
+pub use commit::{Commit, DeadLetter, NewDelivery, NewThread, SliceFacts, SliceRecord, ThreadUpdate};
 pub use history::{
     Entry, EventEntry, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, UserAuthor, UserEntry,
 };
@@ -38,7 +39,7 @@ pub use rows::{
 pub use rules::{DestructivePolicy, Rules};
 pub use store::{
     Accepted, CallView, Claim, Committed, DeadLetterView, Delivery, HistoryView, SessionView, Settlement,
-    Store, StoreError, ThreadView,
+    SliceView, Store, StoreError, ThreadView,
 };
 pub use surface::{Numbered, Surface, SurfaceEvent};
 pub use time::{Millis, Moment};

@@ -64,7 +64,7 @@ pub enum ThreadKind {
 }
 
 /// A thread's row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ThreadRow {
     /// Its id; on the wire `group_id`.
     pub id: ThreadId,
@@ -136,7 +136,7 @@ impl CallState {
 }
 
 /// A call's row; also the dedupe key of its outcome, for the life of its thread.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CallRow {
     /// The call.
     pub id: CallId,
@@ -184,7 +184,7 @@ pub enum SubscriptionState {
 }
 
 /// A subscription's row: independent of what history still shows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SubscriptionRow {
     /// The subscribing call.
     pub call: CallId,

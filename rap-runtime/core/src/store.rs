@@ -5,8 +5,8 @@
 //! leases run on the store's own clock.
 
 use crate::{
-    Answered, CallRow, Commit, DeliveryKind, Entry, Interaction, Millis, NewInput, Numbered, OpenInteraction,
-    Session, Snapshot, ThreadRow, ThreadState,
+    Answered, CallRow, Commit, DeliveryKind, Entry, Input, Interaction, Millis, NewInput, Numbered,
+    OpenInteraction, Session, SliceRecord, Snapshot, ThreadRow, ThreadState,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// What a thread sees, oldest first; none if there is no such thread.
     async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
+
+    /// Up to `limit` slices of a thread that committed a version above `after`, oldest first, each with the inputs
+    /// that it saw (P12). None where there is no such thread. What a [replay](crate::replay) is fed with.
+    async fn slices(&self, thread: &ThreadId, after: i64, limit: usize)
+    -> Result<Vec<SliceView>, StoreError>;
 
     /// Calls, oldest first; only the open ones, or all.
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
@@ -227,6 +232,19 @@ pub struct HistoryView {
     pub entries: Vec<Arc<Entry>>,
     /// How many of the entries are its ancestors'.
     pub inherited: usize,
+}
+
+/// A slice that was committed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceView {
+    /// The thread's version after it.
+    pub version: i64,
+    /// Its record.
+    pub record: SliceRecord,
+    /// The inputs that it saw, in order of arrival; fewer than the record names where they are no longer kept.
+    pub inputs: Vec<Input>,
+    /// The inputs that it used up, by `seq`.
+    pub consumed: Vec<i64>,
 }
 
 /// A call in a listing.

@@ -68,6 +68,28 @@ impl Toolbox {
         self.tools.iter().find(|tool| tool.name == name)
     }
 
+    /// A short name for this toolbox among those of its session: which servers it has and where they listen, and
+    /// which tools it offers. 16 hex digits.
+    pub fn fingerprint(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        for server in &self.servers {
+            for text in [server.name.as_str(), server.base.as_str(), server.endpoint.as_str()] {
+                add(text);
+            }
+        }
+        for tool in &self.tools {
+            add(&tool.name);
+            add(&tool.server.to_string());
+        }
+        self.without.iter().for_each(|name| add(name));
+        data_encoding::HEXLOWER.encode(&hash.finalize()[..8])
+    }
+
     /// The built-in tools that are switched on, then the servers' tools.
     pub fn for_model(&self) -> Vec<ToolForModel> {
         let mut tools = crate::builtin::definitions(&self.without);

@@ -90,6 +90,7 @@ pass_on! {
     async fn sessions(&self) -> Result<Vec<SessionView>, StoreError>;
     async fn threads(&self, session: &ThreadId) -> Result<Vec<ThreadView>, StoreError>;
     async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
+    async fn slices(&self, thread: &ThreadId, after: i64, limit: usize) -> Result<Vec<SliceView>, StoreError>;
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
     async fn events(&self, session: &ThreadId, after: i64, limit: usize) -> Result<Vec<Numbered>, StoreError>;
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError>;

@@ -10,7 +10,7 @@
 
 mod draft;
 mod prepare;
-mod record;
+pub(crate) mod record;
 mod resolve;
 pub(crate) mod rest;
 mod turn;
@@ -34,6 +34,7 @@ pub enum Step {
 /// One slice of one thread.
 #[derive(Debug)]
 pub struct SliceMachine {
+    beginning: record::Beginning,
     draft: Draft,
     request: Option<Box<ModelRequest>>,
     turn: Option<TurnOutcome>,
@@ -51,7 +52,9 @@ enum Phase {
 impl SliceMachine {
     /// A slice that starts from a snapshot.
     pub fn new(snapshot: Snapshot, moment: Moment) -> Self {
-        Self { draft: Draft::new(snapshot, moment), request: None, turn: None, phase: Phase::Fresh }
+        let beginning = record::Beginning::of(&snapshot, moment);
+        let draft = Draft::new(snapshot, moment);
+        Self { beginning, draft, request: None, turn: None, phase: Phase::Fresh }
     }
 
     /// What to do now. Asked twice, it answers the same.
@@ -68,8 +71,9 @@ impl SliceMachine {
                     return Step::Complete(request);
                 }
                 Phase::Decided => {
-                    let record = record::record(&self.draft, self.request.as_deref(), self.turn.clone());
-                    return Step::Commit(Box::new(self.draft.commit(record)));
+                    let mut commit = self.draft.commit(self.beginning.blank());
+                    record::seal(&mut commit, self.request.as_deref(), self.turn.clone());
+                    return Step::Commit(Box::new(commit));
                 }
                 Phase::Over => return Step::Done,
             }

@@ -1,28 +1,66 @@
 //! The slice record: what a slice saw and decided, chained by hashes (P12).
 
-use super::Draft;
-use crate::{DECISIONS_VERSION, ModelRequest, SliceRecord, TurnOutcome};
+use crate::{
+    Commit, DECISIONS_VERSION, InputId, ModelRequest, Moment, SliceFacts, SliceRecord, Snapshot, TurnOutcome,
+};
 use sha2::{Digest, Sha256};
 use std::io;
 
-pub(crate) fn record(
-    draft: &Draft,
-    request: Option<&ModelRequest>,
-    turn: Option<TurnOutcome>,
-) -> SliceRecord {
-    let mut record = SliceRecord {
-        moment: draft.moment,
-        inputs: draft.snapshot.inputs.iter().map(|input| input.id.clone()).collect(),
-        request: request.map(hash_request),
-        turn,
-        decisions: DECISIONS_VERSION,
-        previous: draft.snapshot.thread.last_record.clone(),
-        hash: String::new(),
-    };
+/// What a record takes over from the slice's beginning.
+#[derive(Debug, Clone)]
+pub(crate) struct Beginning {
+    moment: Moment,
+    inputs: Vec<InputId>,
+    facts: SliceFacts,
+    previous: String,
+}
+
+impl Beginning {
+    pub(crate) fn of(snapshot: &Snapshot, moment: Moment) -> Self {
+        Self {
+            moment,
+            inputs: snapshot.inputs.iter().map(|input| input.id.clone()).collect(),
+            facts: SliceFacts::of(snapshot),
+            previous: snapshot.thread.last_record.clone(),
+        }
+    }
+
+    /// An empty record, for a commit that is about to be hashed.
+    pub(crate) fn blank(&self) -> SliceRecord {
+        SliceRecord {
+            moment: self.moment,
+            inputs: self.inputs.clone(),
+            request: None,
+            turn: None,
+            decisions: DECISIONS_VERSION,
+            facts: Some(self.facts.clone()),
+            commit: String::new(),
+            previous: self.previous.clone(),
+            hash: String::new(),
+        }
+    }
+}
+
+/// Writes the record of a commit into it.
+pub(crate) fn seal(commit: &mut Commit, request: Option<&ModelRequest>, turn: Option<TurnOutcome>) {
+    commit.record.request = request.map(hash_request);
+    commit.record.turn = turn;
+    commit.record.commit = hash_commit(commit);
+    commit.record.hash = hash_record(&commit.record);
+}
+
+/// The SHA-256 of a commit but for its record, in hex.
+pub(crate) fn hash_commit(commit: &Commit) -> String {
     let mut hash = Hashing(Sha256::new());
-    write(&mut hash, &record);
-    record.hash = hash.hex();
-    record
+    write(&mut hash, commit);
+    hash.hex()
+}
+
+/// The SHA-256 of a record without its own hash, in hex.
+pub(crate) fn hash_record(record: &SliceRecord) -> String {
+    let mut hash = Hashing(Sha256::new());
+    write(&mut hash, &SliceRecord { hash: String::new(), ..record.clone() });
+    hash.hex()
 }
 
 fn hash_request(request: &ModelRequest) -> String {

@@ -2,8 +2,8 @@
 
 use super::{CallData, Memory, OutboxRow, SubscriptionData};
 use crate::{
-    Accepted, CallRoute, CallState, Claim, Commit, Committed, DeliveryKind, Millis, NewThread, StoreError,
-    SubscriptionState, Surface, SurfaceEvent,
+    Accepted, CallRoute, CallState, Claim, Commit, Committed, DeliveryKind, Millis, NewThread, SliceView,
+    StoreError, SubscriptionState, Surface, SurfaceEvent,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde_json::{Value, json};
@@ -27,7 +27,15 @@ impl Memory {
         thread.row.turn_at = commit.update.turn_at;
         thread.row.reported = commit.update.reported;
         thread.row.last_record = commit.record.hash.clone();
-        thread.records.push(commit.record.clone());
+        let seen =
+            |pending: &&super::Pending| pending.thread == commit.thread && pending.input.seq <= commit.seen;
+        let inputs = self.inbox.values().filter(seen).map(|pending| pending.input.clone()).collect();
+        thread.slices.push(Arc::new(SliceView {
+            version: commit.version + 1,
+            record: commit.record.clone(),
+            inputs,
+            consumed: commit.consumed.clone(),
+        }));
         thread.due_at = commit.update.due_at;
         let session = thread.row.session.clone();
         let version = thread.row.version;

@@ -12,7 +12,7 @@ use crate::{
     Interaction, Millis, NewInput, Numbered, Session, Settlement, Snapshot, StoreError, SubscriptionRow,
     SubscriptionState, ThreadKind, ThreadRow, Toolbox, admit,
 };
-use crate::{CallState, Child, ChildKind, DeadLetterView, SliceRecord, Surface, SurfaceEvent};
+use crate::{CallState, Child, ChildKind, DeadLetterView, SliceView, Surface, SurfaceEvent};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde_json::Value;
 use std::{
@@ -48,7 +48,7 @@ struct SessionState {
 struct ThreadData {
     row: ThreadRow,
     entries: Vec<Arc<Entry>>,
-    records: Vec<SliceRecord>,
+    slices: Vec<Arc<SliceView>>,
     due_at: Option<Millis>,
     created_at: Millis,
     order: i64,
@@ -153,7 +153,7 @@ impl Memory {
         let order = self.number();
         let data = ThreadData {
             entries: entries.into_iter().map(Arc::new).collect(),
-            records: Vec::new(),
+            slices: Vec::new(),
             due_at,
             created_at: now,
             order,

@@ -3,7 +3,8 @@
 use super::{Memory, ThreadData};
 use crate::{
     CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView, InputBody, Numbered,
-    SessionView, SliceRecord, SubscriptionState, ThreadState, ThreadView, UserAuthor, history::text_of,
+    SessionView, SliceRecord, SliceView, SubscriptionState, ThreadState, ThreadView, UserAuthor,
+    history::text_of,
 };
 use rap_types::ThreadId;
 
@@ -120,9 +121,21 @@ impl Memory {
         self.dead_letters.clone()
     }
 
+    /// See [`Store::slices`](crate::Store::slices).
+    pub fn slices(&self, thread: &ThreadId, after: i64, limit: usize) -> Vec<SliceView> {
+        let slices = self.threads.get(thread).map_or(&[][..], |thread| &thread.slices);
+        slices
+            .iter()
+            .filter(|slice| slice.version > after)
+            .take(limit)
+            .map(|slice| (**slice).clone())
+            .collect()
+    }
+
     /// The slice records of a thread, oldest first (P12).
     pub fn records(&self, thread: &ThreadId) -> Vec<SliceRecord> {
-        self.threads.get(thread).map_or_else(Vec::new, |thread| thread.records.clone())
+        let slices = self.threads.get(thread).map(|thread| &thread.slices);
+        slices.map_or_else(Vec::new, |slices| slices.iter().map(|slice| slice.record.clone()).collect())
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod builtins;
 mod interactions;
+mod replay;
 mod situations;
 mod strict;
 mod world;

@@ -5,7 +5,7 @@ use crate::strict;
 use rap_core::{
     Accepted, CallRow, CallState, Delivery, DeliveryKind, Entry, InputBody, InputId, Millis, ModelCall,
     ModelRequest, ModelTurn, Moment, NewInput, OfferedTool, Rules, ServerCard, Session, Settlement,
-    SliceMachine, Step, Surface, ThreadState, Toolbox, TurnOutcome, memory::Memory,
+    SliceMachine, Step, Surface, ThreadState, Toolbox, TurnOutcome, memory::Memory, replay::ThreadReplay,
 };
 use rap_types::{CallId, ContentPart, EventId, HttpUrl, SubscriptionEvent, ThreadId, ToolName, ToolResult};
 use serde_json::{Value, json};
@@ -262,6 +262,24 @@ impl World {
 
     pub(crate) fn shown(&self) -> Vec<Surface> {
         self.store.events(&self.root, 0, 10_000).into_iter().map(|numbered| numbered.event.what).collect()
+    }
+}
+
+/// P12: whatever a test did, all its slices replay from what was recorded.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for view in self.store.threads(&self.root) {
+            let thread = view.row.id;
+            let history = self.store.history(&thread).unwrap();
+            let mut replay = ThreadReplay::new(self.store.session(&self.root).unwrap(), history);
+            for slice in self.store.slices(&thread, 0, usize::MAX) {
+                let replayed = replay.slice(&slice);
+                assert!(replayed.verdict.is_same(), "{thread} {}: {}", slice.version, replayed.verdict);
+            }
+        }
     }
 }
 

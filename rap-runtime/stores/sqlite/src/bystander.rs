@@ -9,8 +9,8 @@ use crate::{
     views,
 };
 use rap_core::{
-    CallView, DeadLetterView, HistoryView, Numbered, OpenInteraction, Session, SessionView, StoreError,
-    ThreadView,
+    CallView, DeadLetterView, HistoryView, Numbered, OpenInteraction, Session, SessionView, SliceView,
+    StoreError, ThreadView,
 };
 use rap_types::ThreadId;
 use rusqlite::Connection;
@@ -85,6 +85,20 @@ impl SqliteReader {
     pub async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError> {
         let thread = thread.clone();
         self.read(move |conn| views::history(conn, &thread, &|_| false)).await
+    }
+
+    /// See [`Store::slices`](rap_core::Store::slices).
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn slices(
+        &self,
+        thread: &ThreadId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<SliceView>, StoreError> {
+        let thread = thread.clone();
+        self.read(move |conn| views::slices(conn, &thread, after, limit)).await
     }
 
     /// See [`Store::calls`](rap_core::Store::calls).

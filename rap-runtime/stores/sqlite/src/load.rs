@@ -184,6 +184,22 @@ fn inputs(conn: &Connection, thread: &Thread) -> Done<Vec<Input>> {
     Ok(inputs)
 }
 
+/// An input that a slice saw, whether or not it was used up since; none if it is no longer kept.
+pub(crate) fn kept_input(conn: &Connection, n: i64, thread: &ThreadId, id: &InputId) -> Done<Option<Input>> {
+    let mut statement =
+        conn.prepare_cached("SELECT seq, accepted_at, body FROM inputs WHERE thread = ?1 AND id = ?2")?;
+    let mut rows = statement.query(rusqlite::params![n, id.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let what = || format!("input {id} of thread {thread}");
+    let body = row.get_ref(2)?.as_str().map_err(|e| damaged(what(), e))?;
+    Ok(Some(Input {
+        seq: row.get(0)?,
+        id: id.clone(),
+        accepted_at: Millis(row.get(1)?),
+        body: from_json(body, what)?,
+    }))
+}
+
 /// The thread that is due longest and that nobody has.
 pub(crate) fn claim(conn: &Connection, shared: &Shared, now: Millis) -> Done<Option<Claim>> {
     // Held while reading: a thread that is released in between was committed before, and is read so.

@@ -12,8 +12,8 @@ use crate::{
 use async_trait::async_trait;
 use rap_core::{
     Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
-    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, Snapshot,
-    Store, StoreError, ThreadView, Toolbox,
+    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, SliceView,
+    Snapshot, Store, StoreError, ThreadView, Toolbox,
 };
 use rap_types::{CallId, ThreadId};
 use rusqlite::{Connection, params};
@@ -301,6 +301,16 @@ impl Store for SqliteStore {
     async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError> {
         let thread = thread.clone();
         self.read(move |conn, shared| views::history(conn, &thread, &|id| shared.claims().is_held(id))).await
+    }
+
+    async fn slices(
+        &self,
+        thread: &ThreadId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<SliceView>, StoreError> {
+        let thread = thread.clone();
+        self.read(move |conn, _| views::slices(conn, &thread, after, limit)).await
     }
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {

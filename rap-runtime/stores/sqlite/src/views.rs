@@ -7,8 +7,8 @@ use crate::{
     shared::{UnderWay, Way},
 };
 use rap_core::{
-    CallView, DeadLetterView, Entry, HistoryView, Millis, Numbered, SessionView, SurfaceEvent, ThreadState,
-    ThreadView, UserAuthor,
+    CallView, DeadLetterView, Entry, HistoryView, Millis, Numbered, SessionView, SliceRecord, SliceView,
+    SurfaceEvent, ThreadState, ThreadView, UserAuthor,
 };
 use rap_types::{ContentPart, ThreadId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -122,6 +122,34 @@ pub(crate) fn history(
     let entries = load::history(conn, None, &thread)?;
     let inherited = entries.len().saturating_sub(usize::try_from(thread.row.next_entry).unwrap_or(0));
     Ok(Some(HistoryView { thread: thread_view(conn, thread, claimed)?, entries, inherited }))
+}
+
+/// What the body of a slice's row holds.
+#[derive(serde::Deserialize)]
+struct SliceBody {
+    record: SliceRecord,
+    consumed: Vec<i64>,
+}
+
+/// Slices of a thread, each with the inputs that it saw, as far as they are kept.
+pub(crate) fn slices(conn: &Connection, id: &ThreadId, after: i64, limit: usize) -> Done<Vec<SliceView>> {
+    let Some((thread, _)) = rows::numbers(conn, id)? else { return Ok(Vec::new()) };
+    let mut statement = conn.prepare_cached(
+        "SELECT version, body FROM slices WHERE thread = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![thread, after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut slices = Vec::new();
+    while let Some(row) = rows.next()? {
+        let version: i64 = row.get(0)?;
+        let body: SliceBody =
+            from_json(&row.get::<_, String>(1)?, || format!("slice {version} of thread {id}"))?;
+        let mut inputs = Vec::with_capacity(body.record.inputs.len());
+        for input in &body.record.inputs {
+            inputs.extend(load::kept_input(conn, thread, id, input)?);
+        }
+        slices.push(SliceView { version, record: body.record, inputs, consumed: body.consumed });
+    }
+    Ok(slices)
 }
 
 /// Calls, with what is already settled and not yet written, as far as the reader can know.

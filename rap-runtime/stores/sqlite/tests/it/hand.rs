@@ -163,6 +163,8 @@ pub(crate) fn nothing(snapshot: &Snapshot) -> Commit {
             request: None,
             turn: None,
             decisions: 1,
+            facts: None,
+            commit: String::new(),
             previous: snapshot.thread.last_record.clone(),
             hash: format!("hash {}", snapshot.thread.version + 1),
         },
