@@ -4,8 +4,8 @@ use rap_runtime::{
     MemoryStore,
     core::{
         Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
-        Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, Snapshot,
-        Store, StoreError, ThreadView, Toolbox,
+        Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement,
+        SliceView, Snapshot, Store, StoreError, ThreadView, Toolbox,
     },
 };
 use rap_types::{CallId, ThreadId};
