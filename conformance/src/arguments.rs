@@ -1,0 +1,107 @@
+//! Arguments made from a schema: the smallest that are valid, and single faults in them.
+
+use crate::nonce::nonce;
+use serde_json::{Map, Value, json};
+
+/// Makes arguments that the schema takes: examples, defaults and enums first, then the smallest of each type;
+/// strings are nonces.
+///
+/// # Errors
+/// Why none can be made: a parameter that a stranger should not guess, or a schema that is too clever.
+pub fn valid(schema: &Value) -> Result<Value, String> {
+    let made = Value::Object(object(schema, schema, 0)?);
+    let validator = crate::schema::compile(schema).map_err(|e| format!("its schema is none: {e}"))?;
+    match crate::schema::first(&validator, &made) {
+        None => Ok(made),
+        Some(why) => {
+            Err(format!("no valid arguments could be made from its schema ({why}); hint: --args FILE"))
+        }
+    }
+}
+
+/// Words in a name or a description by which a parameter reaches into the world.
+const RISKY: &[&str] = &[
+    "path", "file", "dir", "folder", "url", "uri", "link", "host", "address", "command", "cmd", "shell",
+    "script", "sql", "query", "exec", "code", "email",
+];
+
+fn risky(name: &str, property: &Value) -> bool {
+    let format = property["format"].as_str().unwrap_or_default();
+    let words = format!("{name} {format}").to_ascii_lowercase();
+    property["type"] == "string" && RISKY.iter().any(|risk| words.contains(risk))
+}
+
+fn object(root: &Value, schema: &Value, depth: usize) -> Result<Map<String, Value>, String> {
+    if let Some(Value::Object(example)) = schema["examples"].get(0) {
+        return Ok(example.clone());
+    }
+    let mut made = Map::new();
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let property = &schema["properties"][name];
+        made.insert(name.to_owned(), value(root, name, property, depth + 1)?);
+    }
+    Ok(made)
+}
+
+fn value(root: &Value, name: &str, schema: &Value, depth: usize) -> Result<Value, String> {
+    if depth > 12 {
+        return Err("its schema is nested too deeply; hint: --args FILE".to_owned());
+    }
+    if let Some(pointer) = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
+        let target = root
+            .pointer(pointer)
+            .ok_or_else(|| format!("its schema refers to {pointer:?}, which is not there"))?;
+        return value(root, name, target, depth + 1);
+    }
+    let known = [&schema["const"], &schema["examples"][0], &schema["default"], &schema["enum"][0]];
+    if let Some(known) = known.into_iter().find(|v| !v.is_null()) {
+        return Ok(known.clone());
+    }
+    if risky(name, schema) {
+        return Err(format!(
+            "`{name}` looks like something that reaches into the world, and has no example; hint: --args FILE"
+        ));
+    }
+    for choice in ["anyOf", "oneOf", "allOf"] {
+        if let Some(first) = schema[choice].as_array().and_then(|all| all.first()) {
+            return value(root, name, first, depth + 1);
+        }
+    }
+    let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
+    Ok(match kind {
+        Some("string") | None => string(schema),
+        Some("integer") => json!(integer(schema)),
+        Some("number") => json!(schema["minimum"].as_f64().unwrap_or(0.0)),
+        Some("boolean") => json!(false),
+        Some("null") => Value::Null,
+        Some("array") => {
+            let count = schema["minItems"].as_u64().unwrap_or(0).min(16);
+            let items: Result<Vec<Value>, String> =
+                (0..count).map(|_| value(root, name, &schema["items"], depth + 1)).collect();
+            Value::Array(items?)
+        }
+        Some("object") => Value::Object(object(root, schema, depth)?),
+        Some(other) => return Err(format!("its schema has the type {other:?}")),
+    })
+}
+
+fn string(schema: &Value) -> Value {
+    let least = usize::try_from(schema["minLength"].as_u64().unwrap_or(1)).unwrap_or(1).min(4096);
+    let most = usize::try_from(schema["maxLength"].as_u64().unwrap_or(16)).unwrap_or(16);
+    let mut text = nonce();
+    while text.len() < least {
+        text.push_str(&nonce());
+    }
+    text.truncate(most.clamp(least, 16.max(least)));
+    Value::String(text)
+}
+
+fn integer(schema: &Value) -> i64 {
+    let least = schema["minimum"].as_i64().or_else(|| schema["exclusiveMinimum"].as_i64().map(|n| n + 1));
+    let most = schema["maximum"].as_i64().or_else(|| schema["exclusiveMaximum"].as_i64().map(|n| n - 1));
+    let chosen = least.unwrap_or_else(|| most.map_or(0, |most| most.min(0)));
+    match schema["multipleOf"].as_i64().filter(|step| *step > 1) {
+        Some(step) => chosen.div_euclid(step) * step + if chosen.rem_euclid(step) == 0 { 0 } else { step },
+        None => chosen,
+    }
+}

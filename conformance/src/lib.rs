@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod arguments;
+pub mod bench;
+pub mod case;
+pub mod cases;
+pub mod http;
+pub mod listen;
+mod nonce;
+pub mod plan;
+pub mod report;
+pub mod rules;
+pub mod run;
+pub mod runner;
+pub mod schema;
+pub mod spawn;
+pub mod toolset;
+pub mod trace;
+pub mod verdict;
+
+#[doc(hidden)]
+pub mod cli;
+
+pub use run::{Halt, Judged, Options, check, judge};

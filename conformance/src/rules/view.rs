@@ -1,0 +1,84 @@
+//! A trace, read: which exchanges are invocations, notices, answers and callbacks, and what belongs together.
+//! Read once, for all rules. Callbacks are matched to invocations by their URL, never by what they say.
+
+use crate::{
+    http::path_and_query,
+    trace::{Exchange, Party},
+};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// An exchange whose body was read.
+#[derive(Debug, Clone)]
+pub struct Message<'a> {
+    /// The exchange.
+    pub exchange: &'a Exchange,
+    /// The body, or what is wrong with it.
+    pub body: Result<Value, String>,
+}
+
+impl Message<'_> {
+    /// A member of the body, `null` where there is none.
+    pub fn member(&self, name: &str) -> &Value {
+        self.body.as_ref().ok().and_then(|b| b.get(name)).unwrap_or(&Value::Null)
+    }
+
+    /// A member that is a string.
+    pub fn string(&self, name: &str) -> Option<&str> {
+        self.member(name).as_str()
+    }
+}
+
+/// A trace, read.
+#[derive(Debug, Default)]
+pub struct View<'a> {
+    /// Everything.
+    pub trace: &'a [Exchange],
+    /// Requests with a callback URL.
+    pub invocations: Vec<Message<'a>>,
+    /// `close_thread`, `cancel_tool_call`, `migrate` and `tool_call_status`, with their names.
+    pub notices: Vec<(&'static str, Message<'a>)>,
+    /// Whatever the server sent.
+    pub callbacks: Vec<Message<'a>>,
+    by_url: HashMap<String, Vec<usize>>,
+}
+
+/// The last pieces of the paths of notices.
+const NOTICES: [&str; 4] = ["close_thread", "cancel_tool_call", "migrate", "tool_call_status"];
+
+impl<'a> View<'a> {
+    /// Reads a trace.
+    pub fn of(trace: &'a [Exchange]) -> Self {
+        let mut view = Self { trace, ..Self::default() };
+        for exchange in trace {
+            let message = Message { exchange, body: exchange.body.json() };
+            if exchange.from == Party::Server {
+                view.callbacks.push(message);
+                continue;
+            }
+            if exchange.method != "POST" {
+                continue;
+            }
+            let path = path_and_query(&exchange.url);
+            let path = path.split('?').next().unwrap_or_default().trim_end_matches('/');
+            if let Some(url) = message.string("callback_url") {
+                view.by_url.entry(url.to_owned()).or_default().push(view.invocations.len());
+                view.invocations.push(message);
+            } else if let Some(name) = NOTICES.into_iter().find(|n| path.ends_with(&format!("/{n}"))) {
+                view.notices.push((name, message));
+            }
+        }
+        view
+    }
+
+    /// The invocations that gave a URL.
+    pub fn invocations_of(&self, url: &str) -> impl Iterator<Item = &Message<'a>> {
+        self.by_url.get(url).into_iter().flatten().map(|at| &self.invocations[*at])
+    }
+
+    /// The callbacks that came to the URL of an invocation.
+    pub fn callbacks_of(&self, invocation: &Message<'a>) -> impl Iterator<Item = &Message<'a>> {
+        let url = invocation.string("callback_url").unwrap_or_default().to_owned();
+        self.callbacks.iter().filter(move |c| c.exchange.url == url)
+    }
+}

@@ -1,0 +1,323 @@
+//! A whole run against a server: find it, see that it can call back, run the cases, run the rules over what was
+//! recorded, fold it all into a report.
+
+use crate::{
+    bench::{Bench, Place, UNKNOWN, World},
+    case::{Case, Tier},
+    cases,
+    http::{Http, Request, authority},
+    listen::Listener,
+    plan::{self, Plan},
+    report::{Report, Target, binds_server, fold},
+    rules,
+    runner::{self, Pace, Progress, Show},
+    spawn::Spawned,
+    toolset::Toolset,
+    trace::{Exchange, Recorder},
+};
+use bytes::Bytes;
+use rap_spec::Role;
+use serde_json::{Map, Value, json};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// What to judge, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The base URL of a running server; with `spawn`, only its path counts.
+    pub url: Option<String>,
+    /// A command that starts the server; `{port}`, `{data}` and `{token}` in it are filled in.
+    pub spawn: Option<String>,
+    /// Where to listen for callbacks.
+    pub listen: String,
+    /// The URL under which the server reaches that, where it is not the address.
+    pub public_url: Option<String>,
+    /// Tools that may be called whatever they are annotated with.
+    pub allow: Vec<String>,
+    /// Arguments for tools by name; such a tool may be called.
+    pub arguments: Map<String, Value>,
+    /// A bearer token for every request. A secret: never in reports.
+    pub bearer: Option<String>,
+    /// Further headers for every request.
+    pub headers: Vec<(String, String)>,
+    /// How long an owed message may be missing after a fence.
+    pub wait: Duration,
+    /// How long an answer may take.
+    pub patience: Duration,
+    /// How many cases at a time.
+    pub jobs: usize,
+    /// No case is begun or repeated after this.
+    pub budget: Duration,
+    /// Only cases whose id begins so, or that hold such an obligation; all where it is empty.
+    pub only: Vec<String>,
+    /// Not these.
+    pub skip: Vec<String>,
+    /// The tiers that are run.
+    pub deepest: Tier,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            url: None,
+            spawn: None,
+            listen: "127.0.0.1:0".to_owned(),
+            public_url: None,
+            allow: Vec::new(),
+            arguments: Map::new(),
+            bearer: None,
+            headers: Vec::new(),
+            wait: Duration::from_secs(5),
+            patience: Duration::from_secs(5),
+            jobs: 24,
+            budget: Duration::from_secs(45),
+            only: Vec::new(),
+            skip: Vec::new(),
+            deepest: Tier::Fixture,
+        }
+    }
+}
+
+impl Options {
+    /// For a server that runs at a URL.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: Some(url.into()), ..Self::default() }
+    }
+
+    /// For a server that a command starts.
+    pub fn spawn(command: impl Into<String>) -> Self {
+        Self { spawn: Some(command.into()), ..Self::default() }
+    }
+
+    /// Whether a case is wanted.
+    pub fn wants(&self, id: &str, obligations: &[&str]) -> bool {
+        let named = |words: &[String]| {
+            words
+                .iter()
+                .any(|w| id.starts_with(w.as_str()) || obligations.iter().any(|o| o.starts_with(w.as_str())))
+        };
+        (self.only.is_empty() || named(&self.only)) && !named(&self.skip)
+    }
+}
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The report.
+    pub report: Report,
+    /// Everything that went over the wire.
+    pub trace: Vec<Exchange>,
+}
+
+/// Why nothing could be judged, in a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Halt(pub String);
+
+/// A server that was found, before anything but its toolset was asked for.
+#[derive(Debug)]
+pub struct Found {
+    options: Options,
+    place: Place,
+    /// The toolset.
+    pub toolset: Toolset,
+    recorder: Recorder,
+    http: Http,
+    headers: Vec<(String, String)>,
+    spawned: Option<Spawned>,
+    /// What would be sent.
+    pub plan: Plan,
+}
+
+/// Starts or finds the server and fetches its toolset.
+///
+/// # Errors
+/// There is no server, or it serves no toolset.
+pub async fn find(options: Options) -> Result<Found, Halt> {
+    let recorder = Recorder::default();
+    let http = Http::new(recorder.clone(), options.patience);
+    let spawned = match &options.spawn {
+        Some(command) => Some(Spawned::start(command).await.map_err(Halt)?),
+        None => None,
+    };
+    let base = match (&spawned, &options.url) {
+        (Some(spawned), url) => {
+            let path = url.as_deref().map(crate::http::path_and_query).unwrap_or_default();
+            format!("http://127.0.0.1:{}{path}", spawned.port)
+        }
+        (None, Some(url)) => url.clone(),
+        (None, None) => return Err(Halt("there is nothing to judge; hint: --url or --spawn".to_owned())),
+    };
+    let base = base.trim_end_matches('/').to_owned();
+    authority(&base).map_err(Halt)?;
+    let token = spawned.as_ref().and_then(|s| s.token.clone()).or_else(|| options.bearer.clone());
+    let mut headers = options.headers.clone();
+    headers.extend(token.map(|token| ("authorization".to_owned(), format!("Bearer {token}"))));
+
+    let url = format!("{base}/.well-known/rap-toolset");
+    let request = Request {
+        case: "preflight".to_owned(),
+        method: "GET".to_owned(),
+        url: url.clone(),
+        headers: headers.clone(),
+        body: Bytes::new(),
+    };
+    let sent = http.send(request).await;
+    let words = sent.words();
+    let answer = match sent.answer {
+        Ok(answer) if answer.status == 200 => answer,
+        _ => {
+            return Err(Halt(format!(
+                "no toolset: GET {url} {words}; hint: is this the base URL, and is the server running?"
+            )));
+        }
+    };
+    let toolset = Toolset { raw: answer.body.json().unwrap_or_default() };
+    let endpoint = toolset.endpoint().unwrap_or_default().to_owned();
+    let plan = plan::plan(&toolset, &options);
+    Ok(Found { options, place: Place { base, endpoint }, toolset, recorder, http, headers, spawned, plan })
+}
+
+impl Found {
+    /// Whether server and endpoint are on this machine.
+    pub fn is_local(&self) -> bool {
+        let local = |url: &str| {
+            authority(url).is_ok_and(|(host, _)| {
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            })
+        };
+        local(&self.place.base) && (self.place.endpoint.is_empty() || local(&self.place.endpoint))
+    }
+
+    /// The base URL.
+    pub fn base(&self) -> &str {
+        &self.place.base
+    }
+
+    /// Judges it.
+    ///
+    /// # Errors
+    /// The listener cannot be bound, or the server cannot call back.
+    pub async fn judge(self, show: Show) -> Result<Judged, Halt> {
+        let began = Instant::now();
+        let options = self.options;
+        let listener = Listener::bind(&options.listen, options.public_url.as_deref(), self.recorder.clone())
+            .await
+            .map_err(|e| Halt(format!("{} cannot be listened on: {e}; hint: --listen", options.listen)))?;
+        let fixture = self.plan.fixture;
+        let mut world = World {
+            place: Mutex::new(self.place.clone()),
+            fence: (UNKNOWN.to_owned(), json!({})),
+            fixture,
+            callable: self.plan.callable.clone(),
+            http: self.http,
+            listener,
+            recorder: self.recorder.clone(),
+            authenticated: self.headers.iter().any(|(name, _)| name == "authorization"),
+            headers: self.headers,
+            wait: options.wait,
+            spawned: self.spawned.map(tokio::sync::Mutex::new),
+            toolset: self.toolset,
+        };
+        let mut deepest = options.deepest;
+        let mut notes = self.plan.notes.clone();
+        if authority(&self.place.endpoint).is_err() {
+            deepest = Tier::Look;
+            notes
+                .push("nothing was called, since the toolset has no endpoint that can be reached".to_owned());
+        }
+        if deepest > Tier::Look {
+            world = preflight(world, fixture).await?;
+        }
+        for note in &notes {
+            show(Progress::Note(note.clone()));
+        }
+        let name = world.toolset.name().to_owned();
+        let world = Arc::new(world);
+        let chosen: Vec<&'static Case> = cases::all()
+            .into_iter()
+            .filter(|c| c.tier <= deepest && options.wants(c.id, c.obligations))
+            .collect();
+        let pace = Pace { jobs: options.jobs, deadline: began + options.budget };
+        let mut reports = runner::run(&world, &chosen, pace, &show).await;
+        let trace = self.recorder.all();
+        let all_rules = rules::all();
+        let chosen: Vec<&rules::Rule> =
+            all_rules.into_iter().filter(|r| options.wants(r.id, r.obligations)).collect();
+        for report in rules::judge(&trace, &chosen, Some(Role::Server)) {
+            show(Progress::Done(Box::new(report.clone())));
+            reports.push(report);
+        }
+        let target = Target { role: "server".to_owned(), url: self.place.base, name };
+        let mut report = fold(target, reports, &trace, binds_server);
+        report.notes = notes;
+        report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Judged { report, trace })
+    }
+}
+
+/// Shows that the server can call back, and chooses the fence: the first kind of call whose outcome arrives.
+async fn preflight(mut world: World, fixture: bool) -> Result<World, Halt> {
+    let mut candidates = Vec::new();
+    if fixture {
+        candidates.push(("echo".to_owned(), json!({ "text": "fence" })));
+    }
+    candidates.extend(world.callable.first().cloned());
+    candidates.push((UNKNOWN.to_owned(), json!({})));
+    let mut heard = Vec::new();
+    for candidate in candidates {
+        world.fence = candidate;
+        let shared = Arc::new(world);
+        let bench = Bench::new(shared.clone(), "preflight");
+        let (operation, arguments) = shared.fence.clone();
+        let call = bench.call(&operation, arguments).send().await;
+        heard.push(format!("the call of `{operation}` {}", call.sent.words()));
+        let came = call.acknowledged()
+            && call.given.wait_for(shared.wait, |all| (!all.is_empty()).then_some(())).await.is_some();
+        drop(bench);
+        world =
+            Arc::try_unwrap(shared).map_err(|_| Halt("bug: the preflight is still running".to_owned()))?;
+        // A message at a URL that was never given is heard too: it is TRN-07's, and the server can call back.
+        if came || world.recorder.all().iter().any(|e| e.from == crate::trace::Party::Server) {
+            return Ok(world);
+        }
+    }
+    Err(Halt(format!(
+        "the server does not call back: {}, and nothing came to {} within {} s; hint: it must be able to reach that \
+         address: --listen ADDRESS, --public-url URL",
+        heard.join(", "),
+        world.listener.public(),
+        world.wait.as_secs_f32(),
+    )))
+}
+
+/// Finds and judges a server.
+///
+/// # Errors
+/// Why nothing could be judged.
+pub async fn judge(options: Options) -> Result<Judged, Halt> {
+    find(options).await?.judge(Arc::new(|_| {})).await
+}
+
+/// For a test of one's own: judges the server at a URL and says what is wrong with it.
+///
+/// # Errors
+/// Each fault on a line, or why nothing could be judged.
+pub async fn check(url: &str) -> Result<Report, String> {
+    let report = judge(Options::at(url)).await.map_err(|halt| halt.0)?.report;
+    if report.exit_code(false) == 0 {
+        return Ok(report);
+    }
+    let lines: Vec<String> = report
+        .cases
+        .iter()
+        .filter(|case| case.verdict.is_fault())
+        .flat_map(|case| {
+            case.findings.iter().map(|f| format!("{} ({}): {}", f.obligation, case.id, f.sentence))
+        })
+        .collect();
+    Err(lines.join("\n"))
+}

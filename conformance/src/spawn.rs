@@ -1,0 +1,114 @@
+//! A server that the judge starts, kills and starts again: `RAP_EMBEDDED=1`, and a first line of stdout that
+//! says the port, as `{"port": N}` or as a bare number.
+
+use crate::nonce::nonce;
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// The longest time that a server may take to say its port.
+const START: Duration = Duration::from_secs(20);
+
+/// A started server; killed when dropped, its directory removed.
+#[derive(Debug)]
+pub struct Spawned {
+    template: String,
+    child: Child,
+    data: PathBuf,
+    /// The port that it said.
+    pub port: u16,
+    /// The token that it must demand, where the command has a place for one.
+    pub token: Option<String>,
+}
+
+impl Spawned {
+    /// Starts a command, which a shell takes apart. `{port}`, `{data}` and `{token}` in it stand for a port on
+    /// 127.0.0.1 (0 the first time, then the one that it had), a directory of its own, and a bearer token.
+    ///
+    /// # Errors
+    /// In words: it cannot be started, or did not say its port.
+    pub async fn start(template: &str) -> Result<Self, String> {
+        let data = std::env::temp_dir().join(format!("rap-conformance-{}", nonce()));
+        tokio::fs::create_dir_all(&data).await.map_err(|e| format!("{}: {e}", data.display()))?;
+        let token = template.contains("{token}").then(|| format!("token-{}", nonce()));
+        let (child, port) = start(&fill(template, 0, &data, token.as_deref())).await?;
+        Ok(Self { template: template.to_owned(), child, data, port, token })
+    }
+
+    /// The command that was given, with its places unfilled.
+    pub fn template(&self) -> &str {
+        &self.template
+    }
+
+    /// Whether the command has a place for a directory, so that a restart can find what was kept.
+    pub fn keeps_data(&self) -> bool {
+        self.template.contains("{data}")
+    }
+
+    /// Kills it without warning and starts the same command again, with the same port and directory.
+    ///
+    /// # Errors
+    /// As [`Spawned::start`].
+    pub async fn restart(&mut self) -> Result<(), String> {
+        self.kill().await?;
+        let command = fill(&self.template, self.port, &self.data, self.token.as_deref());
+        (self.child, self.port) = start(&command).await?;
+        Ok(())
+    }
+
+    /// Kills it without warning.
+    ///
+    /// # Errors
+    /// In words, where the system refuses.
+    pub async fn kill(&mut self) -> Result<(), String> {
+        self.child.kill().await.map_err(|e| format!("the server cannot be killed: {e}"))
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+fn fill(template: &str, port: u16, data: &Path, token: Option<&str>) -> String {
+    template
+        .replace("{port}", &port.to_string())
+        .replace("{data}", &data.display().to_string())
+        .replace("{token}", token.unwrap_or_default())
+}
+
+async fn start(command: &str) -> Result<(Child, u16), String> {
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("exec {command}")])
+        .env("RAP_EMBEDDED", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| format!("`{command}` cannot be started: {e}"))?;
+    let stdout = child.stdout.take().ok_or("bug: stdout was piped")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let line = timeout(START, lines.next_line())
+        .await
+        .map_err(|_| format!("`{command}` did not say its port within {} s", START.as_secs()))?
+        .map_err(|e| format!("the output of `{command}` cannot be read: {e}"))?
+        .ok_or_else(|| format!("`{command}` ended without saying its port"))?;
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+    let port = value.get("port").unwrap_or(&value).as_u64().and_then(|p| u16::try_from(p).ok());
+    let port = port.ok_or_else(|| {
+        format!("the first line of `{command}` is {line:?}; hint: it should be {{\"port\": N}}")
+    })?;
+    // Read on, so that the server never blocks on a full pipe.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok((child, port))
+}
