@@ -17,7 +17,7 @@ const LIBRARIES: [&str; 7] =
 const PURE: [&str; 2] = ["rap-types", "rap-core"];
 
 /// Worlds that the simulation runs.
-const SEEDS: &str = "2000";
+const SEEDS: &str = "10000";
 
 /// Runs every step; the first failure ends it.
 pub(crate) fn run() -> Result<(), String> {

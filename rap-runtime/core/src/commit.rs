@@ -190,7 +190,7 @@ impl SliceFacts {
             children: snapshot.children.len(),
             open_children: open.map(|child| child.id.clone()).collect(),
             model: snapshot.session.model.clone(),
-            toolbox: snapshot.session.toolbox.fingerprint(),
+            toolbox: crate::machine::toolbox_fingerprint(&snapshot.session),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! 4. one commit, with the record that explains it.
 
 mod draft;
+mod kit;
 mod prepare;
 pub(crate) mod record;
 mod resolve;
@@ -18,7 +19,13 @@ mod turn;
 pub(crate) use draft::Draft;
 pub(crate) use resolve::Resolution;
 
-use crate::{Commit, ModelRequest, Moment, Snapshot, TurnOutcome};
+use crate::{Commit, ModelRequest, Moment, Session, Snapshot, TurnOutcome};
+use std::sync::Arc;
+
+/// The fingerprint of a session's toolbox, which is the same for all its slices.
+pub(crate) fn toolbox_fingerprint(session: &Arc<Session>) -> String {
+    kit::of(session).fingerprint.clone()
+}
 
 /// What a driver is to do next.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +79,12 @@ impl SliceMachine {
                 }
                 Phase::Decided => {
                     let mut commit = self.draft.commit(self.beginning.blank());
-                    record::seal(&mut commit, self.request.as_deref(), self.turn.clone());
+                    record::seal(
+                        &mut commit,
+                        &self.draft.snapshot.session,
+                        self.request.as_deref(),
+                        self.turn.clone(),
+                    );
                     return Step::Commit(Box::new(commit));
                 }
                 Phase::Over => return Step::Done,

@@ -1,10 +1,12 @@
 //! The slice record: what a slice saw and decided, chained by hashes (P12).
 
+use super::kit;
 use crate::{
-    Commit, DECISIONS_VERSION, InputId, ModelRequest, Moment, SliceFacts, SliceRecord, Snapshot, TurnOutcome,
+    Commit, DECISIONS_VERSION, InputId, ModelRequest, Moment, Session, SliceFacts, SliceRecord, Snapshot,
+    TurnOutcome,
 };
 use sha2::{Digest, Sha256};
-use std::io;
+use std::sync::Arc;
 
 /// What a record takes over from the slice's beginning.
 #[derive(Debug, Clone)]
@@ -42,8 +44,13 @@ impl Beginning {
 }
 
 /// Writes the record of a commit into it.
-pub(crate) fn seal(commit: &mut Commit, request: Option<&ModelRequest>, turn: Option<TurnOutcome>) {
-    commit.record.request = request.map(hash_request);
+pub(crate) fn seal(
+    commit: &mut Commit,
+    session: &Arc<Session>,
+    request: Option<&ModelRequest>,
+    turn: Option<TurnOutcome>,
+) {
+    commit.record.request = request.map(|request| hash_request(request, &kit::of(session)));
     commit.record.turn = turn;
     commit.record.commit = hash_commit(commit);
     commit.record.hash = hash_record(&commit.record);
@@ -51,49 +58,43 @@ pub(crate) fn seal(commit: &mut Commit, request: Option<&ModelRequest>, turn: Op
 
 /// The SHA-256 of a commit but for its record, in hex.
 pub(crate) fn hash_commit(commit: &Commit) -> String {
-    let mut hash = Hashing(Sha256::new());
-    write(&mut hash, commit);
-    hash.hex()
+    Hashing::of(commit)
 }
 
 /// The SHA-256 of a record without its own hash, in hex.
 pub(crate) fn hash_record(record: &SliceRecord) -> String {
-    let mut hash = Hashing(Sha256::new());
-    write(&mut hash, &SliceRecord { hash: String::new(), ..record.clone() });
+    Hashing::of(&SliceRecord { hash: String::new(), ..record.clone() })
+}
+
+/// What is the same for all requests of a session comes first.
+fn hash_request(request: &ModelRequest, kit: &kit::Kit) -> String {
+    let mut hash = kit.hash.clone();
+    hash.add(&request.thread);
+    request.history.iter().for_each(|entry| hash.add(&**entry));
     hash.hex()
 }
 
-fn hash_request(request: &ModelRequest) -> String {
-    let mut hash = Hashing(Sha256::new());
-    write(&mut hash, &(&request.thread, &request.model, &*request.system));
-    for tool in request.tools.iter() {
-        write(&mut hash, tool);
-    }
-    for entry in &request.history {
-        write(&mut hash, &**entry);
-    }
-    hash.hex()
+/// Values are hashed whole: piece by piece, as they are serialised, costs several times as much.
+#[derive(Clone, Default)]
+pub(super) struct Hashing {
+    sha: Sha256,
+    json: Vec<u8>,
 }
-
-fn write<T: serde::Serialize>(hash: &mut Hashing, value: &T) {
-    serde_json::to_writer(&mut *hash, value).expect("bug: records are plain data, and hashing never fails");
-}
-
-struct Hashing(Sha256);
 
 impl Hashing {
+    fn of<T: serde::Serialize>(value: &T) -> String {
+        let mut hash = Self::default();
+        hash.add(value);
+        hash.hex()
+    }
+
+    pub(super) fn add<T: serde::Serialize>(&mut self, value: &T) {
+        self.json.clear();
+        serde_json::to_writer(&mut self.json, value).expect("bug: records are plain data");
+        self.sha.update(&self.json);
+    }
+
     fn hex(self) -> String {
-        data_encoding::HEXLOWER.encode(&self.0.finalize())
-    }
-}
-
-impl io::Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        data_encoding::HEXLOWER.encode(&self.sha.finalize())
     }
 }

@@ -1,11 +1,11 @@
 //! What a turn's calls mean: answered at once, refused, or sent to a server.
 
-use super::{Draft, prepare, rest, turn};
+use super::{Draft, kit, prepare, rest, turn};
 use crate::{
     CallRoute, CallRow, CallState, DeliveryKind, DestructivePolicy, Entry, ModelCall, ModelTurn, NewDelivery,
     OfferedTool, Outcome, Surface, TurnCall, TurnEntry, builtin, derive_call_id,
 };
-use rap_types::{RECEIVE_EVENT, validate::CompiledSchema};
+use rap_types::RECEIVE_EVENT;
 use serde_json::{Map, Value, json};
 
 /// What becomes of one call.
@@ -138,7 +138,7 @@ fn unknown_tool(draft: &Draft, name: &str) -> Outcome {
 
 /// A call of a server's tool: checked (INV-02), allowed (CON-02), then sent.
 fn invoke(draft: &Draft, call: &TurnCall, arguments: &Map<String, Value>, tool: &OfferedTool) -> Resolution {
-    if let Some(faults) = argument_faults(tool, arguments) {
+    if let Some(faults) = argument_faults(draft, tool, arguments) {
         return Resolution::Refused(Outcome::error(faults));
     }
     if tool.destructive && draft.rules().destructive == DestructivePolicy::Deny {
@@ -174,8 +174,10 @@ fn invoke(draft: &Draft, call: &TurnCall, arguments: &Map<String, Value>, tool: 
     Resolution::Send(delivery, tool.long_running)
 }
 
-fn argument_faults(tool: &OfferedTool, arguments: &Map<String, Value>) -> Option<String> {
-    let schema = match CompiledSchema::new(&tool.input_schema) {
+fn argument_faults(draft: &Draft, tool: &OfferedTool, arguments: &Map<String, Value>) -> Option<String> {
+    let session = &draft.snapshot.session;
+    let n = session.toolbox.tools.iter().position(|other| other.name == tool.name).unwrap_or(usize::MAX);
+    let schema = match kit::of(session).schema(n, tool) {
         Ok(schema) => schema,
         Err(fault) => return Some(format!("the schema of {} cannot be used: {fault}", tool.name)),
     };

@@ -1,6 +1,6 @@
 //! The newest turn: how long its calls are waited for, what stands in their place, and the next turn.
 
-use super::{Draft, resolve, rest};
+use super::{Draft, kit, resolve, rest};
 use crate::{
     CallRoute, CallRow, CallState, Entry, Millis, ModelRequest, Outcome, ResultEntry, Surface, TurnEntry,
     TurnOutcome, builtin,
@@ -117,6 +117,7 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
         return None;
     }
     let session = &draft.snapshot.session;
+    let kit = kit::of(session);
     let mut history = draft.snapshot.history.clone();
     history.extend(draft.entries.iter().cloned().map(Arc::new));
     Some(ModelRequest {
@@ -124,8 +125,8 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
         thread: draft.thread().clone(),
         depth: draft.snapshot.thread.ancestors.len(),
         model: session.model.clone(),
-        system: Arc::from(session.system.as_str()),
-        tools: session.toolbox.for_model().into(),
+        system: kit.system.clone(),
+        tools: kit.tools.clone(),
         history,
     })
 }

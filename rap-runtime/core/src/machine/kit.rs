@@ -1,0 +1,69 @@
+//! What follows from a session alone and is needed by every slice of it: the tools as a model is told of them,
+//! and their compiled schemas. Worked out once per session and operating-system thread, and kept for the few
+//! sessions that were needed last. A session never changes behind its `Arc`, so a kit that is found is right.
+
+use super::record::Hashing;
+use crate::{OfferedTool, Session, ToolForModel};
+use rap_types::validate::CompiledSchema;
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+    sync::{Arc, Weak},
+};
+
+/// Sessions whose kits a thread keeps at most.
+const KEPT: usize = 16;
+
+thread_local! {
+    /// The newest last.
+    static KITS: RefCell<Vec<(Weak<Session>, Rc<Kit>)>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(crate) struct Kit {
+    pub(crate) system: Arc<str>,
+    pub(crate) tools: Arc<[ToolForModel]>,
+    /// The hash of a request, as far as it is the same for all requests of the session.
+    pub(super) hash: Hashing,
+    /// [`Toolbox::fingerprint`](crate::Toolbox::fingerprint).
+    pub(crate) fingerprint: String,
+    schemas: Vec<OnceCell<Result<CompiledSchema, String>>>,
+}
+
+/// The kit of a session.
+pub(crate) fn of(session: &Arc<Session>) -> Rc<Kit> {
+    KITS.with_borrow_mut(|kits| {
+        let known = kits.iter().position(|(of, _)| std::ptr::eq(of.as_ptr(), Arc::as_ptr(session)));
+        if let Some(at) = known {
+            return kits[at].1.clone();
+        }
+        kits.retain(|(of, _)| of.strong_count() > 0);
+        if kits.len() >= KEPT {
+            kits.remove(0);
+        }
+        let kit = Rc::new(Kit::new(session));
+        kits.push((Arc::downgrade(session), kit.clone()));
+        kit
+    })
+}
+
+impl Kit {
+    fn new(session: &Session) -> Self {
+        let tools: Arc<[ToolForModel]> = session.toolbox.for_model().into();
+        let mut hash = Hashing::default();
+        hash.add(&(&session.model, &session.system));
+        tools.iter().for_each(|tool| hash.add(tool));
+        Self {
+            system: Arc::from(session.system.as_str()),
+            tools,
+            hash,
+            fingerprint: session.toolbox.fingerprint(),
+            schemas: session.toolbox.tools.iter().map(|_| OnceCell::new()).collect(),
+        }
+    }
+
+    /// The compiled schema of the session's nth tool, or what is wrong with it.
+    pub(crate) fn schema(&self, n: usize, tool: &OfferedTool) -> Result<CompiledSchema, String> {
+        let compile = || CompiledSchema::new(&tool.input_schema).map_err(|fault| fault.to_string());
+        self.schemas.get(n).map_or_else(compile, |schema| schema.get_or_init(compile).clone())
+    }
+}
