@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use rap_http::{Guard, Problem, guard};
 use rap_types::{CallId, CallbackMessage, HttpUrl, ThreadId, UrlError};
 use std::{sync::Arc, time::Duration};
@@ -169,11 +169,10 @@ impl Gateway {
     /// `POST /callback/{token}`, to be served, nested or merged. It is a tower service too.
     pub fn into_router(self) -> Router {
         let wrong_method = || async {
-            let mut response = answer(Problem::method_not_allowed(
-                "callbacks are sent by POST; nothing else is served here",
-            ));
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-            response
+            answer(
+                Problem::method_not_allowed("callbacks are sent by POST; nothing else is served here")
+                    .allow("POST"),
+            )
         };
         Router::new()
             .route("/callback/{token}", post(receive).fallback(wrong_method))
@@ -184,10 +183,15 @@ impl Gateway {
         let capability = self.keys.check(token).ok_or_else(|| {
             Problem::new(401, "bad-capability", "The callback URL is not valid")
                 .detail("this runtime made no such URL; POST to `callback_url` exactly as it was given")
-        })?;
-        if !guard::is_json(headers) {
-            return Err(Problem::not_json());
-        }
+        });
+        let head = capability.and_then(|capability| guard::check_content(headers).map(|()| capability));
+        let capability = match head {
+            Ok(capability) => capability,
+            Err(problem) => {
+                guard::discard(headers, body);
+                return Err(problem);
+            }
+        };
         let body = guard::read_body(body, self.body_limit, self.body_timeout).await?;
         let message: CallbackMessage =
             rap_types::parse(&body).map_err(|fault| Problem::invalid(fault.to_string()))?;

@@ -37,6 +37,9 @@ use std::{
 const DRAIN_BYTES: usize = 16 * 1024;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_millis(200);
+/// How long an idle connection is kept: shorter than servers keep theirs, or a request now and then meets a
+/// door that is just being closed.
+const POOL_IDLE: Duration = Duration::from_secs(20);
 
 /// An HTTP client under an [`AddressPolicy`]. Cheap to clone; clones share connections.
 ///
@@ -60,6 +63,8 @@ struct Inner {
     #[cfg(feature = "tls")]
     connector: Connector,
     #[cfg(feature = "tls")]
+    roots: Vec<rustls::pki_types::CertificateDer<'static>>,
+    #[cfg(feature = "tls")]
     secure: std::sync::OnceLock<Client<hyper_rustls::HttpsConnector<Connector>, Full<Bytes>>>,
 }
 
@@ -70,6 +75,8 @@ pub struct Builder {
     connect: Duration,
     total: Duration,
     resolver: Arc<dyn Resolve>,
+    #[cfg(feature = "tls")]
+    roots: Vec<rustls::pki_types::CertificateDer<'static>>,
 }
 
 /// An answer that was read whole.
@@ -130,6 +137,8 @@ impl GuardedClient {
             connect: Duration::from_secs(5),
             total: Duration::from_secs(30),
             resolver: Arc::new(SystemResolver),
+            #[cfg(feature = "tls")]
+            roots: Vec::new(),
         }
     }
 
@@ -252,7 +261,6 @@ impl GuardedClient {
         &self,
         url: &HttpUrl,
     ) -> Result<&Client<hyper_rustls::HttpsConnector<Connector>, Full<Bytes>>, ClientError> {
-        use hyper_rustls::ConfigBuilderExt;
         if let Some(client) = self.inner.secure.get() {
             return Ok(client);
         }
@@ -260,10 +268,18 @@ impl GuardedClient {
             let why = "no TLS crypto provider is installed; install one first thing in `main`";
             ClientError::new(url, Kind::Blocked(why.to_owned()))
         })?;
+        let unfit =
+            |e: rustls::Error| ClientError::new(url, Kind::Blocked(format!("TLS cannot be set up: {e}")));
+        let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(
+            self.inner.roots.iter().cloned(),
+            provider.clone(),
+        )
+        .map_err(unfit)?;
         let config = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.try_with_platform_verifier())
-            .map_err(|e| ClientError::new(url, Kind::Blocked(format!("TLS cannot be set up: {e}"))))?
+            .map_err(unfit)?
+            .dangerous() // the platform's own verifier, with the roots that were added
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(config)
@@ -305,6 +321,13 @@ impl Builder {
         self
     }
 
+    /// Trusts this authority too, a certificate in DER form, beside the system's: for peers inside a company.
+    #[cfg(feature = "tls")]
+    pub fn trust_root(mut self, certificate: impl Into<Vec<u8>>) -> Self {
+        self.roots.push(certificate.into().into());
+        self
+    }
+
     /// The client.
     pub fn build(self) -> GuardedClient {
         let policy = Arc::new(self.policy);
@@ -316,6 +339,8 @@ impl Builder {
                 plain: client(connector.clone()),
                 #[cfg(feature = "tls")]
                 connector,
+                #[cfg(feature = "tls")]
+                roots: self.roots,
                 #[cfg(feature = "tls")]
                 secure: std::sync::OnceLock::new(),
             }),
@@ -329,7 +354,7 @@ where
 {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(32)
         .build(connector)
 }

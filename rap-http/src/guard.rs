@@ -1,16 +1,17 @@
 //! The way in: a tower layer that turns away what no handler should see.
 //!
 //! In this order: a foreign `Host` or any `Origin` on a loopback listener (a web page must not drive a local
-//! program, DNS rebinding included), missing or wrong authentication, a body that is not JSON, a body that
-//! is too large or too slow. The body is read whole before the handler runs, so a handler never waits for
-//! a slow peer.
+//! program, DNS rebinding included), missing or wrong authentication, a body that is not JSON or is compressed,
+//! a body that is too large or too slow. The body is read whole before the handler runs, so a handler never
+//! waits for a slow peer. What is left of a body that was refused is thrown away for a while, so that a peer
+//! which is still sending reads the refusal instead of a broken connection.
 
 use crate::{
     Problem, Secret,
     listen::{Auth, Listener},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
 use std::{
@@ -153,7 +154,8 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let config = self.config.clone();
         Box::pin(async move {
-            match config.admit(request).await {
+            let (parts, body) = request.into_parts();
+            match config.admit(parts, body).await {
                 // The share of the budget is given back when the handler has answered.
                 Ok((request, _share)) => Ok(inner.call(request).await?.map(Either::Right)),
                 Err(problem) => Ok(problem.into_response().map(Either::Left)),
@@ -165,24 +167,24 @@ where
 type Admitted = (Request<Full<Bytes>>, Option<OwnedSemaphorePermit>);
 
 impl Config {
-    async fn admit<B>(&self, request: Request<B>) -> Result<Admitted, Problem>
+    async fn admit<B>(&self, parts: Parts, body: B) -> Result<Admitted, Problem>
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        let (parts, body) = request.into_parts();
-        self.check_caller(&parts)?;
+        if let Err(problem) = self.check_head(&parts) {
+            discard(&parts.headers, body);
+            return Err(problem);
+        }
         let open = self.is_open(parts.uri.path());
-        let carries_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
-        if carries_body && !is_json(&parts.headers) {
-            return Err(Problem::not_json());
-        }
-        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|n: u64| n > self.body_limit as u64) {
-            return Err(Problem::too_large(self.body_limit));
-        }
-        let (body, share) = tokio::time::timeout(self.body_timeout, self.read(body))
-            .await
-            .map_err(|_| too_slow(self.body_timeout))??;
+        let mut body = Box::pin(body);
+        let (body, share) = match tokio::time::timeout(self.body_timeout, self.read(body.as_mut())).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(problem)) => {
+                discard(&parts.headers, body);
+                return Err(problem);
+            }
+            Err(_) => return Err(too_slow(self.body_timeout)),
+        };
         if let (Auth::Signed(keys), false) = (&self.auth, open) {
             let harmless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
             if !harmless {
@@ -191,6 +193,20 @@ impl Config {
             }
         }
         Ok((Request::from_parts(parts, Full::new(body)), share))
+    }
+
+    /// All that can be said before the body comes.
+    fn check_head(&self, parts: &Parts) -> Result<(), Problem> {
+        self.check_caller(parts)?;
+        let carries_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+        if carries_body {
+            check_content(&parts.headers)?;
+        }
+        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|n: u64| n > self.body_limit as u64) {
+            return Err(Problem::too_large(self.body_limit));
+        }
+        Ok(())
     }
 
     fn check_caller(&self, parts: &Parts) -> Result<(), Problem> {
@@ -243,7 +259,7 @@ impl Config {
     }
 
     /// Reads a body whole, within the limits of one and of all.
-    async fn read<B>(&self, body: B) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+    async fn read<B>(&self, body: Pin<&mut B>) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
@@ -269,9 +285,53 @@ impl Config {
 /// 413, 408, or 400 for a body that broke off.
 pub async fn read_body<B>(body: B, limit: usize, time: Duration) -> Result<Bytes, Problem>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + 'static,
 {
-    tokio::time::timeout(time, collect(body, limit, |_| Ok(()))).await.map_err(|_| too_slow(time))?
+    let mut body = Box::pin(body);
+    match tokio::time::timeout(time, collect(body.as_mut(), limit, |_| Ok(()))).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(problem)) => {
+            discard(&HeaderMap::new(), body);
+            Err(problem)
+        }
+        Err(_) => Err(too_slow(time)),
+    }
+}
+
+/// How much of a refused body is thrown away, for how long, and how many at once. Beyond that the connection
+/// is closed under the peer's hands.
+const DISCARD_BYTES: usize = 16 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+static DISCARDING: Semaphore = Semaphore::const_new(64);
+
+/// Takes in and throws away what is left of a body that was refused, in the background and within limits: a
+/// peer that sends first and reads then would otherwise lose the answer with the connection. For services
+/// that refuse by the URL, before a body is read.
+pub fn discard<B>(headers: &HeaderMap, body: B)
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    // Who expects `100 Continue` waits for our word and has sent nothing; reading would ask for it.
+    if body.is_end_stream() || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let (Ok(place), Ok(runtime)) = (DISCARDING.try_acquire(), tokio::runtime::Handle::try_current()) else {
+        return;
+    };
+    runtime.spawn(async move {
+        let _place = place;
+        let _ = tokio::time::timeout(DISCARD_TIME, async move {
+            let mut body = std::pin::pin!(body);
+            let mut seen = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                seen += frame.data_ref().map_or(0, Bytes::len);
+                if seen > DISCARD_BYTES {
+                    break;
+                }
+            }
+        })
+        .await;
+    });
 }
 
 fn too_slow(limit: Duration) -> Problem {
@@ -280,11 +340,10 @@ fn too_slow(limit: Duration) -> Problem {
 
 /// Puts a body together; `room` is asked before more of it is kept.
 async fn collect<B: Body<Data = Bytes>>(
-    body: B,
+    mut body: Pin<&mut B>,
     limit: usize,
     mut room: impl FnMut(usize) -> Result<(), Problem>,
 ) -> Result<Bytes, Problem> {
-    let mut body = std::pin::pin!(body);
     if body.size_hint().lower() > limit as u64 {
         return Err(Problem::too_large(limit));
     }
@@ -321,6 +380,19 @@ fn check_bearer(tokens: &[Secret], headers: &HeaderMap) -> Result<(), Problem> {
     // Every token is compared, whichever fits.
     let known = tokens.iter().fold(false, |known, t| known | (t.is(token) && !token.is_empty()));
     if scheme.eq_ignore_ascii_case(b"bearer") && known { Ok(()) } else { Err(wanted()) }
+}
+
+/// What a body's headers must say: JSON (TRN-01), and not compressed: nothing that grows when it is read is
+/// taken.
+///
+/// # Errors
+/// 415.
+pub fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
+    let identity = |v: &HeaderValue| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
+        return Err(Problem::encoded());
+    }
+    if is_json(headers) { Ok(()) } else { Err(Problem::not_json()) }
 }
 
 /// Whether a request says that its body is `application/json`, in UTF-8 if a charset is named (TRN-01).

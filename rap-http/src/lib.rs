@@ -8,6 +8,7 @@ pub mod listen;
 pub mod policy;
 pub mod problem;
 mod secret;
+pub mod serve;
 pub mod webhooks;
 
 pub use client::{ClientError, GuardedClient, Reply};
@@ -17,3 +18,4 @@ pub use listen::{Auth, ListenError, Listener};
 pub use policy::{AddressPolicy, Refusal};
 pub use problem::Problem;
 pub use secret::Secret;
+pub use serve::Serving;

@@ -28,6 +28,10 @@ pub struct Problem {
     retry_after: Option<Duration>,
     #[serde(skip)]
     challenge: bool,
+    #[serde(skip)]
+    allow: Option<&'static str>,
+    #[serde(skip)]
+    plain: bool,
 }
 
 impl Problem {
@@ -41,6 +45,8 @@ impl Problem {
             detail: None,
             retry_after: None,
             challenge: false,
+            allow: None,
+            plain: false,
         }
     }
 
@@ -62,6 +68,18 @@ impl Problem {
     #[must_use]
     pub fn bearer_challenge(mut self) -> Self {
         self.challenge = true;
+        self
+    }
+
+    /// Adds an `Allow` header, as a 405 needs: the methods that are served, e.g. `GET, HEAD`.
+    ///
+    /// ```
+    /// let response = rap_http::Problem::method_not_allowed("ask with GET").allow("GET, HEAD").into_response();
+    /// assert_eq!(response.headers()["allow"], "GET, HEAD");
+    /// ```
+    #[must_use]
+    pub fn allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
         self
     }
 
@@ -93,6 +111,12 @@ impl Problem {
         }
         if self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        }
+        if self.plain {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         response
     }
@@ -128,7 +152,7 @@ impl Problem {
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, "not-found", "There is no such thing").detail(detail)
     }
-    /// 405.
+    /// 405; say which methods are served with [`allow`](Self::allow).
     pub fn method_not_allowed(detail: impl Into<String>) -> Self {
         Self::new(405, "method-not-allowed", "The method is not served here").detail(detail)
     }
@@ -149,6 +173,12 @@ impl Problem {
     pub fn not_json() -> Self {
         Self::new(415, "not-json", "Only JSON is taken")
             .detail("send the body with `content-type: application/json`")
+    }
+    /// 415: a body that is compressed.
+    pub fn encoded() -> Self {
+        let problem = Self::new(415, "encoded", "Only plain bodies are taken")
+            .detail("send the body as it is, without `content-encoding`");
+        Self { plain: true, ..problem }
     }
     /// 429 with `Retry-After`.
     pub fn too_many(after: Duration) -> Self {

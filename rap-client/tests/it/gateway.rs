@@ -328,6 +328,9 @@ async fn the_rest_of_the_table() {
     }
     let request = Request::builder().method("POST").uri(&path).body(Body::from(body.clone())).unwrap();
     refused(world.send(request).await, 415, "not-json").await;
+    let mut request = post(&path, body.clone());
+    request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    refused(world.send(request).await, 415, "encoded").await;
     // 413, whether announced or not
     let long = body.replace("done", &"x".repeat(200));
     refused(world.post(long.clone()).await, 413, "body-too-large").await;

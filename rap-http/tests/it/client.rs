@@ -300,11 +300,3 @@ async fn without_tls_an_https_url_names_the_feature() {
     assert!(error.is_blocked());
     assert!(error.to_string().contains("feature `tls`"), "{error}");
 }
-
-/// With the feature but no provider the error says so, instead of a panic.
-#[cfg(feature = "tls")]
-#[tokio::test]
-async fn without_a_crypto_provider_the_error_says_what_to_do() {
-    let error = loopback().get(&HttpUrl::new("https://127.0.0.1:1/").unwrap(), 10).await.unwrap_err();
-    assert!(error.is_blocked() && error.to_string().contains("install one first thing in `main`"), "{error}");
-}

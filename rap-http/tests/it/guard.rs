@@ -181,6 +181,20 @@ async fn only_json_is_taken() {
     app.check(get, 200, "").await;
 }
 
+/// Nothing that grows when it is read is taken, whatever it would say.
+#[tokio::test]
+async fn compressed_bodies_are_not_taken() {
+    let app = App::new(Guard::new(Auth::None, true));
+    for coding in ["gzip", "br", "deflate", "zstd", "gzip, identity", "x", ""] {
+        app.check(post_with(&[HERE, JSON, ("content-encoding", coding)]), 415, "encoded").await;
+    }
+    let twice = post_with(&[HERE, JSON, ("content-encoding", "identity"), ("content-encoding", "gzip")]);
+    let response = app.send(twice).await;
+    assert_eq!(response.status(), 415);
+    assert_eq!(response.headers()["accept-encoding"], "identity");
+    app.check(post_with(&[HERE, JSON, ("content-encoding", "Identity")]), 200, "").await;
+}
+
 #[tokio::test]
 async fn a_bearer_token_is_needed_where_one_is_configured() {
     let app = App::new(Guard::new(Auth::Bearer(vec!["old".into(), "new".into()]), true).open("/open"));

@@ -7,4 +7,7 @@ mod guard;
 mod listen;
 mod outage;
 mod policy;
+mod serve;
 mod small;
+#[cfg(feature = "tls")]
+mod tls;

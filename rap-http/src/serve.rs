@@ -1,0 +1,140 @@
+//! Serving: the loop behind a listener, with the limits that a peer must not be able to stretch.
+//!
+//! A request's head must come within a time limit (so must the next request on a connection that is kept
+//! open), heads have a size limit, connections a number; bodies are the [`Guard`](crate::Guard)'s affair. A
+//! stop is clean: no new connection is taken, requests in work are answered, idle connections are closed.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+};
+use tower::Service;
+
+/// How long nothing is accepted when the system has no room for another connection.
+const NO_ROOM: Duration = Duration::from_millis(200);
+
+/// What a peer may use of a listener. The defaults suit a tool server or a callback gateway.
+///
+/// ```no_run
+/// use rap_http::{Auth, Guard, Listener, Serving};
+/// # async fn example(app: axum::Router) -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = Listener::bind("127.0.0.1:4000", Auth::InUrl).await?;
+/// let app = app.layer(Guard::for_listener(&listener));
+/// Serving::new().run(listener.into_tcp(), app, std::future::pending()).await;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Serving {
+    head_timeout: Duration,
+    head_bytes: usize,
+    connections: usize,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self { head_timeout: Duration::from_secs(30), head_bytes: 64 << 10, connections: 10_000 }
+    }
+}
+
+impl Serving {
+    /// 30 s for a request's head, 64 KiB for its size, 10,000 connections.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The longest time for a request's head to come, and for a kept connection to stay idle. A connection
+    /// that takes longer is closed.
+    pub fn head_timeout(mut self, limit: Duration) -> Self {
+        self.head_timeout = limit;
+        self
+    }
+
+    /// How many connections there may be at once; more wait until one is closed.
+    pub fn connections(mut self, limit: usize) -> Self {
+        self.connections = limit.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Answers requests until `stop` is done, and returns when the last one in work is answered. Whoever
+    /// does not want to wait that long drops the future: the connections end with it.
+    pub async fn run<S, B>(self, listener: TcpListener, service: S, stop: impl Future<Output = ()>)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let room = Arc::new(Semaphore::new(self.connections));
+        // Its receivers are the connections: dropped by us it tells them, empty it tells us.
+        let (stopping, stopped) = watch::channel(());
+        let mut connections = tokio::task::JoinSet::new();
+        let mut stop = pin!(stop);
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                accepted = accept(&listener, &room) => accepted,
+            };
+            let Some((stream, place)) = accepted else { continue };
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.head_timeout)
+                .max_buf_size(self.head_bytes);
+            let connection =
+                builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+            let mut stopped = stopped.clone();
+            connections.spawn(async move {
+                let _place = place;
+                let mut connection = pin!(connection);
+                let outcome = tokio::select! {
+                    outcome = connection.as_mut() => outcome,
+                    _ = stopped.changed() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                };
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "a connection ended in an error");
+                }
+            });
+        }
+        drop(listener);
+        drop(stopping);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+/// The next connection, once there is a place for it. Nothing when none could be taken.
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = room.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
+        Err(error) => {
+            use std::io::ErrorKind as Kind;
+            // The peer's fault, and over; anything else is likely a lack of file descriptors.
+            if !matches!(
+                error.kind(),
+                Kind::ConnectionAborted | Kind::ConnectionReset | Kind::ConnectionRefused | Kind::Interrupted
+            ) {
+                tracing::warn!(%error, "no connection can be accepted");
+                tokio::time::sleep(NO_ROOM).await;
+            }
+            None
+        }
+    }
+}
