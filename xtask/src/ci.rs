@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold before a change is good, in the order in which it fails
 //! soonest. Each step is an ordinary command that can be run alone; its name and time are printed.
 
-use crate::{consumers, say, sim, tools};
+use crate::{consumers, fuzz, say, sim, tools};
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -18,6 +18,9 @@ const PURE: [&str; 2] = ["rap-types", "rap-core"];
 
 /// Worlds that the simulation runs.
 const SEEDS: &str = "10000";
+
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: &str = "10";
 
 /// Runs every step; the first failure ends it.
 pub(crate) fn run() -> Result<(), String> {
@@ -40,6 +43,8 @@ pub(crate) fn run() -> Result<(), String> {
     step("documentation", || {
         run_with(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
     })?;
+    step("the book", book)?;
+    step("fuzzing", || fuzz::run(&["--seconds", FUZZ_SECONDS]))?;
     step("pure packages on wasm32", pure)?;
     step("types for other languages", other_languages)?;
     step("licences, bans and sources", || {
@@ -120,6 +125,22 @@ fn other_languages() -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+/// Builds the specification as a book. A warning of mdBook's is a failure.
+pub(crate) fn book() -> Result<(), String> {
+    let mdbook = tools::mdbook()?;
+    let mut command = Command::new(mdbook);
+    command.args(["build", "spec"]).current_dir(crate::r#gen::root()).env("RUST_LOG", "mdbook=info");
+    let output = command.output().map_err(|e| format!("mdbook cannot be started: {e}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let warned = said.lines().any(|line| line.contains("WARN") || line.contains("ERROR"));
+    if output.status.success() && !warned {
+        say("the book: target/book/index.html");
+        return Ok(());
+    }
+    Err(format!("mdbook ended with {} and said\n{said}", output.status))
 }
 
 fn in_ci() -> bool {

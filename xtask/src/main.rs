@@ -1,7 +1,9 @@
 //! Tasks of the repository: `cargo xtask <task>`.
 
+mod bench;
 mod ci;
 mod consumers;
+mod fuzz;
 mod r#gen;
 mod sim;
 mod tools;
@@ -10,9 +12,14 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask <task>
+  bench [NAME...] [--quick | --full] [--wait SECONDS] [--list]
+                                  measure, each figure beside its floor, into bench/results.md
   ci                              everything that must hold
   gen [--check]                   write the generated files, or fail where they are not up to date
+  book                            build the specification as a book, without warnings
   consumers                       show that TypeScript and Python can use the schemas
+  fuzz [--seconds N] [--target T] [--input FILE]
+                                  run the parsers on inputs that grow from the vectors
   sim [--seeds N] [--from SEED]   run simulated worlds until a promise breaks";
 
 fn main() -> ExitCode {
@@ -22,7 +29,10 @@ fn main() -> ExitCode {
         ["gen"] => r#gen::write(),
         ["gen", "--check"] => r#gen::check(),
         ["ci"] => ci::run(),
+        ["bench", options @ ..] => bench::run(options),
+        ["book"] => ci::book(),
         ["consumers"] => consumers::run(),
+        ["fuzz", options @ ..] => fuzz::run(options),
         ["sim", options @ ..] => sim::run(options),
         _ => Err(USAGE.to_owned()),
     };
