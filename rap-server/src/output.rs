@@ -2,7 +2,7 @@
 //! display segments for people, a subscription, or an error. All of them become one [`Reply`].
 
 use crate::{ToolError, subscription::Subscribed};
-use rap_types::{ContentPart, DisplaySegment};
+use rap_types::{ContentPart, DisplaySegment, ImageContent};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -107,6 +107,12 @@ impl ToolOutput {
     #[must_use]
     pub fn display_diff(self, path: impl Into<String>, patch: impl Into<String>) -> Self {
         self.display(DisplaySegment::Diff { path: path.into(), patch: patch.into() })
+    }
+
+    /// Shows people an image.
+    #[must_use]
+    pub fn display_image(self, bytes: impl Into<Vec<u8>>, media_type: impl Into<String>) -> Self {
+        self.display(DisplaySegment::Image(ImageContent::new(bytes, media_type)))
     }
 
     /// The text that comes first.
