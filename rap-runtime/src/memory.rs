@@ -85,6 +85,10 @@ impl Store for MemoryStore {
         Ok(self.read().take(now, limit))
     }
 
+    async fn begin(&self, delivery: i64) -> Result<bool, StoreError> {
+        Ok(self.read().begin(delivery))
+    }
+
     async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError> {
         self.write(|m| m.settle(delivery, settlement, now));
         Ok(())

@@ -34,11 +34,11 @@ pub struct Commit {
     pub inputs: Vec<NewInput>,
     /// Requests to the outside.
     pub outbox: Vec<NewDelivery>,
-    /// Calls to cancel at their servers. An invocation that was never attempted leaves the outbox instead;
+    /// Calls to cancel at their servers. An invocation that was never begun leaves the outbox instead;
     /// otherwise a notice goes to every server of the session, after the invocation has settled (CAN-01).
     pub cancel: Vec<CallId>,
     /// Close the thread and all below it, in the same transaction: every claim in the subtree is fenced
-    /// off, invocations never attempted leave the outbox, open calls become cancelled, subscriptions end,
+    /// off, invocations never begun leave the outbox, open calls become cancelled, subscriptions end,
     /// unconsumed inputs become dead letters, each closed thread shows a [`Surface::Closed`](crate::Surface),
     /// then one notice per thread and server (CLS-01).
     pub close: bool,
@@ -59,7 +59,7 @@ pub struct Commit {
 }
 
 /// The thread's row after the commit; the store adds version and entry number.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ThreadUpdate {
     /// The model has something new to see.
     pub model_owed: bool,
@@ -67,6 +67,11 @@ pub struct ThreadUpdate {
     pub turn_at: Option<Millis>,
     /// It has told its parent how it ended.
     pub reported: bool,
+    /// The model failed and is to be asked again at this time, not before, unless a person writes.
+    pub retry_at: Option<Millis>,
+    /// Events wait for room: the thread is due as soon as fewer than so many threads of its session are open, at
+    /// once if they are so already when this is written.
+    pub waits_for_room: Option<usize>,
     /// When it is due again, if nothing arrives; none: never.
     pub due_at: Option<Millis>,
 }
@@ -152,6 +157,15 @@ pub struct SliceFacts {
     /// It had told its parent how it ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reported: bool,
+    /// When the model was to be asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Millis>,
+    /// Events waited until fewer than so many threads of the session were open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for_room: Option<usize>,
+    /// The calls that asked people something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asking: Vec<CallId>,
     /// Completions of the session since a person last wrote.
     pub completions: u64,
     /// Open threads of the session.
@@ -185,6 +199,9 @@ impl SliceFacts {
             turn_at: thread.turn_at,
             paused: thread.paused,
             reported: thread.reported,
+            retry_at: thread.retry_at,
+            waits_for_room: thread.waits_for_room,
+            asking: snapshot.asking.clone(),
             completions: snapshot.completions,
             open_threads: snapshot.open_threads,
             children: snapshot.children.len(),

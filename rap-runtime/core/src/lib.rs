@@ -47,4 +47,4 @@ pub use toolbox::{OfferedTool, ServerCard, ToolForModel, Toolbox};
 
 /// The version of the decisions in this crate, kept in every slice record (P12): it rises when the same
 /// inputs would lead to another commit.
-pub const DECISIONS_VERSION: u32 = 1;
+pub const DECISIONS_VERSION: u32 = 2;

@@ -90,6 +90,10 @@ pub struct ThreadRow {
     pub turn_at: Option<Millis>,
     /// It has told its parent how it ended.
     pub reported: bool,
+    /// The model failed and is to be asked again at this time; only a person's message brings that forward.
+    pub retry_at: Option<Millis>,
+    /// Events wait until fewer than so many threads of the session are open.
+    pub waits_for_room: Option<usize>,
     /// The hash of its newest slice record; empty before the first.
     pub last_record: String,
 }
@@ -270,6 +274,8 @@ pub struct Snapshot {
     pub calls: Vec<CallRow>,
     /// The thread's active subscriptions and those that an input names: by time, then by call.
     pub subscriptions: Vec<SubscriptionRow>,
+    /// The calls that ask people something nobody has answered: they do not end soon.
+    pub asking: Vec<CallId>,
     /// The thread's children, in the order in which they were made. A store may leave out old ones that are
     /// closed.
     pub children: Vec<Child>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Limits and policies; [`Rules::default`] is what the documents promise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Rules {
     /// How long a turn waits for its other calls once one is answered. Long-running tools get none.
@@ -24,6 +25,11 @@ pub struct Rules {
     pub completions: u64,
     /// Events parked with a call that is still pending.
     pub parked_events: usize,
+    /// Views that a thread keeps, one for each `view_type`. One more, and the view that was longest without an
+    /// update goes.
+    pub views: usize,
+    /// Dead letters that a thread keeps. One more, and its oldest goes.
+    pub dead_letters: usize,
     /// What happens to calls of destructive tools when nobody can be asked.
     pub destructive: DestructivePolicy,
 }
@@ -51,6 +57,8 @@ impl Default for Rules {
             result_bytes: 64 * 1024,
             completions: 200,
             parked_events: 64,
+            views: 64,
+            dead_letters: 1_000,
             destructive: DestructivePolicy::default(),
         }
     }

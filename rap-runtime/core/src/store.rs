@@ -59,7 +59,12 @@ pub trait Store: Send + Sync + 'static {
     /// side (CLS-06). They stay taken until settled, or until their taker is gone.
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
 
-    /// Settles a taken delivery. May become durable later than it returns: what is lost is sent again, with
+    /// Marks a taken delivery as being sent, right before its first byte goes out: until then a cancel takes an
+    /// invocation back. False: it was taken back, and must not be sent. This need not be durable: once its taker
+    /// is gone, every delivery that it may have had counts as begun.
+    async fn begin(&self, delivery: i64) -> Result<bool, StoreError>;
+
+    /// Settles a taken delivery; one that was not begun has had no try. May become durable later than it returns: what is lost is sent again, with
     /// the same id. An input of [`Settlement::GaveUp`] is durable together with it.
     async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError>;
 
@@ -71,7 +76,8 @@ pub trait Store: Send + Sync + 'static {
     async fn changed(&self);
 
     /// Keeps what a tool shows or asks beside the conversation, and shows it as a surface event. It wakes no
-    /// thread. Unknown threads, closed threads and calls that may no longer ask are answered as
+    /// thread, but one whose inputs wait for the call that now asks: it is due at once. Of views a thread keeps
+    /// [`Rules::views`](crate::Rules::views). Unknown threads, closed threads and calls that may no longer ask are answered as
     /// [`accept`](Self::accept) would answer an outcome; the same question again is a duplicate.
     async fn interact(
         &self,
@@ -113,7 +119,8 @@ pub trait Store: Send + Sync + 'static {
     async fn events(&self, session: &ThreadId, after: i64, limit: usize)
     -> Result<Vec<Numbered>, StoreError>;
 
-    /// Dead letters, oldest first.
+    /// Dead letters, oldest first. A thread keeps [`Rules::dead_letters`](crate::Rules::dead_letters), its oldest
+    /// go.
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError>;
 }
 
@@ -171,8 +178,11 @@ pub struct Delivery {
     pub body: Value,
     /// Tries that were settled before this one.
     pub attempts: u32,
-    /// When the first try was made.
+    /// When it was first taken by this owner of the store: the window of an invocation counts from here, so that
+    /// no time passes while nobody is there to send it.
     pub first_attempt: Option<Millis>,
+    /// A try was made before, or may have been.
+    pub begun: bool,
 }
 
 /// How a try ended.

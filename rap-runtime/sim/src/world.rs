@@ -332,6 +332,7 @@ impl World {
     fn take(&mut self) -> bool {
         let taken = self.store.take(self.now, 4);
         for delivery in &taken {
+            self.store.begin(delivery.id);
             let d = self.dice.u64(..);
             let there = (d % 400) as i64;
             let (id, life) = (delivery.id, self.life);

@@ -147,6 +147,20 @@ impl Senders {
                 return Some(gave_up(delivery, &for_the_model(&Attempt::Refused), may_have_arrived));
             }
         };
+        match self.runtime.inner.store.begin(delivery.id).await {
+            Ok(true) => {}
+            // It was taken back while it waited: nothing is owed any more.
+            Ok(false) => {
+                self.doubts.lock().unwrap_or_else(PoisonError::into_inner).remove(&delivery.id);
+                self.unused(&origin, permit.permit);
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a delivery could not be begun; it is tried again");
+                self.unused(&origin, permit.permit);
+                return Some(Settlement::RetryAt(clock::now() + BACK_FOR));
+            }
+        }
         let attempt = self
             .runtime
             .inner
@@ -180,8 +194,7 @@ impl Senders {
     /// known but that they were made.
     fn doubt(&self, delivery: &Delivery, this: bool) -> bool {
         let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = delivery.attempts > 0 || delivery.first_attempt.is_some();
-        let doubt = doubts.entry(delivery.id).or_insert(before);
+        let doubt = doubts.entry(delivery.id).or_insert(delivery.begun);
         *doubt |= this;
         *doubt
     }
@@ -214,9 +227,16 @@ impl Senders {
         }
     }
 
-    /// Going back counts as a try, which only an answer to a person's choice would feel: its schedule is counted.
+    /// An answer to a person's choice never goes back: its schedule is counted.
     fn is_crowded(&self, delivery: &Delivery) -> bool {
         delivery.kind != DeliveryKind::ChoiceAnswer && self.held.load(Ordering::Relaxed) > CROWDED
+    }
+
+    /// Gives back the right to an attempt that is not made.
+    fn unused(&self, origin: &str, permit: Permit) {
+        if self.origins(|origins| origins.abandoned(origin, permit)) {
+            self.released.notify_waiters();
+        }
     }
 
     fn origins<T>(&self, ask: impl FnOnce(&mut Origins) -> T) -> T {

@@ -79,6 +79,7 @@ pass_on! {
     async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError>;
     async fn release(&self, claim: Claim) -> Result<(), StoreError>;
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
+    async fn begin(&self, delivery: i64) -> Result<bool, StoreError>;
     async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError>;
     async fn next_due(&self) -> Result<Option<Millis>, StoreError>;
     async fn changed(&self) -> ();

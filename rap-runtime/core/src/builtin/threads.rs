@@ -77,22 +77,7 @@ pub(crate) fn open_for_event(
     let id = derive_thread_id(draft.thread(), input.id.as_str());
     let mut stack = draft.stack();
     stack.push(id.clone());
-    let entries = vec![
-        Entry::Event(EventEntry {
-            id: derive_call_id(&id, 0, 0),
-            original_tool_name: subscription.name.clone(),
-            original_tool_call_id: subscription.call.clone(),
-            original_args: subscription.arguments.clone(),
-            content: draft.for_model(&[ContentPart::text(text)]),
-            is_error: false,
-        }),
-        Entry::from_runtime(format!(
-            "You are thread {id} (stack: {}), made for this one event. Do not continue the work above: your parent \
-             does. Handle the event, then close yourself with close_thread, and report only if your parent needs to \
-             know.",
-            stack_text(&stack)
-        )),
-    ];
+    let entries = vec![event_entry(draft, &id, 0, subscription, text), made_for_events(&id, &stack, 1)];
     let kind = ThreadKind::Event {
         call: subscription.call.clone(),
         name: subscription.name.clone(),
@@ -101,6 +86,55 @@ pub(crate) fn open_for_event(
     let upto = draft.safe_point();
     open(draft, id.clone(), kind, upto, entries, "event", ChildKind::Event);
     id
+}
+
+/// Adds an event to the thread that this slice opened for an earlier event of its subscription, and says which: of
+/// what had to wait for room, all events of a subscription share one thread. None if there is no such thread.
+pub(crate) fn share_event(draft: &mut Draft, subscription: &SubscriptionRow, text: &str) -> Option<ThreadId> {
+    draft.snapshot.thread.waits_for_room?;
+    let made_for = |new: &NewThread| matches!(&new.row.kind, ThreadKind::Event { call, .. } if *call == subscription.call);
+    let place = draft.threads.iter().position(made_for)?;
+    let (id, events) = (draft.threads[place].row.id.clone(), draft.threads[place].entries.len() - 1);
+    let mut stack = draft.stack();
+    stack.push(id.clone());
+    let event = event_entry(draft, &id, events as u64, subscription, text);
+    let shared = &mut draft.threads[place];
+    shared.entries.truncate(events);
+    shared.entries.push(event);
+    shared.entries.push(made_for_events(&id, &stack, events + 1));
+    shared.row.next_entry = shared.entries.len() as u64;
+    Some(id)
+}
+
+fn event_entry(
+    draft: &Draft,
+    thread: &ThreadId,
+    number: u64,
+    subscription: &SubscriptionRow,
+    text: &str,
+) -> Entry {
+    Entry::Event(EventEntry {
+        id: derive_call_id(thread, number, 0),
+        original_tool_name: subscription.name.clone(),
+        original_tool_call_id: subscription.call.clone(),
+        original_args: subscription.arguments.clone(),
+        content: draft.for_model(&[ContentPart::text(text)]),
+        is_error: false,
+    })
+}
+
+/// What an event's thread is told of itself.
+fn made_for_events(id: &ThreadId, stack: &[ThreadId], events: usize) -> Entry {
+    let (these, them) = match events {
+        1 => ("this one event".to_owned(), "the event"),
+        n => (format!("these last {n} events"), "them all"),
+    };
+    Entry::from_runtime(format!(
+        "You are thread {id} (stack: {}), made for {these}. Do not continue the work above: your parent \
+         does. Handle {them}, then close yourself with close_thread, and report only if your parent needs to \
+         know.",
+        stack_text(stack)
+    ))
 }
 
 fn open(
@@ -129,6 +163,8 @@ fn open(
         model_owed: true,
         turn_at: None,
         reported: false,
+        retry_at: None,
+        waits_for_room: None,
         last_record: String::new(),
     };
     let surface = vec![SurfaceEvent { thread: id, what: opened }];

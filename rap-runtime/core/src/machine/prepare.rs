@@ -303,6 +303,7 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
                 .entries
                 .push(Entry::User(UserEntry { author: UserAuthor::Person, content: content.clone() }));
             draft.model_owed = true;
+            draft.retry_at = None;
             draft.consume(input);
         }
         InputBody::FromParent { text } => {
@@ -362,16 +363,16 @@ fn event(draft: &mut Draft, input: &Input, call: &CallId, text: &str, is_final: 
         draft.dead_letter(input, "the subscription was cancelled");
         return;
     }
-    if !inline && draft.snapshot.open_threads >= draft.rules().open_threads {
-        // It stays due until a thread closes.
-        let later = draft.now() + draft.rules().hold_ms;
-        draft.wake_at(later);
-        return;
-    }
     let mut handled_by = None;
     if inline {
         let outcome = Outcome::text(text);
         draft.add_event(&subscription.name, call, subscription.arguments.clone(), &outcome);
+    } else if let Some(shared) = builtin::threads::share_event(draft, &subscription, text) {
+        handled_by = Some(shared);
+    } else if draft.snapshot.open_threads >= draft.rules().open_threads {
+        // It stays in the inbox until a thread closes.
+        draft.waits_for_room = Some(draft.rules().open_threads);
+        return;
     } else {
         handled_by = Some(builtin::threads::open_for_event(draft, input, &subscription, text));
     }

@@ -45,7 +45,12 @@ pub(crate) fn waiting(draft: &mut Draft, urgent: bool, oldest_held: Option<Milli
         at_latest(over_at);
     }
     if let Some(oldest) = oldest_held {
-        let may_soon_end = open.iter().any(|row| row.route == CallRoute::Rap && !row.long_running);
+        let may_soon_end = open.iter().any(|row| {
+            row.route == CallRoute::Rap
+                && row.state == CallState::Pending
+                && !row.long_running
+                && !draft.snapshot.asking.contains(&row.id)
+        });
         let over_at = if may_soon_end { oldest + draft.rules().hold_ms } else { oldest };
         if over_at <= now {
             return Waiting::Over;
@@ -107,6 +112,10 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
     if !draft.model_owed || draft.close || draft.is_paused() || draft.open_turn().is_some() {
         return None;
     }
+    if let Some(at) = draft.retry_at.filter(|at| *at > draft.now()) {
+        draft.wake_at(at);
+        return None;
+    }
     let limit = draft.rules().completions;
     if draft.snapshot.completions >= limit {
         let text = format!(
@@ -134,6 +143,7 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
 /// Takes in how the completion ended.
 pub(crate) fn ended(draft: &mut Draft, outcome: TurnOutcome) {
     draft.model_owed = false;
+    draft.retry_at = None;
     match outcome {
         TurnOutcome::Turn(turn) => {
             draft.completed = true;
@@ -157,6 +167,7 @@ pub(crate) fn ended(draft: &mut Draft, outcome: TurnOutcome) {
         TurnOutcome::RetryAt { at, message } => {
             draft.show(Surface::Error { text: message });
             draft.model_owed = true;
+            draft.retry_at = Some(at);
             draft.wake_at(at);
         }
         TurnOutcome::Failed { message } => {

@@ -26,6 +26,9 @@ impl Memory {
         thread.row.model_owed = commit.update.model_owed;
         thread.row.turn_at = commit.update.turn_at;
         thread.row.reported = commit.update.reported;
+        thread.row.retry_at = commit.update.retry_at;
+        thread.row.waits_for_room = commit.update.waits_for_room;
+        thread.seen = thread.seen.max(commit.seen);
         thread.row.last_record = commit.record.hash.clone();
         let seen =
             |pending: &&super::Pending| pending.thread == commit.thread && pending.input.seq <= commit.seen;
@@ -91,7 +94,11 @@ impl Memory {
         }
         if commit.close {
             self.close_subtree(&commit.thread, now);
-        } else {
+        }
+        if commit.close || commit.update.waits_for_room.is_some() {
+            self.wake_for_room(&session, now);
+        }
+        if !commit.close {
             self.wake_for_unseen(&commit.thread, commit.seen, now);
         }
         let due_at = self.threads.get(&commit.thread).and_then(|thread| thread.due_at);
@@ -104,7 +111,7 @@ impl Memory {
                 row: row.clone(),
                 session: session.clone(),
                 outcome_accepted: false,
-                withdrawn: false,
+                invoked: false,
             });
             data.row = row.clone();
         }
@@ -125,6 +132,17 @@ impl Memory {
         }
     }
 
+    /// Threads whose events wait for room are due when there is some.
+    fn wake_for_room(&mut self, session: &ThreadId, now: Millis) {
+        let open = self.open_threads(session);
+        for thread in self.threads.values_mut() {
+            let waits = !thread.row.closed && !thread.row.paused && thread.row.session == *session;
+            if waits && thread.row.waits_for_room.is_some_and(|room| open < room) {
+                thread.due_at = Some(now);
+            }
+        }
+    }
+
     pub(super) fn send(
         &mut self,
         kind: DeliveryKind,
@@ -135,6 +153,11 @@ impl Memory {
         now: Millis,
     ) {
         let Some(session) = self.threads.get(thread).map(|thread| thread.row.session.clone()) else { return };
+        if kind == DeliveryKind::Invocation
+            && let Some(data) = call.as_ref().and_then(|call| self.calls.get_mut(call))
+        {
+            data.invoked = true;
+        }
         let id = self.number();
         self.outbox.insert(
             id,
@@ -149,21 +172,20 @@ impl Memory {
                 first_attempt: None,
                 due_at: now,
                 taken: false,
+                begun: false,
             },
         );
     }
 
-    /// Whether the invocation of a call left the outbox before anybody tried to send it.
+    /// Whether the invocation of a call left the outbox before anybody began to send it.
     fn withdraw(&mut self, call: &CallId) -> bool {
         let unsent = self.outbox.iter().find(|(_, row)| {
-            row.kind == DeliveryKind::Invocation
-                && row.call.as_ref() == Some(call)
-                && row.first_attempt.is_none()
+            row.kind == DeliveryKind::Invocation && row.call.as_ref() == Some(call) && !row.begun
         });
         let Some(id) = unsent.map(|(id, _)| *id) else { return false };
         self.outbox.remove(&id);
         if let Some(call) = self.calls.get_mut(call) {
-            call.withdrawn = true;
+            call.invoked = false;
         }
         true
     }
@@ -173,7 +195,7 @@ impl Memory {
             return;
         }
         // Nobody is told of a call that was never sent.
-        let was_sent = |call: &&CallData| call.row.route == CallRoute::Rap && !call.withdrawn;
+        let was_sent = |call: &&CallData| call.row.route == CallRoute::Rap && call.invoked;
         let Some(thread) = self.calls.get(call).filter(was_sent).map(|call| call.row.thread.clone()) else {
             return;
         };

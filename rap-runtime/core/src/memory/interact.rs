@@ -21,7 +21,9 @@ impl Memory {
         let event = SurfaceEvent { thread: thread.clone(), what: interaction.surface() };
         match interaction {
             Interaction::View { ref view_type, .. } => {
-                self.views.insert((thread.clone(), view_type.clone()), interaction);
+                let n = self.number();
+                self.views.insert((thread.clone(), view_type.clone()), (n, interaction));
+                self.drop_oldest_view(thread);
             }
             Interaction::Choice { ref call, .. } | Interaction::Authorize { ref call, .. } => {
                 let row = self.calls.get(call).map(|data| &data.row).filter(|row| row.thread == *thread);
@@ -37,10 +39,27 @@ impl Memory {
                     return Accepted::Duplicate;
                 }
                 self.questions.insert(call.clone(), Question { asked: interaction, answered: false });
+                // What waits for calls that may soon end need not wait for this one.
+                let waits = self.inbox.values().any(|pending| pending.thread == *thread);
+                if waits && let Some(due) = self.threads.get_mut(thread).and_then(|data| data.due_at.as_mut())
+                {
+                    *due = now.min(*due);
+                }
             }
         }
         self.show(event, now);
         Accepted::Accepted
+    }
+
+    /// At the limit, the view that was longest without an update goes.
+    fn drop_oldest_view(&mut self, thread: &ThreadId) {
+        let limit = self.rules_of(thread).map_or(usize::MAX, |session| session.rules.views);
+        let of_thread = || self.views.iter().filter(|((owner, _), _)| owner == thread);
+        if of_thread().count() > limit
+            && let Some(oldest) = of_thread().min_by_key(|(_, (n, _))| *n).map(|(key, _)| key.clone())
+        {
+            self.views.remove(&oldest);
+        }
     }
 
     /// See [`Store::answer`](crate::Store::answer).
@@ -73,10 +92,9 @@ impl Memory {
     pub fn interactions(&self, session: &ThreadId) -> Vec<OpenInteraction> {
         let of_session =
             |thread: &ThreadId| self.threads.get(thread).is_some_and(|data| data.row.session == *session);
-        let views =
-            self.views.iter().filter(|((thread, _), _)| of_session(thread)).map(|((thread, _), view)| {
-                OpenInteraction { thread: thread.clone(), interaction: view.clone() }
-            });
+        let views = self.views.iter().filter(|((thread, _), _)| of_session(thread)).map(
+            |((thread, _), (_, view))| OpenInteraction { thread: thread.clone(), interaction: view.clone() },
+        );
         let questions = self.questions.iter().filter_map(|(call, question)| {
             let row = &self.calls.get(call)?.row;
             let closed = self.threads.get(&row.thread).is_none_or(|data| data.row.closed);

@@ -9,8 +9,8 @@ mod views;
 
 use crate::{
     Accepted, Admission, AdmissionFacts, CallRow, Claim, Delivery, DeliveryKind, Entry, Input, InputBody,
-    Interaction, Millis, NewInput, Numbered, Session, Settlement, Snapshot, StoreError, SubscriptionRow,
-    SubscriptionState, ThreadKind, ThreadRow, Toolbox, admit,
+    Interaction, Millis, NewInput, Numbered, Rules, Session, Settlement, Snapshot, StoreError,
+    SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, Toolbox, admit,
 };
 use crate::{CallState, Child, ChildKind, DeadLetterView, SliceView, Surface, SurfaceEvent};
 use rap_types::{CallId, HttpUrl, ThreadId};
@@ -32,7 +32,8 @@ pub struct Memory {
     outbox: BTreeMap<i64, OutboxRow>,
     dead_letters: Vec<DeadLetterView>,
     surface: Vec<(ThreadId, Numbered)>,
-    views: BTreeMap<(ThreadId, String), Interaction>,
+    /// With the number of its last update.
+    views: BTreeMap<(ThreadId, String), (i64, Interaction)>,
     questions: BTreeMap<CallId, Question>,
     names: BTreeMap<String, String>,
     last_number: i64,
@@ -52,6 +53,8 @@ struct ThreadData {
     due_at: Option<Millis>,
     created_at: Millis,
     order: i64,
+    /// The newest input that a slice has seen.
+    seen: i64,
     claim: Option<i64>,
 }
 
@@ -60,8 +63,8 @@ struct CallData {
     row: CallRow,
     session: ThreadId,
     outcome_accepted: bool,
-    /// Its invocation left the outbox untried.
-    withdrawn: bool,
+    /// Its invocation was put into the outbox and not taken back.
+    invoked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +96,7 @@ struct OutboxRow {
     first_attempt: Option<Millis>,
     due_at: Millis,
     taken: bool,
+    begun: bool,
 }
 
 impl OutboxRow {
@@ -107,6 +111,7 @@ impl OutboxRow {
             body: self.body.clone(),
             attempts: self.attempts,
             first_attempt: self.first_attempt,
+            begun: self.begun,
         }
     }
 }
@@ -142,6 +147,8 @@ impl Memory {
             model_owed: false,
             turn_at: None,
             reported: false,
+            retry_at: None,
+            waits_for_room: None,
             last_record: String::new(),
         };
         self.add_thread(row, Vec::new(), None, session.created_at);
@@ -157,6 +164,7 @@ impl Memory {
             due_at,
             created_at: now,
             order,
+            seen: 0,
             claim: None,
             row,
         };
@@ -262,13 +270,21 @@ impl Memory {
     }
 
     fn bury(&mut self, thread: &ThreadId, what: &str, reason: &str, body: &InputBody, now: Millis) {
-        self.dead_letters.push(DeadLetterView {
-            at: now,
-            thread: thread.to_string(),
-            what: what.to_owned(),
-            reason: reason.to_owned(),
-            body: serde_json::to_value(body).unwrap_or(Value::Null),
-        });
+        let body = serde_json::to_value(body).unwrap_or(Value::Null);
+        self.keep_dead(thread, what.to_owned(), reason.to_owned(), body, now);
+    }
+
+    /// Keeps a dead letter; at the limit, the oldest of its thread goes.
+    fn keep_dead(&mut self, thread: &ThreadId, what: String, reason: String, body: Value, now: Millis) {
+        let limit =
+            self.rules_of(thread).map_or(Rules::default().dead_letters, |session| session.rules.dead_letters);
+        self.dead_letters.push(DeadLetterView { at: now, thread: thread.to_string(), what, reason, body });
+        let of_thread = |letter: &DeadLetterView| letter.thread == thread.as_str();
+        if self.dead_letters.iter().filter(|letter| of_thread(letter)).count() > limit
+            && let Some(oldest) = self.dead_letters.iter().position(of_thread)
+        {
+            self.dead_letters.remove(oldest);
+        }
     }
 
     /// See [`Store::claim`](crate::Store::claim).
@@ -306,7 +322,10 @@ impl Memory {
     /// Forgets all claims and takes: what a crash of every worker leaves.
     pub fn crash(&mut self) {
         self.threads.values_mut().for_each(|thread| thread.claim = None);
-        self.outbox.values_mut().for_each(|row| row.taken = false);
+        for row in self.outbox.values_mut() {
+            row.taken = false;
+            row.first_attempt = None;
+        }
     }
 
     /// See [`Store::load`](crate::Store::load).
@@ -352,9 +371,18 @@ impl Memory {
             history: self.visible(thread),
             calls,
             subscriptions,
+            asking: self.asking(&claim.thread),
             children: self.children(&claim.thread),
             inputs,
         })
+    }
+
+    fn asking(&self, thread: &ThreadId) -> Vec<CallId> {
+        let open = self.questions.iter().filter(|(_, question)| !question.answered);
+        let of_thread = |call: &CallId| {
+            self.calls.get(call).is_some_and(|data| data.row.thread == *thread && data.row.may_ask())
+        };
+        open.map(|(call, _)| call).filter(|call| of_thread(call)).cloned().collect()
     }
 
     fn open_threads(&self, session: &ThreadId) -> usize {
@@ -417,6 +445,15 @@ impl Memory {
         Some(delivery)
     }
 
+    /// See [`Store::begin`](crate::Store::begin).
+    pub fn begin(&mut self, delivery: i64) -> bool {
+        let row = self.outbox.get_mut(&delivery).filter(|row| row.taken);
+        row.is_some_and(|row| {
+            row.begun = true;
+            true
+        })
+    }
+
     /// See [`Store::settle`](crate::Store::settle).
     pub fn settle(&mut self, delivery: i64, settlement: Settlement, now: Millis) {
         let Some(row) = self.outbox.get_mut(&delivery) else { return };
@@ -426,7 +463,7 @@ impl Memory {
             }
             Settlement::RetryAt(at) => {
                 row.taken = false;
-                row.attempts += 1;
+                row.attempts += u32::from(row.begun);
                 row.due_at = at;
             }
             Settlement::GaveUp { reason, input } => {
@@ -434,13 +471,7 @@ impl Memory {
                 if let Some(row) = row {
                     let what =
                         format!("{:?} {}", row.kind, row.call.map(|c| c.to_string()).unwrap_or_default());
-                    self.dead_letters.push(DeadLetterView {
-                        at: now,
-                        thread: row.thread.to_string(),
-                        what,
-                        reason,
-                        body: row.body,
-                    });
+                    self.keep_dead(&row.thread, what, reason, row.body, now);
                 }
                 if let Some(input) = input {
                     self.accept(*input, now);

@@ -41,17 +41,18 @@ impl Memory {
             ThreadState::Closed
         } else if thread.row.paused {
             ThreadState::Paused
-        } else if thread.claim.is_some() || thread.row.model_owed || self.has_inputs(thread) {
+        } else if thread.claim.is_some() || thread.row.model_owed || self.has_unseen_inputs(thread) {
             ThreadState::Running
-        } else if waits {
+        } else if waits || thread.row.waits_for_room.is_some() {
             ThreadState::Waiting
         } else {
             ThreadState::Resting
         }
     }
 
-    fn has_inputs(&self, thread: &ThreadData) -> bool {
-        self.inbox.values().any(|pending| pending.thread == thread.row.id)
+    /// What a slice has seen and left in the inbox waits for something else.
+    fn has_unseen_inputs(&self, thread: &ThreadData) -> bool {
+        self.inbox.range(thread.seen + 1..).any(|(_, pending)| pending.thread == thread.row.id)
     }
 
     /// See [`Store::threads`](crate::Store::threads).

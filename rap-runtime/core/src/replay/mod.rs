@@ -207,6 +207,7 @@ impl ThreadReplay {
             history: self.history[..seen].to_vec(),
             calls: self.calls_needed(&named),
             subscriptions: self.subscriptions_needed(&named),
+            asking: facts.asking.clone(),
             children: self.children_of(facts),
             inputs: view.inputs.clone(),
         })
@@ -234,6 +235,8 @@ impl ThreadReplay {
             model_owed: facts.model_owed,
             turn_at: facts.turn_at,
             reported: facts.reported,
+            retry_at: facts.retry_at,
+            waits_for_room: facts.waits_for_room,
             last_record: view.record.previous.clone(),
             ..self.row.clone()
         }

@@ -7,4 +7,5 @@ mod interactions;
 mod replay;
 mod situations;
 mod strict;
+mod waiting;
 mod world;

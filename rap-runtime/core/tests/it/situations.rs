@@ -7,7 +7,7 @@ use rap_core::{
 use rap_types::{SubscriptionEvent, ToolResult};
 use serde_json::json;
 
-fn called(calls: &[&str]) -> World {
+pub(crate) fn called(calls: &[&str]) -> World {
     let mut world = World::new();
     let calls: Vec<_> = calls.iter().map(|name| (*name, json!({}))).collect();
     world.model([turn("on it", &calls)]);
@@ -16,9 +16,9 @@ fn called(calls: &[&str]) -> World {
     world
 }
 
-const STILL: &str = "~Still running. The outcome of this call";
+pub(crate) const STILL: &str = "~Still running. The outcome of this call";
 
-fn starts(line: &str, start: &str) {
+pub(crate) fn starts(line: &str, start: &str) {
     assert!(line.starts_with(start), "{line:?} does not start with {start:?}");
 }
 
@@ -137,7 +137,7 @@ fn outcomes_for_nobody() {
     assert_eq!(world.store.dead_letters().len(), 1);
 }
 
-fn subscribed() -> World {
+pub(crate) fn subscribed() -> World {
     let mut world = called(&["watch"]);
     world.model([says("watching")]);
     world.confirm("watch", "subscribed");

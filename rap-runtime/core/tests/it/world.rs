@@ -21,6 +21,10 @@ pub(crate) struct World {
     pub(crate) requests: Vec<ModelRequest>,
     /// What servers were sent.
     pub(crate) sent: Vec<Delivery>,
+    /// The servers that nothing reaches: what is taken for them is held and not begun.
+    pub(crate) offline: bool,
+    /// What is held.
+    pub(crate) held: Vec<Delivery>,
     keys: u32,
 }
 
@@ -99,6 +103,8 @@ impl World {
             script: VecDeque::new(),
             requests: Vec::new(),
             sent: Vec::new(),
+            offline: false,
+            held: Vec::new(),
             keys: 0,
         }
     }
@@ -152,7 +158,12 @@ impl World {
 
     fn send(&mut self) -> bool {
         let taken = self.store.take(self.now, 100);
+        if self.offline {
+            self.held.extend(taken);
+            return false;
+        }
         for delivery in &taken {
+            assert!(self.store.begin(delivery.id));
             self.store.settle(delivery.id, Settlement::Delivered, self.now);
         }
         let any = !taken.is_empty();

@@ -54,7 +54,7 @@ pub(crate) fn accept(write: &mut Write<'_>, new: &NewInput, now: Millis) -> Done
     })
 }
 
-fn rules(write: &Write<'_>, session: i64) -> Done<Rules> {
+pub(crate) fn rules(write: &Write<'_>, session: i64) -> Done<Rules> {
     let text: String = write
         .conn
         .prepare_cached("SELECT rules FROM settings WHERE session = ?1")?
@@ -173,6 +173,27 @@ pub(crate) fn bury(
             "INSERT INTO dead_letters (at, thread, what, reason, body) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![now.0, thread.as_str(), what, reason, body])?;
+    drop_oldest_letter(write, thread)
+}
+
+/// At the limit, the oldest dead letter of a thread goes.
+fn drop_oldest_letter(write: &Write<'_>, thread: &ThreadId) -> Done<()> {
+    let kept: i64 = write
+        .conn
+        .prepare_cached("SELECT count(*) FROM dead_letters WHERE thread = ?1")?
+        .query_row([thread.as_str()], |row| row.get(0))?;
+    let limit = match rows::numbers(write.conn, thread)? {
+        Some((_, session)) => rules(write, session)?.dead_letters,
+        None => Rules::default().dead_letters,
+    };
+    if count(kept) > limit {
+        write
+            .conn
+            .prepare_cached(
+                "DELETE FROM dead_letters WHERE n = (SELECT min(n) FROM dead_letters WHERE thread = ?1)",
+            )?
+            .execute([thread.as_str()])?;
+    }
     Ok(())
 }
 
@@ -260,6 +281,8 @@ pub(crate) fn create(write: &mut Write<'_>, session: &rap_core::Session) -> Done
         model_owed: false,
         turn_at: None,
         reported: false,
+        retry_at: None,
+        waits_for_room: None,
         last_record: String::new(),
     };
     rows::insert_thread(conn, &row, n, None, session.created_at)?;

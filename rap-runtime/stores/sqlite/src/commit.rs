@@ -64,6 +64,9 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
     if commit.close {
         subtree::close(write, n, now)?;
     }
+    if commit.close || commit.update.waits_for_room.is_some() {
+        subtree::wake_for_room(write, session, now)?;
+    }
     wake(write, n, commit.seen, now)?;
     let due_at: Option<i64> = write
         .conn
@@ -98,7 +101,8 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
         .conn
         .prepare_cached(
             "UPDATE threads SET version = version + 1, next_entry = ?2, model_owed = ?3, turn_at = ?4,
-                reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL
+                reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL, retry_at = ?8, room = ?9,
+                seen = max(seen, ?10)
             WHERE n = ?1",
         )?
         .execute(params![
@@ -109,6 +113,9 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
             commit.update.reported,
             commit.record.hash,
             commit.update.due_at.map(|at| at.0),
+            commit.update.retry_at.map(|at| at.0),
+            commit.update.waits_for_room.map(|room| signed(room as u64)),
+            commit.seen,
         ])?;
     Ok(())
 }

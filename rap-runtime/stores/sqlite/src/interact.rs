@@ -1,7 +1,7 @@
 //! Views and questions: what tools show and ask people beside the conversation.
 
 use crate::{
-    accept::{show, shown},
+    accept::{rules, show, shown},
     commit::send,
     fault::{Done, from_json, from_word, json},
     rows::{self, thread_id},
@@ -43,21 +43,42 @@ pub(crate) fn interact(
                 if ask(write, n, call, &json(interaction))? == 0 {
                     return Ok(Accepted::Duplicate);
                 }
+                // What waits for calls that may soon end need not wait for this one.
+                write
+                    .conn
+                    .prepare_cached("UPDATE threads SET due_at = min(due_at, ?2) WHERE n = ?1 AND inbox > 0")?
+                    .execute(params![n, now.0])?;
             }
         },
         (None, Interaction::View { view_type, .. }) => {
             write
                 .conn
                 .prepare_cached(
-                    "INSERT INTO views (thread, view_type, body) VALUES (?1, ?2, ?3)
-                    ON CONFLICT (thread, view_type) DO UPDATE SET body = ?3",
+                    // A new number with each update: the oldest goes first.
+                    "INSERT OR REPLACE INTO views (thread, view_type, body) VALUES (?1, ?2, ?3)",
                 )?
                 .execute(params![n, view_type, json(interaction)])?;
+            drop_oldest_view(write, n, session)?;
         }
         (None, _) => {}
     }
     show(write, session, &shown(thread, interaction.surface()), now)?;
     Ok(Accepted::Accepted)
+}
+
+/// At the limit, the view that was longest without an update goes.
+fn drop_oldest_view(write: &Write<'_>, thread: i64, session: i64) -> Done<()> {
+    let kept: i64 = write
+        .conn
+        .prepare_cached("SELECT count(*) FROM views WHERE thread = ?1")?
+        .query_row([thread], |row| row.get(0))?;
+    if rows::count(kept) > rules(write, session)?.views {
+        write
+            .conn
+            .prepare_cached("DELETE FROM views WHERE n = (SELECT min(n) FROM views WHERE thread = ?1)")?
+            .execute([thread])?;
+    }
+    Ok(())
 }
 
 /// A call's state, and whether its outcome is known.

@@ -9,7 +9,7 @@ use rap_core::{
     CallRow, Child, ChildKind, Claim, Entry, Input, InputId, Millis, Session, Snapshot, StoreError,
     SubscriptionRow,
 };
-use rap_types::ThreadId;
+use rap_types::{CallId, ThreadId};
 use rusqlite::Connection;
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim) -> Done<Sn
         history: history(conn, Some(shared), &thread)?,
         calls: calls(conn, &thread)?,
         subscriptions: subscriptions(conn, &thread)?,
+        asking: asking(conn, &thread)?,
         children: children(conn, &thread)?,
         inputs: inputs(conn, &thread)?,
         thread: thread.row,
@@ -137,6 +138,18 @@ fn subscriptions(conn: &Connection, thread: &Thread) -> Done<Vec<SubscriptionRow
         subscriptions.push(rows::subscription(row, &thread.row.id)?);
     }
     Ok(subscriptions)
+}
+
+/// The calls that ask people something nobody has answered.
+fn asking(conn: &Connection, thread: &Thread) -> Done<Vec<CallId>> {
+    let mut statement =
+        conn.prepare_cached("SELECT call FROM questions WHERE thread = ?1 AND answered = 0 ORDER BY call")?;
+    let mut rows = statement.query([thread.n])?;
+    let mut asking = Vec::new();
+    while let Some(row) = rows.next()? {
+        asking.push(rows::call_id(row.get(0)?)?);
+    }
+    Ok(asking)
 }
 
 /// The open children, and the newest closed ones.

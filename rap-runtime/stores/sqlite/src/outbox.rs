@@ -13,15 +13,15 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// Whether a request may have reached its server: it was tried, or it is of an earlier owner, who may have
 /// sent it without living to say so.
-pub(crate) fn may_have_been_sent(attempts: i64, first_attempt: Option<i64>, epoch: i64, now: i64) -> bool {
-    attempts > 0 || first_attempt.is_some() || epoch != now
+pub(crate) fn may_have_been_sent(attempts: i64, begun: bool, epoch: i64, now: i64) -> bool {
+    attempts > 0 || begun || epoch != now
 }
 
 const ROW: &str = "SELECT o.id, o.kind, t.id, s.id, o.call, o.url, o.body, o.attempts, o.first_attempt,
-        o.due_at, o.thread, o.epoch
+        o.due_at, o.thread, o.epoch, o.begun
     FROM outbox o JOIN threads t ON t.n = o.thread JOIN sessions s ON s.n = t.session";
 
-fn delivery(row: &Row<'_>) -> Done<Delivery> {
+fn delivery(row: &Row<'_>, epoch: i64) -> Done<Delivery> {
     let id: i64 = row.get(0)?;
     let what = || format!("request {id} of the outbox");
     let call = row.get::<_, Option<String>>(4)?;
@@ -34,7 +34,12 @@ fn delivery(row: &Row<'_>) -> Done<Delivery> {
         url: HttpUrl::new(row.get::<_, String>(5)?).map_err(|e| damaged(what(), e))?,
         body: from_json(&row.get::<_, String>(6)?, what)?,
         attempts: u32::try_from(row.get::<_, i64>(7)?).unwrap_or(u32::MAX),
-        first_attempt: row.get::<_, Option<i64>>(8)?.map(Millis),
+        // What an earlier owner wrote does not count: its window did not pass while nobody was there.
+        first_attempt: row
+            .get::<_, Option<i64>>(8)?
+            .filter(|_| row.get(11).is_ok_and(|written: i64| written == epoch))
+            .map(Millis),
+        begun: may_have_been_sent(row.get(7)?, row.get(12)?, row.get(11)?, epoch),
     })
 }
 
@@ -51,16 +56,14 @@ pub(crate) fn take(conn: &Connection, shared: &Shared, now: Millis, limit: usize
         if free_at(conn, &under_way, row)?.is_none_or(|due| due > now) {
             continue;
         }
-        let mut delivery = delivery(row)?;
-        if delivery.first_attempt.is_none() && row.get::<_, i64>(11)? != shared.epoch {
-            // An earlier owner may have sent it and died before it could say so.
-            delivery.first_attempt = Some(now);
-        }
-        if let Some(Way::Again { attempts, first, .. }) = under_way.get(&delivery.id) {
+        let mut delivery = delivery(row, shared.epoch)?;
+        if let Some(Way::Again { attempts, first, begun, .. }) = under_way.get(&delivery.id) {
             (delivery.attempts, delivery.first_attempt) = (*attempts, Some(*first));
+            delivery.begun = *begun;
         }
         let first = delivery.first_attempt.unwrap_or(now);
-        under_way.insert(delivery.id, Way::Taken { attempts: delivery.attempts, first });
+        let way = Way::Taken { attempts: delivery.attempts, first, before: delivery.begun, begun: false };
+        under_way.insert(delivery.id, way);
         taken.push(delivery);
     }
     Ok(taken)
@@ -107,13 +110,26 @@ fn free_at(conn: &Connection, under_way: &UnderWay, row: &Row<'_>) -> Done<Optio
     Ok(Some(due))
 }
 
+/// Marks a taken request as being sent; false if it was taken back meanwhile.
+pub(crate) fn begin(shared: &Shared, id: i64) -> bool {
+    match shared.under_way().get_mut(&id) {
+        Some(Way::Taken { begun, .. }) => {
+            *begun = true;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Marks a taken request as settled, so that what waits for it can go. None if nobody has it.
 pub(crate) fn settle_in_memory(shared: &Shared, id: i64, again: Option<Millis>) -> Option<Way> {
     let mut under_way = shared.under_way();
-    let Some(Way::Taken { attempts, first }) = under_way.get(&id).copied() else { return None };
-    let attempts = attempts + 1;
+    let Some(Way::Taken { attempts, first, before, begun }) = under_way.get(&id).copied() else {
+        return None;
+    };
+    let attempts = attempts + u32::from(begun);
     let way = match again {
-        Some(at) => Way::Again { at, attempts, first },
+        Some(at) => Way::Again { at, attempts, first, begun: before || begun },
         None => Way::Gone { attempts },
     };
     under_way.insert(id, way);
@@ -124,13 +140,14 @@ pub(crate) fn settle_in_memory(shared: &Shared, id: i64, again: Option<Millis>) 
 pub(crate) fn settle(write: &mut Write<'_>, id: i64, way: Way) -> Done<()> {
     write.after.settled.push((id, way));
     match way {
-        Way::Again { at, attempts, first } => {
+        Way::Again { at, attempts, first, begun } => {
             write
                 .conn
                 .prepare_cached(
-                    "UPDATE outbox SET due_at = ?2, attempts = ?3, first_attempt = ?4 WHERE id = ?1",
+                    "UPDATE outbox SET due_at = ?2, attempts = ?3, first_attempt = ?4, begun = ?5, epoch = ?6
+                    WHERE id = ?1",
                 )?
-                .execute(params![id, at.0, attempts, first.0])?;
+                .execute(params![id, at.0, attempts, first.0, begun, write.shared.epoch])?;
             tried(write, id, attempts)
         }
         Way::Gone { attempts } => {

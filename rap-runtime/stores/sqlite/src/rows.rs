@@ -39,13 +39,15 @@ pub(crate) struct Thread {
     pub(crate) n: i64,
     pub(crate) session: i64,
     pub(crate) inbox: usize,
+    /// The newest input that a slice has seen.
+    pub(crate) seen: i64,
     pub(crate) created_at: Millis,
     pub(crate) row: ThreadRow,
 }
 
 const THREAD: &str = "
     SELECT t.n, t.id, t.session, s.id, t.version, t.next_entry, t.paused, t.closed, t.model_owed, t.turn_at,
-        t.reported, t.last_record, t.inbox, l.ancestors, l.chain, l.kind, l.created_at
+        t.reported, t.last_record, t.inbox, l.ancestors, l.chain, l.kind, l.created_at, t.retry_at, t.room, t.seen
     FROM threads t JOIN lineages l ON l.thread = t.n JOIN sessions s ON s.n = t.session";
 
 fn thread(row: &Row<'_>) -> Done<Thread> {
@@ -55,6 +57,7 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
         n: row.get(0)?,
         session: row.get(2)?,
         inbox: count(row.get(12)?),
+        seen: row.get(19)?,
         created_at: Millis(row.get(16)?),
         row: ThreadRow {
             session: thread_id(row.get(3)?)?,
@@ -68,6 +71,8 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
             model_owed: row.get(8)?,
             turn_at: row.get::<_, Option<i64>>(9)?.map(Millis),
             reported: row.get(10)?,
+            retry_at: row.get::<_, Option<i64>>(17)?.map(Millis),
+            waits_for_room: row.get::<_, Option<i64>>(18)?.map(count),
             last_record: row.get(11)?,
             id: id.clone(),
         },

@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -198,6 +198,21 @@ CREATE TABLE slices (
     body TEXT NOT NULL,
     PRIMARY KEY (thread, version)
 ) WITHOUT ROWID;
+";
+
+/// What waits for a time or for room, what was seen, what was begun.
+const SECOND: &str = "
+ALTER TABLE threads ADD COLUMN retry_at INTEGER;
+-- Events wait until fewer than so many threads of the session are open.
+ALTER TABLE threads ADD COLUMN room INTEGER;
+-- The newest input that a slice has seen.
+ALTER TABLE threads ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX threads_room ON threads (session) WHERE room IS NOT NULL;
+
+-- A try was made, or may have been.
+ALTER TABLE outbox ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX dead_letters_thread ON dead_letters (thread, n);
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

@@ -39,12 +39,12 @@ pub(crate) type UnderWay = HashMap<i64, Way>;
 /// Where a delivery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// Somebody sends it.
-    Taken { attempts: u32, first: Millis },
+    /// Somebody has it. `before`: it may have been sent by an earlier try; `begun`: it is being sent.
+    Taken { attempts: u32, first: Millis, before: bool, begun: bool },
     /// It was settled for good, and the row will go.
     Gone { attempts: u32 },
     /// It was settled to be tried again, and the row will say so.
-    Again { at: Millis, attempts: u32, first: Millis },
+    Again { at: Millis, attempts: u32, first: Millis, begun: bool },
     /// A commit that is being written removes it.
     Withdrawn,
 }

@@ -204,6 +204,10 @@ impl Store for SqliteStore {
         self.read(move |conn, shared| outbox::take(conn, shared, now, limit)).await
     }
 
+    async fn begin(&self, delivery: i64) -> Result<bool, StoreError> {
+        Ok(outbox::begin(&self.shared, delivery))
+    }
+
     async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError> {
         let again = match &settlement {
             Settlement::RetryAt(at) => Some(*at),

@@ -105,7 +105,19 @@ fn unconsumed(write: &Write<'_>, n: i64) -> Done<Vec<i64>> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Takes the invocations of a thread that nobody tried to send out of the outbox.
+/// Threads whose events wait for room are due when there is some.
+pub(crate) fn wake_for_room(write: &Write<'_>, session: i64, now: Millis) -> Done<()> {
+    write
+        .conn
+        .prepare_cached(
+            "UPDATE threads SET due_at = ?2 WHERE session = ?1 AND closed = 0 AND room IS NOT NULL
+                AND room > (SELECT count(*) FROM threads WHERE session = ?1 AND closed = 0)",
+        )?
+        .execute(params![session, now.0])?;
+    Ok(())
+}
+
+/// Takes the invocations of a thread that nobody began to send out of the outbox.
 fn withdraw_all(write: &mut Write<'_>, n: i64) -> Done<()> {
     let calls: Vec<String> = {
         let mut statement = write.conn.prepare_cached(
@@ -119,12 +131,12 @@ fn withdraw_all(write: &mut Write<'_>, n: i64) -> Done<()> {
     Ok(())
 }
 
-/// Takes a call's invocation out of the outbox, if it was never attempted.
+/// Takes a call's invocation out of the outbox, if nobody began to send it.
 fn withdraw(write: &mut Write<'_>, thread: i64, call: &str) -> Done<bool> {
     let row = write
         .conn
         .prepare_cached(
-            "SELECT id, attempts, first_attempt, epoch FROM outbox
+            "SELECT id, attempts, begun, epoch FROM outbox
             WHERE thread = ?1 AND call = ?2 AND kind = 'invocation'",
         )?
         .query_row(params![thread, call], |row| {

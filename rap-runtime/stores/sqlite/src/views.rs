@@ -86,13 +86,22 @@ fn thread_view_state(conn: &Connection, thread: &Thread, claimed: Claimed<'_>) -
         ThreadState::Closed
     } else if row.paused {
         ThreadState::Paused
-    } else if row.model_owed || thread.inbox > 0 || claimed(&row.id) {
+    } else if row.model_owed || has_unseen_inputs(conn, thread)? || claimed(&row.id) {
         ThreadState::Running
-    } else if open_calls(conn, thread.n)? > 0 {
+    } else if row.waits_for_room.is_some() || open_calls(conn, thread.n)? > 0 {
         ThreadState::Waiting
     } else {
         ThreadState::Resting
     })
+}
+
+/// What a slice has seen and left in the inbox waits for something else.
+fn has_unseen_inputs(conn: &Connection, thread: &Thread) -> Done<bool> {
+    if thread.inbox == 0 {
+        return Ok(false);
+    }
+    let mut statement = conn.prepare_cached("SELECT 1 FROM inbox WHERE thread = ?1 AND seq > ?2")?;
+    Ok(statement.exists([thread.n, thread.seen])?)
 }
 
 fn thread_view(conn: &Connection, thread: Thread, claimed: Claimed<'_>) -> Done<ThreadView> {

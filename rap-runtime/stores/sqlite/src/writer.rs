@@ -42,8 +42,11 @@ impl Write<'_> {
     /// Whether a delivery may have been sent. If not, nobody can take it any more.
     pub(crate) fn withdraw(&mut self, id: i64) -> bool {
         let mut under_way = self.shared.under_way();
-        if under_way.contains_key(&id) {
-            return false;
+        match under_way.get(&id) {
+            // It is taken, and nobody has begun to send it: whoever has it will find it gone.
+            None | Some(Way::Taken { before: false, begun: false, .. } | Way::Again { begun: false, .. }) => {
+            }
+            Some(_) => return false,
         }
         under_way.insert(id, Way::Withdrawn);
         self.after.withdrawn.push(id);

@@ -73,11 +73,13 @@ pub(crate) async fn requests_go_out_one_after_another_per_call(store: &dyn Store
 pub(crate) async fn a_request_is_tried_again(store: &dyn Store) {
     with_a_call(store).await;
     let first = take(store, 20).await;
+    assert!(!first[0].begun && store.begin(first[0].id).await.unwrap());
     store.settle(first[0].id, Settlement::RetryAt(at(500)), at(21)).await.unwrap();
     assert_eq!(store.next_due().await.unwrap(), Some(at(500)));
     assert_eq!(take(store, 499).await, []);
     let second = take(store, 500).await;
     assert_eq!((second[0].attempts, second[0].first_attempt), (1, Some(at(20))));
+    assert!(second[0].begun && store.begin(second[0].id).await.unwrap());
     store.settle(second[0].id, Settlement::RetryAt(at(900)), at(501)).await.unwrap();
     let third = take(store, 900).await;
     assert_eq!((third[0].attempts, third[0].first_attempt), (2, Some(at(20))));
@@ -130,10 +132,28 @@ pub(crate) async fn cancelling_what_was_never_attempted(store: &dyn Store) {
     assert_eq!(take(store, 1_000).await, []);
 }
 
+/// CAN-01: an invocation that somebody has in hand and has not begun to send is taken back, and no server hears of
+/// the call: no send is followed by a cancel that a stop before it could have spared.
+pub(crate) async fn cancelling_what_was_taken_and_not_begun(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    let taken = take(store, 20).await;
+    store.settle(taken[0].id, Settlement::RetryAt(at(100)), at(21)).await.unwrap();
+    let again = take(store, 100).await;
+    assert_eq!((again[0].attempts, again[0].begun), (0, false), "going back is no try");
+    assert_eq!(again[0].first_attempt, Some(at(20)), "its window goes on all the same");
+    cancel(store, &root, 101).await;
+    assert!(!store.begin(again[0].id).await.unwrap(), "it must not be sent any more");
+    store.settle(again[0].id, Settlement::RetryAt(at(500)), at(102)).await.unwrap();
+    assert_eq!(take(store, 1_000).await, []);
+    assert_eq!(store.next_due().await.unwrap(), None);
+    assert!(!store.begin(again[0].id).await.unwrap());
+}
+
 /// CAN-01: what may have been sent is followed by a notice to every server, once it has settled.
 pub(crate) async fn cancelling_what_was_attempted(store: &dyn Store) {
     let root = with_a_call(store).await;
     let taken = take(store, 20).await;
+    assert!(store.begin(taken[0].id).await.unwrap());
     cancel(store, &root, 21).await;
     assert_eq!(take(store, 1_000).await, [], "the notice waits for the invocation");
     store.settle(taken[0].id, Settlement::RetryAt(at(100)), at(22)).await.unwrap();

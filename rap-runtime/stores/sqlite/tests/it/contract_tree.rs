@@ -73,6 +73,7 @@ pub(crate) async fn closing_takes_all_below_along(store: &dyn Store) {
     })
     .await;
     let sent = store.take(at(20), 10).await.unwrap();
+    assert!(store.begin(sent[0].id).await.unwrap());
     woken(store, &grandkid, "more", 21, |_, commit| {
         commit.outbox = vec![invocation(&grandkid, "unsent")];
         commit.update.due_at = Some(at(500));

@@ -238,7 +238,7 @@ async fn damage_inside_stops_its_thread_alone() {
         ("DELETE FROM entries WHERE at % 2 = 0", "entry 0 of thread root"),
         ("UPDATE inputs SET body = 'x'", "input message:more of thread root"),
         ("UPDATE lineages SET chain = '[{}]'", "thread root"),
-        ("UPDATE settings SET rules = '[]'", "session root"),
+        ("UPDATE settings SET rules = '7'", "session root"),
     ] {
         let broken = place.killed();
         broken.tamper(sql);
@@ -364,8 +364,33 @@ async fn an_attempt_before_a_kill_counts() {
         commit.outbox = vec![invocation(&root, "c")];
     })
     .await;
-    assert_eq!(store.take(at(20), 10).await.unwrap()[0].first_attempt, None, "nobody tried before");
+    assert!(!store.take(at(20), 10).await.unwrap()[0].begun, "nobody tried before");
     let killed = place.killed();
     let taken = killed.open().await.take(at(30), 10).await.unwrap();
-    assert_eq!(taken[0].first_attempt, Some(at(30)));
+    assert!(taken[0].begun);
+}
+
+/// TRN-03: the two minutes of an invocation do not pass while nobody is there to send it.
+#[tokio::test]
+async fn the_window_does_not_span_a_downtime() {
+    let place = Place::new();
+    let store = place.open().await;
+    let root = root(&store).await;
+    woken(&store, &root, "go", 10, |_, commit| {
+        commit.calls = vec![call_row(&root, "c", CallState::Pending)];
+        commit.outbox = vec![invocation(&root, "c")];
+    })
+    .await;
+    let taken = store.take(at(20), 10).await.unwrap();
+    assert!(store.begin(taken[0].id).await.unwrap());
+    store.settle(taken[0].id, Settlement::RetryAt(at(500)), at(21)).await.unwrap();
+    drop(store);
+    let store = place.open().await;
+    let hours_later = 9_000_000;
+    let taken = store.take(at(hours_later), 10).await.unwrap();
+    assert_eq!((taken[0].first_attempt, taken[0].begun, taken[0].attempts), (None, true, 1));
+    store.settle(taken[0].id, Settlement::RetryAt(at(hours_later + 500)), at(hours_later)).await.unwrap();
+    let taken = store.take(at(hours_later + 500), 10).await.unwrap();
+    assert_eq!(taken[0].first_attempt, Some(at(hours_later)), "from here on it counts");
+    assert!(taken[0].begun, "what was tried before stays tried");
 }

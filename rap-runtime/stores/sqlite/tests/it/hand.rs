@@ -129,6 +129,8 @@ pub(crate) fn child(parent: &ThreadRow, id: &str, upto: u64) -> NewThread {
             model_owed: true,
             turn_at: None,
             reported: false,
+            retry_at: None,
+            waits_for_room: None,
             last_record: String::new(),
         },
         entries: vec![Entry::from_runtime(format!("you are {id}"))],
@@ -156,7 +158,7 @@ pub(crate) fn nothing(snapshot: &Snapshot) -> Commit {
         resume: false,
         completed: false,
         surface: vec![],
-        update: ThreadUpdate { model_owed: false, turn_at: None, reported: false, due_at: None },
+        update: ThreadUpdate::default(),
         record: SliceRecord {
             moment: Moment { now: at(0), seed: 0 },
             inputs: vec![],

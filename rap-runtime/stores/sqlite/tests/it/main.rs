@@ -47,6 +47,7 @@ contract! {
         a_request_is_given_up,
         cancelling_what_was_never_attempted,
         cancelling_what_was_attempted,
+        cancelling_what_was_taken_and_not_begun,
         cancelling_what_was_delivered,
         a_choice_is_answered_once,
         questions_end_with_their_call,

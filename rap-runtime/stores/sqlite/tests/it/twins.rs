@@ -276,6 +276,11 @@ impl Twins {
                 }
                 _ => Settlement::Delivered,
             };
+            if self.roll(4) > 0 {
+                let (memory, sqlite) =
+                    (self.memory.begin(in_memory.id), self.sqlite.begin(in_sqlite.id).await.unwrap());
+                self.same("begin", memory, sqlite);
+            }
             self.trace.push(format!("{}: {settlement:?} {in_memory:?}", self.now.0));
             self.memory.settle(in_memory.id, settlement.clone(), self.now);
             self.sqlite.settle(in_sqlite.id, settlement, self.now).await.unwrap();
