@@ -92,9 +92,12 @@ impl Memory {
     pub fn interactions(&self, session: &ThreadId) -> Vec<OpenInteraction> {
         let of_session =
             |thread: &ThreadId| self.threads.get(thread).is_some_and(|data| data.row.session == *session);
-        let views = self.views.iter().filter(|((thread, _), _)| of_session(thread)).map(
-            |((thread, _), (_, view))| OpenInteraction { thread: thread.clone(), interaction: view.clone() },
-        );
+        let mut views: Vec<_> = self.views.iter().filter(|((thread, _), _)| of_session(thread)).collect();
+        views.sort_by_key(|(_, (n, _))| *n);
+        let views = views.into_iter().map(|((thread, _), (_, view))| OpenInteraction {
+            thread: thread.clone(),
+            interaction: view.clone(),
+        });
         let questions = self.questions.iter().filter_map(|(call, question)| {
             let row = &self.calls.get(call)?.row;
             let closed = self.threads.get(&row.thread).is_none_or(|data| data.row.closed);

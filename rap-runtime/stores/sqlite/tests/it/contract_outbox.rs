@@ -256,7 +256,7 @@ pub(crate) async fn views_are_replaced_whole(store: &dyn Store) {
     }
     let latest: Vec<_> =
         store.interactions(&root).await.unwrap().into_iter().map(|open| open.interaction).collect();
-    assert_eq!(latest, [view("plan", 2), view("tests", 1)]);
+    assert_eq!(latest, [view("tests", 1), view("plan", 2)], "the one that waits longest for an update first");
     let refused = store.interact(&thread("nobody"), view("plan", 1), at(20)).await.unwrap();
     assert_eq!(refused, Accepted::UnknownThread);
     woken(store, &root, "close", 30, |_, commit| commit.close = true).await;
