@@ -105,3 +105,57 @@ fn integer(schema: &Value) -> i64 {
         None => chosen,
     }
 }
+
+/// Arguments with a single fault each, by what the schema says: what is wrong, and the arguments. The schema
+/// refuses every one of them.
+pub fn faults(schema: &Value, valid: &Value) -> Vec<(String, Value)> {
+    let Ok(validator) = crate::schema::compile(schema) else { return Vec::new() };
+    let mut made: Vec<(String, Value)> = Vec::new();
+    let mut with = |what: String, name: &str, value: Value| {
+        let mut arguments = valid.clone();
+        arguments[name] = value;
+        made.push((what, arguments));
+    };
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let property = resolved(schema, property);
+        if property["enum"].is_array() {
+            with(format!("`{name}` none of its values"), name, json!(nonce()));
+        }
+        match property["type"].as_str() {
+            Some("string") => {
+                with(format!("a list as `{name}`"), name, json!(["x"]));
+                if let Some(most) = property["maxLength"].as_u64().filter(|most| *most < 100_000) {
+                    let most = usize::try_from(most).unwrap_or(0);
+                    with(format!("`{name}` too long"), name, json!("x".repeat(most + 1)));
+                }
+            }
+            Some("integer" | "number") => {
+                with(format!("a text as `{name}`"), name, json!("twelve"));
+                if let Some(least) = property["minimum"].as_i64() {
+                    with(format!("`{name}` too small"), name, json!(least.saturating_sub(1)));
+                }
+                if let Some(most) = property["maximum"].as_i64() {
+                    with(format!("`{name}` too large"), name, json!(most.saturating_add(1)));
+                }
+            }
+            Some("boolean") => with(format!("a list as `{name}`"), name, json!([true])),
+            Some("array") => with(format!("a text as `{name}`"), name, json!("x")),
+            Some("object") => with(format!("a number as `{name}`"), name, json!(7)),
+            _ => {}
+        }
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let mut arguments = valid.clone();
+        if let Some(members) = arguments.as_object_mut() {
+            members.remove(name);
+        }
+        made.insert(0, (format!("no `{name}`"), arguments));
+    }
+    made.retain(|(_, arguments)| crate::schema::first(&validator, arguments).is_some());
+    made
+}
+
+fn resolved<'a>(root: &'a Value, property: &'a Value) -> &'a Value {
+    let target = property["$ref"].as_str().and_then(|r| r.strip_prefix('#'));
+    target.and_then(|pointer| root.pointer(pointer)).unwrap_or(property)
+}

@@ -17,8 +17,9 @@ use crate::{
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::{
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Where the server is; it moves when it is started again.
@@ -55,6 +56,8 @@ pub struct World {
     pub authenticated: bool,
     /// How long an owed message may be missing after a fence.
     pub wait: Duration,
+    /// Whether the server was started with a directory that outlives a restart.
+    pub restartable: bool,
     /// The server's process, where the judge started it.
     pub spawned: Option<tokio::sync::Mutex<Spawned>>,
 }
@@ -130,6 +133,11 @@ impl Bench {
     pub fn has(&self, need: Need) -> bool {
         match need {
             Need::Tool(name) => self.fixture && self.toolset.tool(name).is_some(),
+            Need::Durable(name) => {
+                let kept =
+                    |tool: crate::toolset::Tool<'_>| tool.raw["annotations"]["x-fixture-durable"] == true;
+                self.fixture && self.restartable && self.toolset.tool(name).is_some_and(kept)
+            }
             Need::Spawn => self.spawned.is_some(),
             Need::AnyTool => !self.callable.is_empty(),
             Need::Extension(name) => self.toolset.speaks(name),
@@ -286,10 +294,120 @@ impl Bench {
             && fence.given.wait_for(self.wait, |all| (!all.is_empty()).then_some(())).await.is_some()
     }
 
+    /// Prepares the call that is the fence: one whose outcome the server is known to deliver.
+    pub fn simplest(&self) -> Draft {
+        let (operation, arguments) = &self.fence;
+        self.call(operation, arguments.clone())
+    }
+
+    /// Sends a request without the headers that authenticate.
+    pub async fn anonymous(&self, url: &str, authorization: Option<&str>, body: &Value) -> Sent {
+        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        headers.extend(authorization.map(|a| ("authorization".to_owned(), a.to_owned())));
+        let request = Request {
+            case: self.case.to_owned(),
+            method: "POST".to_owned(),
+            url: url.to_owned(),
+            headers,
+            body: body.to_string().into(),
+        };
+        self.http.send(request).await
+    }
+
+    /// Asks again and again until the answer is right, for as long as an owed message may take.
+    pub async fn until<F: Future<Output = Result<bool, Stop>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> Result<bool, Stop> {
+        let deadline = Instant::now() + self.wait;
+        loop {
+            if ask().await? {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// The text of the result of a fixture tool.
+    ///
+    /// # Errors
+    /// Inconclusive where no result comes.
+    pub async fn ask(&self, operation: &str, arguments: Value) -> Result<String, Stop> {
+        let (_, result) = self.run(operation, arguments).await?;
+        Ok(text(&result).to_owned())
+    }
+
+    /// Waits until so many calls wait at a gate of the fixture.
+    ///
+    /// # Errors
+    /// Inconclusive where the number is not reached.
+    pub async fn waiting(&self, key: &str, count: usize) -> Result<(), Stop> {
+        let wanted = count.to_string();
+        let reached =
+            self.until(|| async { Ok(self.ask("waiting", json!({ "key": key })).await? == wanted) }).await?;
+        if reached {
+            return Ok(());
+        }
+        Err(Stop::Inconclusive(format!(
+            "the gate never had {count} waiting calls, so nothing can be tried on them"
+        )))
+    }
+
+    /// A listener of its own port, for answers that slow down a whole origin.
+    ///
+    /// # Errors
+    /// It cannot be bound.
+    pub async fn own_listener(&self) -> Result<Listener, Stop> {
+        let host = self.listener.local().ip();
+        let address = std::net::SocketAddr::new(host, 0);
+        Listener::bind(&address.to_string(), None, self.recorder.clone())
+            .await
+            .map_err(|e| Stop::Harness(format!("no further port can be listened on: {e}")))
+    }
+
+    /// Kills the server and starts it again.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&self) -> Result<(), Stop> {
+        let Some(spawned) = &self.spawned else {
+            return Err(Stop::Unimplemented(Need::Spawn.words()));
+        };
+        let mut spawned = spawned.lock().await;
+        let before = spawned.port;
+        spawned.restart().await.map_err(|e| Stop::Harness(format!("after a kill: {e}")))?;
+        let mut place = self.world.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old, new) = (format!(":{before}"), format!(":{}", spawned.port));
+        place.base = place.base.replacen(&old, &new, 1);
+        place.endpoint = place.endpoint.replacen(&old, &new, 1);
+        Ok(())
+    }
+
     /// An exchange of the trace.
     pub fn exchange(&self, n: u64) -> Option<Exchange> {
         self.recorder.get(n)
     }
+}
+
+/// The text of a result: `text`, else the first text of `content`.
+pub fn text(result: &Arrived) -> &str {
+    let content = result.member("content").as_array().into_iter().flatten();
+    let first = content.filter(|part| part["type"] == "text").find_map(|part| part["text"].as_str());
+    result.member("text").as_str().or(first).unwrap_or_default()
+}
+
+/// Whether a result says that the call failed, in any form.
+pub fn failed(result: &Arrived) -> bool {
+    let begins = text(result).get(..5).is_some_and(|five| five.eq_ignore_ascii_case("error"));
+    begins || result.member("is_error") == true
+}
+
+/// A copy of the first result among what has arrived.
+pub fn first_result(all: &[Arrived]) -> Option<Arrived> {
+    all.iter().find(|a| a.is("tool_result")).cloned()
 }
 
 impl Draft {
@@ -325,9 +443,15 @@ impl Draft {
 
     /// Sends it and waits for the acknowledgement.
     pub async fn send(self) -> Call {
+        let endpoint = self.bench.place().endpoint;
+        self.send_to(&endpoint).await
+    }
+
+    /// Sends it to another endpoint.
+    pub async fn send_to(self, endpoint: &str) -> Call {
         let Self { bench, body, given } = self;
         let body = Value::Object(body);
-        let sent = bench.post(&bench.place().endpoint, &body).await;
+        let sent = bench.post(endpoint, &body).await;
         let string = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         Call { id: string("id"), thread: string("group_id"), given, sent, body }
     }

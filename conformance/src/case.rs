@@ -28,6 +28,8 @@ pub enum Tier {
 pub enum Need {
     /// A tool of the fixture toolset.
     Tool(&'static str),
+    /// A tool of the fixture toolset whose work outlives a kill, at a server that the judge started.
+    Durable(&'static str),
     /// The judge started the server and can kill and start it.
     Spawn,
     /// Any tool that may be called.
@@ -45,6 +47,9 @@ impl Need {
     pub fn words(self) -> String {
         match self {
             Self::Tool(name) => format!("the fixture tool `{name}`"),
+            Self::Durable(name) => {
+                format!("a durable fixture tool `{name}`, and --spawn with {{data}} in the command")
+            }
             Self::Spawn => "--spawn, since the server must be killed and started".to_owned(),
             Self::AnyTool => "a tool that may be called (--allow-tool)".to_owned(),
             Self::Extension(name) => format!("`{name}` in the toolset's x-rap-ext"),

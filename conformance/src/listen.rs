@@ -36,6 +36,8 @@ pub enum Reaction {
     Status(u16),
     /// This status with a header.
     Header(u16, &'static str, String),
+    /// This status with a JSON body.
+    Json(u16, Value),
     /// The connection is closed without an answer.
     HangUp,
     /// Nothing until the gate opens, then this status.
@@ -259,12 +261,16 @@ impl Listener {
             given.state.count.send_modify(|count| *count += 1);
             reaction
         });
-        let (status, extra) = match reaction {
-            Reaction::Status(status) => (status, None),
-            Reaction::Header(status, name, value) => (status, Some((name, value))),
+        let (status, extra, body) = match reaction {
+            Reaction::Status(status) => (status, None, Bytes::new()),
+            Reaction::Header(status, name, value) => (status, Some((name, value)), Bytes::new()),
+            Reaction::Json(status, value) => {
+                let media = ("content-type", "application/json".to_owned());
+                (status, Some(media), Bytes::from(value.to_string()))
+            }
             Reaction::Hold(gate, status) => {
                 gate.wait().await;
-                (status, None)
+                (status, None, Bytes::new())
             }
             Reaction::HangUp => {
                 self.0.recorder.end(n, Err("the judge closed the connection without an answer".to_owned()));
@@ -272,12 +278,12 @@ impl Listener {
             }
         };
         let shown = extra.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        self.0.recorder.end(n, Ok(Answer { status, headers: shown, body: Body::default() }));
+        self.0.recorder.end(n, Ok(Answer { status, headers: shown, body: Body(body.clone()) }));
         let mut response = http::Response::builder().status(status);
         if let Some((name, value)) = extra {
             response = response.header(name, value);
         }
-        response.body(Full::default()).map_err(|_| HungUp)
+        response.body(Full::new(body)).map_err(|_| HungUp)
     }
 }
 

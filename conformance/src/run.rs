@@ -219,6 +219,7 @@ impl Found {
             authenticated: self.headers.iter().any(|(name, _)| name == "authorization"),
             headers: self.headers,
             wait: options.wait,
+            restartable: self.spawned.as_ref().is_some_and(Spawned::keeps_data),
             spawned: self.spawned.map(tokio::sync::Mutex::new),
             toolset: self.toolset,
         };

@@ -2,6 +2,7 @@
 
 use super::{Rule, Seen, View, view::Message};
 use crate::{schema, verdict::Finding};
+use std::collections::HashMap;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -21,6 +22,12 @@ pub(super) const RULES: &[Rule] = &[
         title: "every callback conforms to its schema",
         obligations: &["TRN-13"],
         check: conforms,
+    },
+    Rule {
+        id: "rule/callback-given-up",
+        title: "a message that was answered 4xx is not sent again (408, 425 and 429 excepted)",
+        obligations: &["TRN-06"],
+        check: given_up,
     },
 ];
 
@@ -70,6 +77,11 @@ fn conforms(view: &View<'_>) -> Seen {
     for callback in readable(view) {
         let Ok(body) = &callback.body else { continue };
         let kind = callback.string("type").unwrap_or_default();
+        // A result with neither is RES-02's.
+        if kind == "tool_result" && callback.member("text").is_null() && callback.member("content").is_null()
+        {
+            continue;
+        }
         let known = ["tool_result", "subscription_event", "oauth", "user_choice", "view_update"];
         let wrong = if known.contains(&kind) {
             schema::faults(kind, body).map(|why| format!("a {kind} does not conform to its schema, {why}"))
@@ -77,6 +89,28 @@ fn conforms(view: &View<'_>) -> Seen {
             Some(format!("a callback has the type {:?}, which is none of {}", kind, known.join(", ")))
         };
         seen.look(wrong.map(|why| Finding::new("TRN-13", why, &[callback.exchange.n])));
+    }
+    seen
+}
+
+fn given_up(view: &View<'_>) -> Seen {
+    let mut seen = Seen::default();
+    let mut refused: HashMap<(&str, &[u8]), u64> = HashMap::new();
+    for callback in &view.callbacks {
+        let exchange = callback.exchange;
+        let key = (exchange.url.as_str(), exchange.body.0.as_ref());
+        // Two events may be alike to the byte; a result is one.
+        if callback.string("type") != Some("tool_result") {
+            continue;
+        }
+        if let Some(first) = refused.get(&key) {
+            let why = "a result that had been answered 4xx was sent again";
+            seen.look(Some(Finding::new("TRN-06", why, &[*first, exchange.n])));
+        }
+        if exchange.status().is_some_and(|s| (400..500).contains(&s) && ![408, 425, 429].contains(&s)) {
+            seen.looked_at += 1;
+            refused.entry(key).or_insert(exchange.n);
+        }
     }
     seen
 }

@@ -1,28 +1,106 @@
 //! What holds between an invocation and its callbacks.
 
 use super::{Rule, Seen, View};
-use crate::verdict::Finding;
+use crate::{trace::Party, verdict::Finding};
 use serde_json::Value;
 
-pub(super) const RULES: &[Rule] = &[Rule {
-    id: "rule/group-id-echoed",
-    title: "every callback carries the group_id of the invocation whose URL it came to",
-    obligations: &["TRN-13"],
-    check: group_id_echoed,
-}];
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "rule/group-id-echoed",
+        title: "every callback carries the group_id of the invocation whose URL it came to",
+        obligations: &["TRN-13"],
+        check: group_id_echoed,
+    },
+    Rule {
+        id: "rule/acknowledged-by-200",
+        title: "an invocation that is taken is answered 200, not another 2xx or a redirect",
+        obligations: &["TRN-02"],
+        check: acknowledged_by_200,
+    },
+    Rule {
+        id: "rule/every-call-ends",
+        title: "every acknowledged call ends in a tool_result, or waits for the user",
+        obligations: &["INV-07"],
+        check: every_call_ends,
+    },
+];
 
 fn group_id_echoed(view: &View<'_>) -> Seen {
     let mut seen = Seen::default();
     for callback in &view.callbacks {
         let groups: Vec<&Value> =
             view.invocations_of(&callback.exchange.url).map(|i| i.member("group_id")).collect();
-        if groups.is_empty() || callback.member("group_id").is_null() {
+        let group = callback.member("group_id");
+        if groups.is_empty() || group.is_null() {
             continue;
         }
-        let group = callback.member("group_id");
         let wrong = (!groups.contains(&group))
             .then(|| format!("a callback says group_id {group}; the invocation said {}", groups[0]));
         seen.look(wrong.map(|why| Finding::new("TRN-13", why, &[callback.exchange.n])));
     }
     seen
+}
+
+fn acknowledged_by_200(view: &View<'_>) -> Seen {
+    let mut seen = Seen::default();
+    for invocation in &view.invocations {
+        let Some(status) = invocation.exchange.status().filter(|s| (200..400).contains(s)) else { continue };
+        let wrong = (status != 200).then(|| format!("an invocation was answered {status}, not 200"));
+        seen.look(wrong.map(|why| Finding::new("TRN-02", why, &[invocation.exchange.n])));
+    }
+    seen
+}
+
+fn every_call_ends(view: &View<'_>) -> Seen {
+    let mut seen = Seen::default();
+    for invocation in &view.invocations {
+        let exchange = invocation.exchange;
+        let well_formed =
+            invocation.body.as_ref().is_ok_and(|body| crate::schema::faults("invocation", body).is_none());
+        // A call that was cancelled, or whose thread was closed, owes nothing; one that waits at a gate which
+        // nobody opened, or for a person, is not over.
+        if !exchange.taken() || !well_formed || released(view, invocation) {
+            continue;
+        }
+        let mut ended = false;
+        let mut waits = false;
+        for callback in view.callbacks_of(invocation) {
+            match callback.string("type") {
+                Some("tool_result") => ended = true,
+                Some("oauth" | "user_choice") => waits = true,
+                _ => {}
+            }
+        }
+        // A message at another URL is TRN-07's; one that cannot be read is TRN-01's or TRN-13's.
+        let spoiled = view.callbacks.iter().any(|c| {
+            c.exchange.case == exchange.case
+                && (view.invocations_of(&c.exchange.url).next().is_none() || c.string("type").is_none())
+        });
+        let wrong = (!ended && !waits && !spoiled).then(|| {
+            let operation = invocation.member("operation");
+            format!("a call of {operation} was acknowledged, and no result came")
+        });
+        seen.look(wrong.map(|why| Finding::new("INV-07", why, &[exchange.n])));
+    }
+    seen
+}
+
+/// Whether a notice ended the call, or its case ended while it waited for another call.
+fn released(view: &View<'_>, invocation: &super::view::Message<'_>) -> bool {
+    let thread = invocation.member("group_id");
+    let call = invocation.member("id");
+    let by_notice = view.notices.iter().any(|(name, notice)| {
+        notice.exchange.from == Party::Runtime
+            && notice.member("thread_id") == thread
+            && (*name == "close_thread"
+                || (*name == "cancel_tool_call" && notice.member("tool_call_id") == call))
+    });
+    let key = &invocation.member("arguments")["key"];
+    let gate = invocation.string("operation") == Some("gate") && !key.is_null();
+    let opened = || {
+        view.invocations
+            .iter()
+            .any(|i| i.string("operation") == Some("open") && i.member("arguments")["key"] == *key)
+    };
+    by_notice || (gate && !opened())
 }

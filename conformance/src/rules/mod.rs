@@ -4,8 +4,13 @@
 
 mod callbacks;
 mod calls;
+mod interaction;
+mod results;
+mod subscriptions;
 mod view;
 
+pub(crate) use interaction::insecure;
+pub(crate) use results::image_before_text;
 pub use view::View;
 
 use crate::{
@@ -47,7 +52,10 @@ pub struct Rule {
 
 /// All rules.
 pub fn all() -> Vec<&'static Rule> {
-    [callbacks::RULES, calls::RULES].into_iter().flatten().collect()
+    [callbacks::RULES, calls::RULES, results::RULES, subscriptions::RULES, interaction::RULES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Runs the rules on a trace; only obligations of a role, where one is given.

@@ -38,7 +38,7 @@ pub struct View<'a> {
     pub invocations: Vec<Message<'a>>,
     /// `close_thread`, `cancel_tool_call`, `migrate` and `tool_call_status`, with their names.
     pub notices: Vec<(&'static str, Message<'a>)>,
-    /// Whatever the server sent.
+    /// Whatever the server sent, but to the destination of a migration.
     pub callbacks: Vec<Message<'a>>,
     by_url: HashMap<String, Vec<usize>>,
 }
@@ -50,10 +50,17 @@ impl<'a> View<'a> {
     /// Reads a trace.
     pub fn of(trace: &'a [Exchange]) -> Self {
         let mut view = Self { trace, ..Self::default() };
+        let from_runtime = trace.iter().filter(|e| e.from == Party::Runtime);
+        let destinations: Vec<String> = from_runtime
+            .filter_map(|e| e.body.json().ok()?.get("destination_url")?.as_str().map(str::to_owned))
+            .filter(|url| url.len() > "http://".len())
+            .collect();
         for exchange in trace {
             let message = Message { exchange, body: exchange.body.json() };
             if exchange.from == Party::Server {
-                view.callbacks.push(message);
+                if !destinations.iter().any(|d| exchange.url.starts_with(d.as_str())) {
+                    view.callbacks.push(message);
+                }
                 continue;
             }
             if exchange.method != "POST" {

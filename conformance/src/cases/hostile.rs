@@ -1,0 +1,215 @@
+//! Traffic that no honest runtime sends, as data: refused or answered, and the server goes on.
+
+use crate::{
+    bench::Bench,
+    case::{Case, Outcome, Tier, case},
+    http::{Sent, path_and_query},
+    nonce::nonce,
+    verdict::Stop,
+};
+use bytes::Bytes;
+use serde_json::json;
+use std::time::Duration;
+
+pub(super) const CASES: &[Case] = &[
+    case!(
+        "hostile/malformed",
+        "what is no invocation is refused by 4xx, or by an error result, and never by a failure of the server",
+        ["INV-06"],
+        Tier::Unknown,
+        [],
+        malformed
+    ),
+    case!(
+        "hostile/goes-on",
+        "after malformed traffic calls are still answered",
+        ["INV-07"],
+        Tier::Unknown,
+        [],
+        goes_on,
+        alone
+    ),
+    case!(
+        "hostile/huge",
+        "what is larger than it takes is answered 413",
+        ["LIM-01"],
+        Tier::Unknown,
+        [],
+        huge
+    ),
+    case!(
+        "hostile/slow",
+        "a body that comes slowly, or never ends, holds up nobody else",
+        ["TRN-02"],
+        Tier::Unknown,
+        [],
+        slow
+    ),
+];
+
+/// Bodies that are no invocation. `CALLBACK` becomes a callback URL, `ID` a fresh id.
+const BODIES: &[(&str, &str)] = &[
+    ("nothing", ""),
+    ("no JSON", "{\"operation\":"),
+    ("a text", "hello"),
+    ("an array", "[]"),
+    ("a number", "7"),
+    ("null", "null"),
+    ("an empty object", "{}"),
+    (
+        "a number as operation",
+        r#"{"operation":7,"arguments":{},"id":"ID","group_id":"ID","callback_url":"CALLBACK"}"#,
+    ),
+    ("no operation", r#"{"arguments":{},"id":"ID","group_id":"ID","callback_url":"CALLBACK"}"#),
+    ("no id", r#"{"operation":"x","arguments":{},"group_id":"ID","callback_url":"CALLBACK"}"#),
+    (
+        "a number as id",
+        r#"{"operation":"x","arguments":{},"id":1,"group_id":"ID","callback_url":"CALLBACK"}"#,
+    ),
+    ("an empty id", r#"{"operation":"x","arguments":{},"id":"","group_id":"ID","callback_url":"CALLBACK"}"#),
+    ("no group_id", r#"{"operation":"x","arguments":{},"id":"ID","callback_url":"CALLBACK"}"#),
+    (
+        "null as group_id",
+        r#"{"operation":"x","arguments":{},"id":"ID","group_id":null,"callback_url":"CALLBACK"}"#,
+    ),
+    ("no callback_url", r#"{"operation":"x","arguments":{},"id":"ID","group_id":"ID"}"#),
+    (
+        "a relative callback_url",
+        r#"{"operation":"x","arguments":{},"id":"ID","group_id":"ID","callback_url":"/cb"}"#,
+    ),
+    (
+        "a callback_url by ftp",
+        r#"{"operation":"x","arguments":{},"id":"ID","group_id":"ID","callback_url":"ftp://127.0.0.1/"}"#,
+    ),
+    (
+        "a callback_url that is no URL",
+        r#"{"operation":"x","arguments":{},"id":"ID","group_id":"ID","callback_url":"http://"}"#,
+    ),
+    (
+        "a number beyond all",
+        r#"{"operation":"x","arguments":{"n":1e999},"id":"ID","group_id":"ID","callback_url":"CALLBACK"}"#,
+    ),
+    (
+        "ancestors that are a text",
+        r#"{"operation":"x","arguments":{},"id":"ID","group_id":"ID","callback_url":"CALLBACK","thread_ancestors":"root"}"#,
+    ),
+    (
+        "a lone surrogate",
+        r#"{"operation":"\ud800","arguments":{},"id":"ID","group_id":"ID","callback_url":"CALLBACK"}"#,
+    ),
+];
+
+async fn throw(bench: &Bench) -> Vec<(String, Sent)> {
+    let endpoint = bench.place().endpoint;
+    let mut sent = Vec::new();
+    for (what, body) in BODIES {
+        let body = body.replace("CALLBACK", &bench.give().url).replace("ID", &nonce());
+        sent.push(((*what).to_owned(), post(bench, &endpoint, body.into()).await));
+    }
+    let deep = format!(
+        r#"{{"operation":"x","arguments":{{"a":{}{}}},"id":"{}","group_id":"{}","callback_url":"{}"}}"#,
+        "[".repeat(20_000),
+        "]".repeat(20_000),
+        nonce(),
+        nonce(),
+        bench.give().url
+    );
+    sent.push(("20000 levels of nesting".to_owned(), post(bench, &endpoint, deep.into()).await));
+    let not_utf8 = Bytes::from_static(b"{\"operation\":\"\xff\xfe\",\"arguments\":{}}");
+    sent.push(("bytes that are not UTF-8".to_owned(), post(bench, &endpoint, not_utf8).await));
+    sent
+}
+
+async fn post(bench: &Bench, url: &str, body: Bytes) -> Sent {
+    bench.send("POST", url, &[("content-type", "application/json")], body).await
+}
+
+async fn malformed(bench: Bench) -> Outcome {
+    for (what, sent) in throw(&bench).await {
+        if sent.status().is_none_or(|status| status >= 500) {
+            let why = format!(
+                "an invocation that is {what} {}; it should be 4xx, or 200 and an error result",
+                sent.words()
+            );
+            bench.fault("INV-06", why, &[sent.n]);
+        }
+    }
+    Ok(())
+}
+
+async fn goes_on(bench: Bench) -> Outcome {
+    let thrown = throw(&bench).await;
+    if !bench.fence().await && !bench.fence().await {
+        let last = thrown.last().map_or(0, |(_, sent)| sent.n);
+        bench.fault(
+            "INV-07",
+            "after malformed traffic a call that was answered before is not answered",
+            &[last],
+        );
+    }
+    Ok(())
+}
+
+/// More than anybody takes: 8 MiB.
+const HUGE: usize = 8 * 1024 * 1024;
+
+async fn huge(bench: Bench) -> Outcome {
+    let body = json!({
+        "operation": bench.fence.0, "arguments": { "text": "x".repeat(HUGE) },
+        "id": nonce(), "group_id": nonce(), "callback_url": bench.give().url,
+    });
+    let body = body.to_string();
+    let endpoint = bench.place().endpoint;
+    let head = head(&bench, &endpoint, body.len());
+    let sent = bench.http.raw(bench.case(), &endpoint, &[head, body.into()], Duration::ZERO).await;
+    match sent.status() {
+        Some(413) => {}
+        // It takes more than it must.
+        Some(200) => {}
+        _ => {
+            let why = format!("an invocation of {} MiB {}, not 413", HUGE / 1024 / 1024, sent.words());
+            bench.fault("LIM-01", why, &[sent.n]);
+        }
+    }
+    Ok(())
+}
+
+fn head(bench: &Bench, url: &str, length: usize) -> Bytes {
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?']).next().unwrap_or_default();
+    let mut head = format!(
+        "POST {} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n",
+        path_and_query(url)
+    );
+    for (name, value) in &bench.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    head.into()
+}
+
+const CONNECTIONS: usize = 16;
+
+async fn slow(bench: Bench) -> Outcome {
+    if !bench.fence().await {
+        return Err(Stop::Inconclusive("calls are not answered even before".to_owned()));
+    }
+    let endpoint = bench.place().endpoint;
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (bench, endpoint) = (bench.clone(), endpoint.clone());
+        slow.spawn(async move {
+            let pieces = [head(&bench, &endpoint, 100_000), "{\"operation\":".into(), "\"x".into()];
+            bench.http.raw(bench.case(), &endpoint, &pieces, Duration::from_millis(200)).await
+        });
+    }
+    // Gives the connections time to stand; a server that is held up by them stays so for longer.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let call = bench.simplest().send().await;
+    if !call.acknowledged() {
+        let why = format!("while {CONNECTIONS} bodies come slowly, an invocation {}", call.sent.words());
+        bench.fault("TRN-02", why, &[call.sent.n]);
+    }
+    slow.abort_all();
+    Ok(())
+}

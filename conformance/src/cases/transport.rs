@@ -1,0 +1,310 @@
+//! The way messages travel: acknowledged at once, delivered until taken, given up when refused.
+
+use crate::{
+    bench::{Bench, Call, failed, first_result},
+    case::{Case, Need, Outcome, Tier, case},
+    listen::{Arrived, Gate, Reaction},
+    nonce::nonce,
+    trace::Body,
+};
+use serde_json::json;
+
+pub(super) const CASES: &[Case] = &[
+    case!(
+        "transport/ack-before-work",
+        "a call that waits at a closed gate has been acknowledged with 200",
+        ["TRN-02"],
+        Tier::Fixture,
+        [Need::Tool("gate")],
+        ack_before_work
+    ),
+    case!(
+        "transport/ack-before-outcome-is-taken",
+        "the acknowledgement does not wait until the outcome has been answered",
+        ["TRN-02"],
+        Tier::Unknown,
+        [],
+        ack_before_outcome_is_taken
+    ),
+    case!(
+        "transport/retry-after-500",
+        "a callback that was answered 500 is sent again, with growing pauses, until it is taken",
+        ["TRN-05"],
+        Tier::Unknown,
+        [],
+        retry_after_500
+    ),
+    case!(
+        "transport/retry-after-503",
+        "a callback that was answered 503 is sent again",
+        ["TRN-05"],
+        Tier::Unknown,
+        [],
+        retry_after_503
+    ),
+    case!(
+        "transport/retry-after-broken-connection",
+        "a callback whose connection broke before an answer is sent again",
+        ["TRN-05"],
+        Tier::Unknown,
+        [],
+        retry_after_broken_connection
+    ),
+    case!(
+        "transport/no-retry-after-4xx",
+        "a callback that was answered 4xx is not sent again, while one that was answered 500 is",
+        ["TRN-06"],
+        Tier::Unknown,
+        [],
+        no_retry_after_4xx
+    ),
+    case!(
+        "transport/odd-urls",
+        "callback URLs with odd paths and queries are used exactly as given",
+        ["TRN-07"],
+        Tier::Unknown,
+        [],
+        odd_urls
+    ),
+    case!(
+        "transport/unknown-members",
+        "members that nobody knows change nothing, in invocations and in notices",
+        ["TRN-10"],
+        Tier::Unknown,
+        [],
+        unknown_members
+    ),
+    case!(
+        "transport/null-is-absence",
+        "optional members that are null are taken as absent",
+        ["TRN-10"],
+        Tier::Unknown,
+        [],
+        null_is_absence
+    ),
+];
+
+/// Sends a call and says whether it was acknowledged; the case ends where not.
+macro_rules! acknowledged {
+    ($call:expr) => {
+        if !$call.acknowledged() {
+            let why = format!("the call that this would be tried on {}", $call.sent.words());
+            return Err($crate::verdict::Stop::Inconclusive(why));
+        }
+    };
+}
+pub(super) use acknowledged;
+
+async fn ack_before_work(bench: Bench) -> Outcome {
+    let key = nonce();
+    let call = bench.call("gate", json!({ "key": key })).send().await;
+    if call.sent.status() != Some(200) {
+        let words = call.sent.words();
+        let why =
+            format!("while its gate is closed, the call {words}; it must be acknowledged before it works");
+        bench.fault("TRN-02", why, &[call.sent.n]);
+    } else if let Some(early) = first_result(&call.given.arrived()) {
+        return Err(crate::verdict::Stop::Inconclusive(format!(
+            "the gate was passed before it was open (exchange {})",
+            early.n
+        )));
+    }
+    bench.run("open", json!({ "key": key })).await?;
+    if call.acknowledged() {
+        bench.result(&call).await?;
+    }
+    Ok(())
+}
+
+async fn ack_before_outcome_is_taken(bench: Bench) -> Outcome {
+    let gate = Gate::default();
+    let call = bench.simplest().react([Reaction::Hold(gate.clone(), 200)]).send().await;
+    gate.open();
+    // A refusal is another matter; here it is about an answer that never comes.
+    if call.sent.answer.is_err() {
+        let why =
+            format!("while the answer to its outcome is held back, the invocation {}", call.sent.words());
+        bench.fault("TRN-02", why, &[call.sent.n]);
+    }
+    Ok(())
+}
+
+/// Waits until so many messages have arrived for a call.
+pub(super) async fn arrivals(bench: &Bench, call: &Call, count: usize) -> Vec<Arrived> {
+    let enough = |all: &[Arrived]| (all.len() >= count).then(|| all.to_vec());
+    match bench.owed(&call.given, enough).await {
+        Some(all) => all,
+        None => call.given.arrived(),
+    }
+}
+
+fn numbers(call: &Call, all: &[Arrived]) -> Vec<u64> {
+    [call.sent.n].into_iter().chain(all.iter().map(|a| a.n)).collect()
+}
+
+async fn retried(
+    bench: &Bench,
+    call: &Call,
+    count: usize,
+    after: &str,
+) -> Result<Vec<Arrived>, crate::verdict::Stop> {
+    acknowledged_or(call)?;
+    let all = arrivals(bench, call, count).await;
+    if all.is_empty() {
+        return Err(crate::verdict::Stop::Inconclusive(
+            "no message came, so none could be sent again".to_owned(),
+        ));
+    }
+    if all.len() < count {
+        let why = format!(
+            "after {after} the message was sent {} time(s); it should have been sent again, {count} times in all",
+            all.len()
+        );
+        return bench.broken("TRN-05", why, &numbers(call, &all));
+    }
+    Ok(all)
+}
+
+fn acknowledged_or(call: &Call) -> Outcome {
+    acknowledged!(call);
+    Ok(())
+}
+
+async fn retry_after_500(bench: Bench) -> Outcome {
+    let call = bench.simplest().react([Reaction::Status(500), Reaction::Status(500)]).send().await;
+    let all = retried(&bench, &call, 3, "two answers 500").await?;
+    let (first, second) = (all[1].at - all[0].at, all[2].at - all[1].at);
+    if second < first {
+        let why = format!(
+            "the pauses between attempts do not grow: {} ms, then {} ms",
+            first.as_millis(),
+            second.as_millis()
+        );
+        bench.fault("TRN-05", why, &numbers(&call, &all));
+    }
+    Ok(())
+}
+
+async fn retry_after_503(bench: Bench) -> Outcome {
+    // A server may slow down a whole origin that says 503, hence a port of its own.
+    let listener = bench.own_listener().await?;
+    let given = listener.give(bench.case());
+    given.react([Reaction::Status(503)]);
+    let call = bench.simplest().to(&given).send().await;
+    retried(&bench, &call, 2, "an answer 503").await?;
+    Ok(())
+}
+
+async fn retry_after_broken_connection(bench: Bench) -> Outcome {
+    let listener = bench.own_listener().await?;
+    let given = listener.give(bench.case());
+    given.react([Reaction::HangUp]);
+    let call = bench.simplest().to(&given).send().await;
+    retried(&bench, &call, 2, "a broken connection").await?;
+    Ok(())
+}
+
+async fn no_retry_after_4xx(bench: Bench) -> Outcome {
+    let control = bench.simplest().react([Reaction::Status(500), Reaction::Status(500)]).send().await;
+    acknowledged!(control);
+    let mut refused = Vec::new();
+    for status in [400, 401, 403, 404, 410, 413, 422] {
+        let call = bench.simplest().react(std::iter::repeat_n(Reaction::Status(status), 4)).send().await;
+        refused.push((status, call));
+    }
+    // When the control has been sent for the third time, the others had their time too.
+    arrivals(&bench, &control, 3).await;
+    bench.fence().await;
+    for (status, call) in refused {
+        let all = call.given.arrived();
+        if all.is_empty() && call.acknowledged() {
+            bench.owed(&call.given, |all| (!all.is_empty()).then_some(())).await;
+        }
+        if all.len() > 1 {
+            let why =
+                format!("after an answer {status} the message was sent again, {} times in all", all.len());
+            bench.fault("TRN-06", why, &numbers(&call, &all));
+        }
+    }
+    Ok(())
+}
+
+async fn odd_urls(bench: Bench) -> Outcome {
+    let odd = [
+        "/%41%7e",
+        "/a%2fb/",
+        "//double//",
+        "/?a=%41&b=%2f&a=1&c",
+        "/?",
+        "/;v=1,2/x@y:z!$&'()*",
+        "/?u=http%3A%2F%2Fexample.com%2F%3Fx%3D1&s=a+b%20c",
+    ];
+    let mut calls = Vec::new();
+    for tail in odd {
+        let mut given = bench.listener.give_plain(bench.case());
+        given.url.push_str(tail);
+        calls.push(bench.simplest().to(&given).send().await);
+    }
+    for call in calls {
+        acknowledged!(call);
+        let Some(came) = bench.owed(&call.given, |all| all.first().cloned()).await else { continue };
+        let used = bench.exchange(came.n).map(|e| e.url).unwrap_or_default();
+        if used != call.given.url {
+            let why = format!("the callback URL {} was used as {used}", call.given.url);
+            bench.fault("TRN-07", why, &[call.sent.n, came.n]);
+        }
+    }
+    Ok(())
+}
+
+const STRANGE: &str = "x_rap_conformance_unknown";
+
+async fn unknown_members(bench: Bench) -> Outcome {
+    let strange = json!({ "deep": [1, null, { "text": "💧" }] });
+    let plain = bench.simplest().send().await;
+    let odd = bench.simplest().with(STRANGE, strange.clone()).send().await;
+    compare(&bench, &plain, &odd, "with a member that nobody knows").await?;
+    for (path, body) in [
+        ("close_thread", json!({ "thread_id": nonce() })),
+        ("cancel_tool_call", json!({ "thread_id": nonce(), "tool_call_id": nonce() })),
+    ] {
+        let plain = bench.notice(path, &body).await;
+        let mut more = body.clone();
+        more[STRANGE] = strange.clone();
+        let odd = bench.notice(path, &more).await;
+        if plain.status() == Some(200) && odd.status() != Some(200) {
+            let why = format!("{path} with a member that nobody knows {}, without it 200", odd.words());
+            bench.fault("TRN-10", why, &[plain.n, odd.n]);
+        }
+    }
+    Ok(())
+}
+
+async fn null_is_absence(bench: Bench) -> Outcome {
+    let plain = bench.simplest().send().await;
+    let odd = bench.simplest().with("call_id", json!(null)).with("thread_ancestors", json!(null));
+    let odd = odd.with("user_id", json!(null)).send().await;
+    compare(&bench, &plain, &odd, "with optional members that are null").await
+}
+
+/// The same call, once as it is and once with something that should change nothing.
+async fn compare(bench: &Bench, plain: &Call, odd: &Call, how: &str) -> Outcome {
+    let expected = bench.result(plain).await?;
+    if !odd.acknowledged() {
+        let why = format!("an invocation {how} {}; without that it was acknowledged", odd.sent.words());
+        return bench.broken("TRN-10", why, &[plain.sent.n, odd.sent.n]);
+    }
+    match bench.owed(&odd.given, first_result).await {
+        None => {
+            let why = format!("an invocation {how} got no result; without that it got one");
+            bench.fault("TRN-10", why, &[plain.sent.n, odd.sent.n]);
+        }
+        Some(got) if failed(&got) && !failed(&expected) => {
+            let shown = Body::from(got.message.as_ref().unwrap_or(&serde_json::Value::Null)).text();
+            let why = format!("an invocation {how} got an error result, {shown}; without that it got none");
+            bench.fault("TRN-10", why, &[plain.sent.n, odd.sent.n, got.n]);
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}
