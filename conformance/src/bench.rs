@@ -44,6 +44,8 @@ pub struct World {
     pub fence: (String, Value),
     /// The names of the tools that may be called, with arguments that are valid for each.
     pub callable: Vec<(String, Value)>,
+    /// The names of those whose arguments were given, and stay as they are.
+    pub fixed: Vec<String>,
     /// The client.
     pub http: Http,
     /// The listener.
@@ -292,6 +294,16 @@ impl Bench {
         let fence = self.call(operation, arguments.clone()).send().await;
         fence.acknowledged()
             && fence.given.wait_for(self.wait, |all| (!all.is_empty()).then_some(())).await.is_some()
+    }
+
+    /// The tools that may be called, with arguments that are valid and, where they were made, new.
+    pub fn tools(&self) -> Vec<(String, Value)> {
+        let fresh = |(name, arguments): &(String, Value)| {
+            let tool = self.toolset.tool(name).filter(|_| !self.fixed.contains(name));
+            let made = tool.and_then(|tool| crate::arguments::valid(tool.schema()).ok());
+            (name.clone(), made.unwrap_or_else(|| arguments.clone()))
+        };
+        self.callable.iter().map(fresh).collect()
     }
 
     /// Prepares the call that is the fence: one whose outcome the server is known to deliver.

@@ -213,6 +213,7 @@ impl Found {
             fence: (UNKNOWN.to_owned(), json!({})),
             fixture,
             callable: self.plan.callable.clone(),
+            fixed: self.plan.fixed.clone(),
             http: self.http,
             listener,
             recorder: self.recorder.clone(),

@@ -5,10 +5,11 @@ use crate::nonce::nonce;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, Command},
     time::timeout,
 };
@@ -22,6 +23,7 @@ pub struct Spawned {
     template: String,
     child: Child,
     data: PathBuf,
+    said: Said,
     /// The port that it said.
     pub port: u16,
     /// The token that it must demand, where the command has a place for one.
@@ -38,8 +40,14 @@ impl Spawned {
         let data = std::env::temp_dir().join(format!("rap-conformance-{}", nonce()));
         tokio::fs::create_dir_all(&data).await.map_err(|e| format!("{}: {e}", data.display()))?;
         let token = template.contains("{token}").then(|| format!("token-{}", nonce()));
-        let (child, port) = start(&fill(template, 0, &data, token.as_deref())).await?;
-        Ok(Self { template: template.to_owned(), child, data, port, token })
+        let said = Said::default();
+        let (child, port) = start(&fill(template, 0, &data, token.as_deref()), &said).await?;
+        Ok(Self { template: template.to_owned(), child, data, said, port, token })
+    }
+
+    /// What it has said on stdout and stderr, after its port; the last 4 MiB.
+    pub fn said(&self) -> String {
+        self.said.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The command that was given, with its places unfilled.
@@ -59,7 +67,7 @@ impl Spawned {
     pub async fn restart(&mut self) -> Result<(), String> {
         self.kill().await?;
         let command = fill(&self.template, self.port, &self.data, self.token.as_deref());
-        (self.child, self.port) = start(&command).await?;
+        (self.child, self.port) = start(&command, &self.said).await?;
         Ok(())
     }
 
@@ -79,6 +87,27 @@ impl Drop for Spawned {
     }
 }
 
+/// What a server says beside the protocol.
+#[derive(Debug, Clone, Default)]
+struct Said(Arc<Mutex<String>>);
+
+impl Said {
+    /// Reads on to the end, so that the server never blocks on a full pipe.
+    fn listen(&self, mut lines: Lines<impl AsyncBufRead + Unpin + Send + 'static>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut said = this.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if said.len() > 4 * 1024 * 1024 {
+                    said.clear();
+                }
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+    }
+}
+
 fn fill(template: &str, port: u16, data: &Path, token: Option<&str>) -> String {
     template
         .replace("{port}", &port.to_string())
@@ -86,29 +115,34 @@ fn fill(template: &str, port: u16, data: &Path, token: Option<&str>) -> String {
         .replace("{token}", token.unwrap_or_default())
 }
 
-async fn start(command: &str) -> Result<(Child, u16), String> {
+async fn start(command: &str, said: &Said) -> Result<(Child, u16), String> {
     let mut child = Command::new("sh")
         .args(["-c", &format!("exec {command}")])
         .env("RAP_EMBEDDED", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| format!("`{command}` cannot be started: {e}"))?;
+    if let Some(stderr) = child.stderr.take() {
+        said.listen(BufReader::new(stderr).lines());
+    }
     let stdout = child.stdout.take().ok_or("bug: stdout was piped")?;
     let mut lines = BufReader::new(stdout).lines();
     let line = timeout(START, lines.next_line())
         .await
         .map_err(|_| format!("`{command}` did not say its port within {} s", START.as_secs()))?
         .map_err(|e| format!("the output of `{command}` cannot be read: {e}"))?
-        .ok_or_else(|| format!("`{command}` ended without saying its port"))?;
+        .ok_or_else(|| {
+            let words = said.0.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
+            format!("`{command}` ended without saying its port: {words}")
+        })?;
     let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
     let port = value.get("port").unwrap_or(&value).as_u64().and_then(|p| u16::try_from(p).ok());
     let port = port.ok_or_else(|| {
         format!("the first line of `{command}` is {line:?}; hint: it should be {{\"port\": N}}")
     })?;
-    // Read on, so that the server never blocks on a full pipe.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    said.listen(lines);
     Ok((child, port))
 }

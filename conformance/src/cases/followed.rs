@@ -48,7 +48,7 @@ async fn first(bench: &Bench, name: &str, arguments: Value) -> Option<(crate::be
 
 async fn questions(bench: Bench) -> Outcome {
     let mut asked = 0;
-    for (name, arguments) in bench.callable.clone() {
+    for (name, arguments) in bench.tools() {
         let Some((call, question)) = first(&bench, &name, arguments.clone()).await else { continue };
         if !question.is("user_choice") {
             continue;
@@ -102,7 +102,7 @@ async fn answer(bench: &Bench, question: &Arrived, selected: Value) -> u64 {
 
 async fn subscriptions(bench: Bench) -> Outcome {
     let mut subscribed = 0;
-    for (name, arguments) in bench.callable.clone() {
+    for (name, arguments) in bench.tools() {
         let gate = Gate::default();
         let draft = bench.call(&name, arguments).react([Reaction::Hold(gate.clone(), 200)]);
         let call = draft.send().await;
@@ -128,7 +128,7 @@ async fn subscriptions(bench: Bench) -> Outcome {
 }
 
 async fn results(bench: Bench) -> Outcome {
-    for (name, arguments) in bench.callable.clone() {
+    for (name, arguments) in bench.tools() {
         let Some((call, message)) = first(&bench, &name, arguments).await else { continue };
         let bare = message.member("text").is_null() && message.member("content").is_null();
         if message.is("tool_result") && bare {

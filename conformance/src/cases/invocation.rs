@@ -195,7 +195,7 @@ const FAULTS_A_TOOL: usize = 8;
 
 async fn bad_arguments(bench: Bench) -> Outcome {
     let mut tried = 0;
-    for (name, valid) in bench.callable.clone() {
+    for (name, valid) in bench.tools() {
         let Some(tool) = bench.toolset.tool(&name) else { continue };
         let faults: Vec<(String, Value)> =
             arguments::faults(tool.schema(), &valid).into_iter().take(FAULTS_A_TOOL).collect();
@@ -251,7 +251,7 @@ pub(super) fn shortened(text: &str) -> String {
 }
 
 async fn arguments_no_object(bench: Bench) -> Outcome {
-    let Some((name, _)) = bench.callable.first().cloned() else { return Ok(()) };
+    let Some((name, _)) = bench.tools().into_iter().next() else { return Ok(()) };
     for arguments in [json!("text"), json!([1]), json!(7), json!(null)] {
         let call = bench.call(&name, arguments.clone()).send().await;
         if call.sent.status().is_none_or(|status| status >= 500) {
@@ -315,7 +315,7 @@ async fn older_schema(bench: Bench) -> Outcome {
 
 async fn valid_arguments(bench: Bench) -> Outcome {
     let mut calls = Vec::new();
-    for (name, arguments) in bench.callable.clone() {
+    for (name, arguments) in bench.tools() {
         calls.push((name.clone(), bench.call(&name, arguments).send().await));
     }
     for (name, call) in calls {

@@ -71,6 +71,14 @@ pub(super) const CASES: &[Case] = &[
         [SIGN_IN],
         nothing_told
     ),
+    case!(
+        "oauth/nothing-logged",
+        "neither code nor token is in what the server logs",
+        ["OAU-03"],
+        Tier::Fixture,
+        [SIGN_IN, Need::Spawn],
+        nothing_logged
+    ),
 ];
 
 async fn asked(bench: &Bench, arguments: Value) -> Result<(Call, String, Arrived), Stop> {
@@ -238,6 +246,25 @@ async fn nothing_told(bench: Bench) -> Outcome {
     }
     if !numbers.is_empty() {
         bench.fault("OAU-03", "a code or a token is in a message", &numbers);
+    }
+    Ok(())
+}
+
+async fn nothing_logged(bench: Bench) -> Outcome {
+    let mut secrets = Vec::new();
+    for decision in ["allow", "bad"] {
+        let (call, url, _) = asked(&bench, json!({})).await?;
+        let back = decide(&bench, &url, "allow").await?;
+        secrets.extend(parameter(&back, "code"));
+        let bad = format!("fixture-code-{}", nonce());
+        get(&bench, &if decision == "bad" { altered(&back, "code", Some(&bad)) } else { back }).await;
+        let _ = bench.result(&call).await;
+    }
+    bench.fence().await;
+    let Some(spawned) = &bench.spawned else { return Ok(()) };
+    let said = spawned.lock().await.said();
+    if said.contains("fixture-token-") || secrets.iter().any(|secret| said.contains(secret.as_str())) {
+        bench.fault("OAU-03", "a code or a token is in what the server logs", &[]);
     }
     Ok(())
 }

@@ -235,7 +235,6 @@ async fn odd_urls(bench: Bench) -> Outcome {
         "/a%2fb/",
         "//double//",
         "/?a=%41&b=%2f&a=1&c",
-        "/?",
         "/;v=1,2/x@y:z!$&'()*",
         "/?u=http%3A%2F%2Fexample.com%2F%3Fx%3D1&s=a+b%20c",
     ];
