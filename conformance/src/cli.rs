@@ -1,13 +1,29 @@
-//! The command line: `rap-conformance server`, and later commands beside it.
+//! The command line: `server` judges a running server, `watch` stands between two peers, `trace` judges what
+//! was recorded, `explain` says what an obligation is about.
+
+mod live;
+mod serving;
+mod watching;
 
 use crate::{
-    run::{self, Options},
-    runner::Progress,
+    baseline::Baseline,
+    explain::explain,
+    report::Report,
+    trace,
+    watch::judge_trace,
+    writers,
 };
-use clap::{Args, Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{
+    io::BufReader,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-/// Judges a RAP server by what it does on the wire.
+/// Judges a RAP server, in whatever language it is written, by what it does on the wire.
+///
+/// Exit codes: 0 nothing wrong · 1 something wrong, flaky, or the baseline is stale · 2 wrong usage · 3 nothing
+/// could be judged, or the judge itself failed.
 #[derive(Debug, Parser)]
 #[command(name = "rap-conformance", version)]
 struct Cli {
@@ -18,103 +34,136 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Judge a server
-    Server(Box<Server>),
+    Server(Box<serving::Server>),
+    /// Stand between a runtime and a server, record what passes, and tell violations as they are seen
+    Watch(Box<watching::Watching>),
+    /// Judge what was recorded by `server --trace` or `watch --trace`
+    Trace(Box<Tracing>),
+    /// Say what an obligation (TRN-02) or a case is about
+    Explain(Explaining),
 }
 
 #[derive(Debug, Args)]
-struct Server {
-    /// Base URL of a running server, e.g. http://127.0.0.1:3001
-    #[arg(long, required_unless_present = "spawn")]
-    url: Option<String>,
-    /// Command that starts the server; {port}, {data} and {token} in it are filled in
-    #[arg(long, value_name = "CMD")]
-    spawn: Option<String>,
-    /// Address to listen on for callbacks
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    listen: String,
-    /// URL under which the server reaches that address
-    #[arg(long, value_name = "URL")]
-    public_url: Option<String>,
-    /// Call this tool, whatever it is annotated with
-    #[arg(long = "allow-tool", value_name = "NAME")]
-    allow: Vec<String>,
-    /// JSON file: arguments by tool name; these tools are called
-    #[arg(long = "args", value_name = "FILE")]
-    arguments: Option<PathBuf>,
-    /// Bearer token for every request
-    #[arg(long, value_name = "TOKEN", env = "RAP_CONFORMANCE_BEARER", hide_env_values = true)]
-    bearer: Option<String>,
-    /// Seconds that an owed message may be missing after a fence
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
-    wait: f64,
-    /// Cases at a time
-    #[arg(long, default_value_t = 24)]
-    jobs: usize,
-    /// Only cases or obligations that begin so, e.g. transport/ or TRN-02
-    #[arg(long, value_name = "WHAT")]
-    only: Vec<String>,
-    /// Not these
-    #[arg(long, value_name = "WHAT")]
-    skip: Vec<String>,
+struct Tracing {
+    /// File with an exchange a line, as JSON
+    file: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Explaining {
+    /// Id of an obligation or of a case
+    id: String,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How the report is told, and what of it counts.
+#[derive(Debug, Args)]
+struct Output {
     /// Print the report as JSON on stdout
     #[arg(long)]
     json: bool,
+    /// Write the report as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write the report as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// What counts: with `must`, findings that are non-strict do not change the exit code
+    #[arg(long, value_enum, default_value_t = Weight::Should)]
+    level: Weight,
+    /// TOML file with faults that are known; entries that say nothing any more fail
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Write everything wrong to such a file
+    #[arg(long, value_name = "FILE")]
+    write_baseline: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Weight {
+    Must,
+    Should,
 }
 
 /// Runs the program.
 pub async fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Server(server) => server_command(*server).await,
+        Command::Server(options) => serving::server(*options).await,
+        Command::Watch(options) => watching::watch(*options).await,
+        Command::Trace(options) => judge_file(&options),
+        Command::Explain(options) => explained(&options),
     }
 }
 
-async fn server_command(server: Server) -> ExitCode {
-    let arguments = match server.arguments.as_deref().map(read_arguments).transpose() {
-        Ok(arguments) => arguments.unwrap_or_default(),
-        Err(why) => return stop(2, &why),
-    };
-    let options = Options {
-        url: server.url,
-        spawn: server.spawn,
-        listen: server.listen,
-        public_url: server.public_url,
-        allow: server.allow,
-        arguments,
-        bearer: server.bearer,
-        wait: Duration::from_secs_f64(server.wait.clamp(0.1, 600.0)),
-        jobs: server.jobs,
-        only: server.only,
-        skip: server.skip,
-        ..Options::default()
-    };
-    let found = match run::find(options).await {
-        Ok(found) => found,
-        Err(halt) => return stop(3, &halt.0),
-    };
-    let show = Arc::new(|progress: Progress| {
-        if let Progress::Done(case) = progress {
-            anstream::eprintln!("{:14} {}", case.verdict.word(), case.id);
+fn judge_file(options: &Tracing) -> ExitCode {
+    let read = std::fs::File::open(&options.file)
+        .map_err(|e| e.to_string())
+        .and_then(|file| trace::read(BufReader::new(file)));
+    match read {
+        Err(why) => stop(2, &format!("{}: {why}", options.file.display())),
+        Ok(trace) if trace.is_empty() => {
+            stop(3, &format!("{}: there is nothing in it to judge", options.file.display()))
         }
-    });
-    match found.judge(show).await {
-        Err(halt) => stop(3, &halt.0),
-        Ok(judged) => {
-            if server.json {
-                let json = serde_json::to_string_pretty(&judged.report).unwrap_or_default();
-                anstream::println!("{json}");
-            }
-            ExitCode::from(judged.report.exit_code(false))
+        Ok(trace) => finish(judge_trace(&trace, &options.file.display().to_string()), &options.output),
+    }
+}
+
+fn explained(options: &Explaining) -> ExitCode {
+    match explain(&options.id) {
+        Err(why) => stop(2, &why),
+        Ok(explained) if options.json => {
+            anstream::println!("{}", serde_json::to_string_pretty(&explained).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Ok(explained) => {
+            anstream::println!("{}", explained.text());
+            ExitCode::SUCCESS
         }
     }
 }
 
-fn read_arguments(path: &std::path::Path) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    serde_json::from_str(&text)
-        .map_err(|e| format!("{}: not an object of arguments by tool: {e}", path.display()))
+/// Applies the baseline, writes what was asked for, tells the report, and says how it ends.
+fn finish(mut report: Report, output: &Output) -> ExitCode {
+    if let Some(path) = &output.baseline {
+        let baseline = read(path).and_then(|text| Baseline::parse(&text));
+        match baseline {
+            Ok(baseline) => baseline.apply(&mut report),
+            Err(why) => return stop(2, &format!("{}: {why}", path.display())),
+        }
+    }
+    if let Err(why) = write_files(&report, output) {
+        return stop(3, &why);
+    }
+    if output.json {
+        match serde_json::to_string_pretty(&report) {
+            Ok(json) => anstream::println!("{json}"),
+            Err(e) => return stop(3, &format!("the report cannot be written: {e}")),
+        }
+    } else {
+        anstream::print!("{}", writers::summary(&report));
+    }
+    ExitCode::from(report.exit_code(output.level == Weight::Must))
+}
+
+fn write_files(report: &Report, output: &Output) -> Result<(), String> {
+    let write = |path: &Option<PathBuf>, text: &dyn Fn() -> Result<String, String>| match path {
+        None => Ok(()),
+        Some(path) => std::fs::write(path, text()?).map_err(|e| format!("{}: {e}", path.display())),
+    };
+    write(&output.junit, &|| writers::junit(report))?;
+    write(&output.markdown, &|| Ok(writers::markdown(report)))?;
+    write(&output.write_baseline, &|| Ok(Baseline::of(report).text()))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|e| e.to_string())
 }
 
 fn stop(code: u8, why: &str) -> ExitCode {
-    anstream::eprintln!("error: {why}");
+    anstream::eprintln!("error: {}", writers::plain(why));
     ExitCode::from(code)
 }

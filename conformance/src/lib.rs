@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod baseline;
 pub mod bench;
 pub mod case;
 pub mod cases;
+pub mod explain;
 pub mod http;
 pub mod listen;
 mod nonce;
@@ -18,6 +20,8 @@ pub mod spawn;
 pub mod toolset;
 pub mod trace;
 pub mod verdict;
+pub mod watch;
+pub mod writers;
 
 #[doc(hidden)]
 pub mod cli;

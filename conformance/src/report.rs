@@ -2,7 +2,7 @@
 //! versioned by [`SCHEMA`]; members are only ever added under one version.
 
 use crate::{
-    trace::Exchange,
+    trace::{Exchange, Party},
     verdict::{Finding, Verdict},
 };
 use rap_spec::{Judge, Level, Origin, Requirement, Role};
@@ -173,21 +173,9 @@ pub fn fold(
     exchanges: &[Exchange],
     of_interest: fn(&Requirement) -> bool,
 ) -> Report {
-    let obligations: Vec<ObligationReport> =
-        rap_spec::REQUIREMENTS.iter().filter(|r| of_interest(r)).map(|r| obligation(r, &cases)).collect();
-    let profiles = PROFILES
-        .iter()
-        .map(|name| {
-            let mut counts = BTreeMap::new();
-            for obligation in obligations.iter().filter(|o| o.profile == *name) {
-                *counts.entry(obligation.verdict).or_insert(0) += 1;
-            }
-            let verdict = counts.keys().copied().max().unwrap_or(Verdict::Unimplemented);
-            ProfileReport { name: (*name).to_owned(), verdict, counts }
-        })
-        .collect();
-    let cited: BTreeSet<u64> =
-        cases.iter().flat_map(|c| &c.findings).flat_map(|f| f.exchanges.iter().copied()).collect();
+    let of_interest: Vec<&Requirement> = rap_spec::REQUIREMENTS.iter().filter(|r| of_interest(r)).collect();
+    let (profiles, obligations) = tables(&of_interest, &cases);
+    let cited = cited(&cases, exchanges);
     Report {
         schema: SCHEMA.to_owned(),
         judge: Versions::default(),
@@ -200,6 +188,37 @@ pub fn fold(
         exchanges: exchanges.iter().filter(|e| cited.contains(&e.n)).map(Exchange::redacted).collect(),
         took_ms: 0,
     }
+}
+
+fn tables(
+    of_interest: &[&Requirement],
+    cases: &[CaseReport],
+) -> (Vec<ProfileReport>, Vec<ObligationReport>) {
+    let obligations: Vec<ObligationReport> = of_interest.iter().map(|r| obligation(r, cases)).collect();
+    let profiles = PROFILES
+        .iter()
+        .map(|name| {
+            let mut counts = BTreeMap::new();
+            for obligation in obligations.iter().filter(|o| o.profile == *name) {
+                *counts.entry(obligation.verdict).or_insert(0) += 1;
+            }
+            let verdict = counts.keys().copied().max().unwrap_or(Verdict::Unimplemented);
+            ProfileReport { name: (*name).to_owned(), verdict, counts }
+        })
+        .collect();
+    (profiles, obligations)
+}
+
+/// The exchanges that findings cite, and for each callback among them the invocation that asked for it.
+fn cited(cases: &[CaseReport], exchanges: &[Exchange]) -> BTreeSet<u64> {
+    let mut cited: BTreeSet<u64> =
+        cases.iter().flat_map(|c| &c.findings).flat_map(|f| f.exchanges.iter().copied()).collect();
+    let callbacks = exchanges.iter().filter(|e| e.from == Party::Server && cited.contains(&e.n));
+    let urls: BTreeSet<&str> = callbacks.map(|e| e.url.as_str()).collect();
+    let asking = |url: &&str| exchanges.iter().find(|e| e.gives(url)).map(|e| e.n);
+    let asked: Vec<u64> = urls.iter().filter_map(asking).collect();
+    cited.extend(asked);
+    cited
 }
 
 fn obligation(requirement: &Requirement, cases: &[CaseReport]) -> ObligationReport {
@@ -263,6 +282,13 @@ pub fn judge_word(judge: Judge) -> &'static str {
 }
 
 impl Report {
+    /// Obligations and profiles anew, after something about the cases has changed.
+    pub fn fold_again(&mut self) {
+        let of_interest: Vec<&Requirement> =
+            self.obligations.iter().filter_map(|o| rap_spec::requirement(&o.id)).collect();
+        (self.profiles, self.obligations) = tables(&of_interest, &self.cases);
+    }
+
     /// The exit code that the report asks for: 0 nothing wrong, 1 something wrong, 3 the judge failed.
     /// With `must_only`, what is non-strict weighs nothing.
     pub fn exit_code(&self, must_only: bool) -> u8 {

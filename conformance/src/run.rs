@@ -197,6 +197,20 @@ impl Found {
         &self.place.base
     }
 
+    /// The cases that would be tried.
+    pub fn cases(&self) -> Vec<&'static Case> {
+        let deepest = match (self.plan.fixture, self.plan.callable.is_empty()) {
+            (true, _) => Tier::Fixture,
+            (false, false) => Tier::Tools,
+            (false, true) => Tier::Unknown,
+        };
+        let deepest = deepest.min(self.options.deepest);
+        cases::all()
+            .into_iter()
+            .filter(|c| c.tier <= deepest && self.options.wants(c.id, c.obligations))
+            .collect()
+    }
+
     /// Judges it.
     ///
     /// # Errors

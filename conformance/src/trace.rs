@@ -168,6 +168,11 @@ impl Exchange {
         self.status().is_some_and(|s| (200..300).contains(&s))
     }
 
+    /// Whether it is an invocation that gives this callback URL.
+    pub fn gives(&self, url: &str) -> bool {
+        self.from == Party::Runtime && self.body.json().is_ok_and(|body| body["callback_url"] == url)
+    }
+
     /// Replaces the values of headers that carry secrets.
     pub fn redact(&mut self) {
         let all = self.headers.iter_mut().chain(self.answer.iter_mut().flat_map(|a| a.headers.iter_mut()));

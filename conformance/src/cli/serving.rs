@@ -1,0 +1,133 @@
+//! `rap-conformance server`: finds a server, shows what will be done where that is asked for or where the server
+//! is not on this machine, judges it, tells the report.
+
+use super::{Output, finish, live, stop};
+use crate::{
+    case::Tier,
+    run::{self, Found, Options},
+    trace, writers,
+};
+use clap::Args;
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    /// Base URL of a running server, e.g. http://127.0.0.1:3001
+    #[arg(long, required_unless_present = "spawn")]
+    url: Option<String>,
+    /// Command that starts the server; {port}, {data} and {token} in it are filled in
+    #[arg(long, value_name = "CMD")]
+    spawn: Option<String>,
+    /// Address to listen on for callbacks
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: String,
+    /// URL under which the server reaches that address
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Call this tool, whatever it is annotated with
+    #[arg(long = "allow-tool", value_name = "NAME")]
+    allow: Vec<String>,
+    /// JSON file: arguments by tool name; these tools are called
+    #[arg(long = "args", value_name = "FILE")]
+    arguments: Option<PathBuf>,
+    /// Bearer token for every request
+    #[arg(long, value_name = "TOKEN", env = "RAP_CONFORMANCE_BEARER", hide_env_values = true)]
+    bearer: Option<String>,
+    /// Seconds that an owed message may be missing after a fence
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    wait: f64,
+    /// Cases at a time
+    #[arg(long, default_value_t = 24)]
+    jobs: usize,
+    /// Only cases or obligations that begin so, e.g. transport/ or TRN-02
+    #[arg(long, value_name = "WHAT")]
+    only: Vec<String>,
+    /// Not these
+    #[arg(long, value_name = "WHAT")]
+    skip: Vec<String>,
+    /// Fetch the toolset, print what would be sent, and end
+    #[arg(long)]
+    dry_run: bool,
+    /// Judge a server that is not on this machine without asking
+    #[arg(long)]
+    yes: bool,
+    /// Keep everything that passes in this file, for `rap-conformance trace`
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn server(server: Server) -> ExitCode {
+    let arguments = match server.arguments.as_deref().map(read_arguments).transpose() {
+        Ok(arguments) => arguments.unwrap_or_default(),
+        Err(why) => return stop(2, &why),
+    };
+    let options = Options {
+        url: server.url,
+        spawn: server.spawn,
+        listen: server.listen,
+        public_url: server.public_url,
+        allow: server.allow,
+        arguments,
+        bearer: server.bearer,
+        wait: Duration::from_secs_f64(server.wait.clamp(0.1, 600.0)),
+        jobs: server.jobs,
+        only: server.only,
+        skip: server.skip,
+        ..Options::default()
+    };
+    let found = match run::find(options).await {
+        Ok(found) => found,
+        Err(halt) => return stop(3, &halt.0),
+    };
+    if server.dry_run {
+        anstream::print!("{}", shown(&found));
+        return ExitCode::SUCCESS;
+    }
+    if !found.is_local() && !server.yes {
+        anstream::eprint!("{}", shown(&found));
+        return stop(2, &format!("{} is not on this machine; hint: --yes, if you may do that to it", found.base()));
+    }
+    match found.judge(live::live()).await {
+        Err(halt) => stop(3, &halt.0),
+        Ok(judged) => {
+            if let Some(path) = &server.trace {
+                let written = std::fs::File::create(path).and_then(|file| trace::write(file, &judged.trace));
+                if let Err(e) = written {
+                    return stop(3, &format!("{}: the trace cannot be written: {e}", path.display()));
+                }
+            }
+            finish(judged.report, &server.output)
+        }
+    }
+}
+
+/// What would be sent, for people.
+fn shown(found: &Found) -> String {
+    let mut out = String::new();
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(out, "{} would be sent, by case:", found.base());
+    for case in found.cases() {
+        let what = match case.tier {
+            Tier::Look => "reads",
+            _ => "sends",
+        };
+        let _ = writeln!(out, "  {what:6} {}: {}", case.id, case.title);
+    }
+    let calls = &found.plan.callable;
+    let _ = writeln!(out, "{}", if calls.is_empty() { "no tool would be called" } else { "tools called, with:" });
+    for (name, arguments) in calls {
+        let _ = writeln!(out, "  {} {}", writers::plain(name), writers::plain(&arguments.to_string()));
+    }
+    for note in &found.plan.notes {
+        let _ = writeln!(out, "note: {}", writers::plain(note));
+    }
+    out
+}
+
+fn read_arguments(path: &std::path::Path) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    serde_json::from_str(&text)
+        .map_err(|e| format!("{}: not an object of arguments by tool: {e}", path.display()))
+}

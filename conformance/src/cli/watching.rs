@@ -1,0 +1,89 @@
+//! `rap-conformance watch`: stands between a runtime and a server until it is interrupted, and tells violations
+//! as they are seen.
+
+use super::{Output, finish, stop};
+use crate::{
+    trace,
+    verdict::Verdict,
+    watch::{Proxy, Watch, judge_trace},
+    writers,
+};
+use clap::Args;
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use tokio::sync::Notify;
+
+#[derive(Debug, Args)]
+pub(super) struct Watching {
+    /// Base URL of the server
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3999")]
+    listen: String,
+    /// URL under which runtime and server reach that address
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Keep everything that passes in this file, for `rap-conformance trace`
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How long the rules wait for more traffic before they run: they look at all of it.
+const BREATH: Duration = Duration::from_millis(200);
+
+pub(super) async fn watch(options: Watching) -> ExitCode {
+    let changed = Arc::new(Notify::new());
+    let bell = changed.clone();
+    let watch =
+        Watch { to: options.to.clone(), listen: options.listen.clone(), public_url: options.public_url.clone() };
+    let proxy = match Proxy::start(watch, move |_| bell.notify_one()).await {
+        Ok(proxy) => proxy,
+        Err(why) => return stop(2, &why),
+    };
+    anstream::eprintln!(
+        "watching {}; give the runtime {} in its place, Ctrl-C ends\n\
+         only `endpoint`, `callback_url` and `response_url` are changed, so that they lead through here; \
+         signatures over bodies with these will not match",
+        options.to,
+        proxy.base
+    );
+    let mut told = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = changed.notified() => {
+                tokio::time::sleep(BREATH).await;
+                tell(&proxy, &mut told, &options.to);
+            }
+            _ = tokio::signal::ctrl_c() => break,
+        }
+    }
+    if let Some(path) = &options.trace {
+        let written = std::fs::File::create(path).and_then(|file| trace::write(file, &proxy.trace()));
+        if let Err(e) = written {
+            return stop(3, &format!("{}: the trace cannot be written: {e}", path.display()));
+        }
+    }
+    finish(proxy.report(), &options.output)
+}
+
+/// Tells the violations that have not been told yet.
+fn tell(proxy: &Proxy, told: &mut BTreeSet<(String, String, Vec<u64>)>, to: &str) {
+    for case in judge_trace(&proxy.trace(), to).cases {
+        for finding in case.findings {
+            let verdict = Verdict::of_id(&finding.obligation);
+            let key = (case.id.clone(), finding.obligation.clone(), finding.exchanges.clone());
+            if told.insert(key) {
+                let colour = writers::style(verdict);
+                let sentence = writers::plain(&finding.sentence);
+                anstream::eprintln!(
+                    "{colour}{:13}{colour:#} {} {sentence} (exchanges {:?})",
+                    verdict.word(),
+                    finding.obligation,
+                    finding.exchanges
+                );
+            }
+        }
+    }
+}
