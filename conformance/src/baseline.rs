@@ -90,6 +90,9 @@ fn stale(entry: &Known, report: &Report) -> Option<String> {
     let reported = report.cases.iter().find(|c| c.id == *case)?;
     let found = reported.findings.iter().any(|f| f.obligation == *obligation);
     (reported.verdict != Verdict::Flaky && !found).then(|| {
-        format!("{case} ({obligation}): no longer found ({}); hint: take the entry out", reported.verdict.word())
+        format!(
+            "{case} ({obligation}): no longer found ({}); hint: take the entry out",
+            reported.verdict.word()
+        )
     })
 }

@@ -5,14 +5,7 @@ mod live;
 mod serving;
 mod watching;
 
-use crate::{
-    baseline::Baseline,
-    explain::explain,
-    report::Report,
-    trace,
-    watch::judge_trace,
-    writers,
-};
+use crate::{baseline::Baseline, explain::explain, report::Report, trace, watch::judge_trace, writers};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     io::BufReader,

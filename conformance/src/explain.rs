@@ -78,8 +78,11 @@ pub fn explain(id: &str) -> Result<Explained, String> {
         return Ok(Explained::Case(case));
     }
     let family = upper.split('-').next().unwrap_or_default().to_owned();
-    let mut near: Vec<&str> =
-        rap_spec::REQUIREMENTS.iter().map(|r| r.id).filter(|r| r.split('-').next() == Some(&family)).collect();
+    let mut near: Vec<&str> = rap_spec::REQUIREMENTS
+        .iter()
+        .map(|r| r.id)
+        .filter(|r| r.split('-').next() == Some(&family))
+        .collect();
     if near.is_empty() {
         near = judging().into_iter().map(|c| c.id).filter(|c| c.contains(id)).take(12).collect();
     }
@@ -107,11 +110,7 @@ fn of(requirement: &'static Requirement) -> Obligation {
         profile: profile(requirement.id),
         reason: requirement.reason,
         cases: judging().into_iter().filter(|c| c.obligations.contains(&requirement.id)).collect(),
-        vectors: rap_spec::VECTORS
-            .iter()
-            .filter(breaks)
-            .map(|v| format!("{}/{}", v.kind, v.name))
-            .collect(),
+        vectors: rap_spec::VECTORS.iter().filter(breaks).map(|v| format!("{}/{}", v.kind, v.name)).collect(),
     }
 }
 

@@ -190,10 +190,7 @@ pub fn fold(
     }
 }
 
-fn tables(
-    of_interest: &[&Requirement],
-    cases: &[CaseReport],
-) -> (Vec<ProfileReport>, Vec<ObligationReport>) {
+fn tables(of_interest: &[&Requirement], cases: &[CaseReport]) -> (Vec<ProfileReport>, Vec<ObligationReport>) {
     let obligations: Vec<ObligationReport> = of_interest.iter().map(|r| obligation(r, cases)).collect();
     let profiles = PROFILES
         .iter()

@@ -234,13 +234,10 @@ async fn pass(
     }
 }
 
-fn respond(
-    shared: &Shared,
-    path: &str,
-    answer: Answer,
-) -> Result<http::Response<Full<Bytes>>, http::Error> {
+fn respond(shared: &Shared, path: &str, answer: Answer) -> Result<http::Response<Full<Bytes>>, http::Error> {
     let is_toolset = path.split('?').next().is_some_and(|p| p.ends_with("/.well-known/rap-toolset"));
-    let body = if is_toolset { shared.rewritten(&answer.body.0, "endpoint", Party::Runtime) } else { answer.body.0 };
+    let body =
+        if is_toolset { shared.rewritten(&answer.body.0, "endpoint", Party::Runtime) } else { answer.body.0 };
     let mut response = http::Response::builder().status(answer.status);
     for (name, value) in passing(answer.headers) {
         response = response.header(name, value);

@@ -79,8 +79,7 @@ fn body_line(body: &Body) -> Option<String> {
         return None;
     }
     let text = body.text();
-    let line: String =
-        text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{b7}' } else { c }).collect();
+    let line: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{b7}' } else { c }).collect();
     let cut = if text.chars().nth(SHOWN).is_some() {
         format!(" … ({} bytes)", body.0.len())
     } else {

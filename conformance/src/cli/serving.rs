@@ -87,7 +87,10 @@ pub(super) async fn server(server: Server) -> ExitCode {
     }
     if !found.is_local() && !server.yes {
         anstream::eprint!("{}", shown(&found));
-        return stop(2, &format!("{} is not on this machine; hint: --yes, if you may do that to it", found.base()));
+        return stop(
+            2,
+            &format!("{} is not on this machine; hint: --yes, if you may do that to it", found.base()),
+        );
     }
     match found.judge(live::live()).await {
         Err(halt) => stop(3, &halt.0),
@@ -116,7 +119,8 @@ fn shown(found: &Found) -> String {
         let _ = writeln!(out, "  {what:6} {}: {}", case.id, case.title);
     }
     let calls = &found.plan.callable;
-    let _ = writeln!(out, "{}", if calls.is_empty() { "no tool would be called" } else { "tools called, with:" });
+    let _ =
+        writeln!(out, "{}", if calls.is_empty() { "no tool would be called" } else { "tools called, with:" });
     for (name, arguments) in calls {
         let _ = writeln!(out, "  {} {}", writers::plain(name), writers::plain(&arguments.to_string()));
     }

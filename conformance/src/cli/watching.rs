@@ -36,8 +36,11 @@ const BREATH: Duration = Duration::from_millis(200);
 pub(super) async fn watch(options: Watching) -> ExitCode {
     let changed = Arc::new(Notify::new());
     let bell = changed.clone();
-    let watch =
-        Watch { to: options.to.clone(), listen: options.listen.clone(), public_url: options.public_url.clone() };
+    let watch = Watch {
+        to: options.to.clone(),
+        listen: options.listen.clone(),
+        public_url: options.public_url.clone(),
+    };
     let proxy = match Proxy::start(watch, move |_| bell.notify_one()).await {
         Ok(proxy) => proxy,
         Err(why) => return stop(2, &why),

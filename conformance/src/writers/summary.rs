@@ -83,13 +83,8 @@ fn told_rest(out: &mut String, report: &Report) {
         for (reason, rows) in by_reason {
             let ids: Vec<&str> = rows.iter().map(|r| r.id.as_str()).collect();
             let colour = style(verdict);
-            let _ = writeln!(
-                out,
-                "{colour}{}{colour:#} {}: {}",
-                verdict.word(),
-                ids.join(" "),
-                plain(reason)
-            );
+            let _ =
+                writeln!(out, "{colour}{}{colour:#} {}: {}", verdict.word(), ids.join(" "), plain(reason));
         }
     }
     for note in &report.notes {
@@ -117,7 +112,8 @@ fn told_profiles(out: &mut String, report: &Report) {
                 format!("{colour}{n} {}{colour:#}", verdict.word())
             })
             .collect();
-        let counts = if counts.is_empty() { "nothing of it was looked at".to_owned() } else { counts.join(", ") };
+        let counts =
+            if counts.is_empty() { "nothing of it was looked at".to_owned() } else { counts.join(", ") };
         let _ = writeln!(out, "  {:14} {counts}", profile.name);
     }
 }

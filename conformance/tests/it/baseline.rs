@@ -52,7 +52,11 @@ fn an_entry_that_says_nothing_any_more_fails() {
         assert_eq!((judged.stale.len(), judged.exit_code(true)), (1, 1), "{case}: {:?}", judged.stale);
     }
     let not_run = applied(&good, &entry(CASE, "TRN-07"));
-    assert_eq!((not_run.stale.len(), not_run.exit_code(true)), (0, 0), "a case that was not run is left alone");
+    assert_eq!(
+        (not_run.stale.len(), not_run.exit_code(true)),
+        (0, 0),
+        "a case that was not run is left alone"
+    );
 }
 
 #[test]

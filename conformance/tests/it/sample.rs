@@ -51,7 +51,8 @@ fn exchange(n: u64, from: Party, url: &str, body: &Value, status: u16) -> Exchan
 
 pub(crate) fn trace() -> Vec<Exchange> {
     let call = json!({ "operation": "it's", "id": "c1", "group_id": "g1", "callback_url": CALLBACK, "arguments": {} });
-    let result = json!({ "type": "tool_result", "id": "c1", "group_id": "other", "text": "`\u{1b}[31m` | <b>" });
+    let result =
+        json!({ "type": "tool_result", "id": "c1", "group_id": "other", "text": "`\u{1b}[31m` | <b>" });
     vec![
         exchange(1, Party::Runtime, "http://127.0.0.1:8/rap", &call, 200),
         exchange(2, Party::Server, CALLBACK, &result, 200),
@@ -62,18 +63,23 @@ pub(crate) fn trace() -> Vec<Exchange> {
 pub(crate) fn report() -> Report {
     let cases = vec![
         of("discovery/served", Verdict::Pass, "TLS-01", ""),
-        case("results/group", Verdict::Fail, vec![Finding::new("TRN-13", "it says \u{1b}[2Jother | g1", &[2])]),
-        case("transport/retry", Verdict::NonStrict, vec![Finding::new("TRN-05", "nothing was sent again", &[1])]),
+        case(
+            "results/group",
+            Verdict::Fail,
+            vec![Finding::new("TRN-13", "it says \u{1b}[2Jother | g1", &[2])],
+        ),
+        case(
+            "transport/retry",
+            Verdict::NonStrict,
+            vec![Finding::new("TRN-05", "nothing was sent again", &[1])],
+        ),
         case("transport/moody", Verdict::Flaky, vec![Finding::new("TRN-02", "held once of twice", &[])]),
         of("subscriptions/order", Verdict::Unimplemented, "SUB-01", "the fixture tool `subscribe`"),
         of("choices/index", Verdict::Inconclusive, "CHO-01", "no user_choice came"),
         of("durable/kill", Verdict::HarnessError, "TRN-11", "the judge panicked in this case"),
     ];
-    let target = Target {
-        role: "server".to_owned(),
-        url: "http://127.0.0.1:8".to_owned(),
-        name: "sample".to_owned(),
-    };
+    let target =
+        Target { role: "server".to_owned(), url: "http://127.0.0.1:8".to_owned(), name: "sample".to_owned() };
     let mut report = report::fold(target, cases, &trace(), |r| {
         ["TLS-01", "TRN-13", "TRN-05", "TRN-02", "SUB-01", "CHO-01", "TRN-11"].contains(&r.id)
     });

@@ -31,7 +31,9 @@ async fn server(got: Arc<Mutex<Vec<(String, Value)>>>) -> String {
                     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                     got.lock().expect("the list").push((path, body));
                     let toolset = json!({ "name": "n", "endpoint": endpoint, "tools": [], "extra": 1.0 });
-                    Ok::<_, std::convert::Infallible>(http::Response::new(Full::<bytes::Bytes>::from(toolset.to_string())))
+                    Ok::<_, std::convert::Infallible>(http::Response::new(Full::<bytes::Bytes>::from(
+                        toolset.to_string(),
+                    )))
                 }
             });
             tokio::spawn(
@@ -71,7 +73,8 @@ async fn calls_callbacks_and_answers_lead_through_it_and_all_else_is_left_alone(
     let proxy =
         Proxy::start(watch, move |e| shown.lock().expect("the list").push(e.clone())).await.expect("a proxy");
 
-    let (status, toolset) = send("GET", &format!("{}/.well-known/rap-toolset", proxy.base), String::new()).await;
+    let (status, toolset) =
+        send("GET", &format!("{}/.well-known/rap-toolset", proxy.base), String::new()).await;
     assert_eq!((status, &toolset["extra"]), (200, &json!(1.0)));
     let endpoint = toolset["endpoint"].as_str().expect("an endpoint").to_owned();
     assert!(endpoint.starts_with(&proxy.base) && endpoint.ends_with("/base/rap?x=a%2Fb"), "{endpoint}");
@@ -119,11 +122,7 @@ async fn a_message_to_a_spoiled_url_is_seen_as_such_by_both() {
     post(spoiled, &json!({ "type": "tool_result", "id": "c", "group_id": "g", "text": "t" })).await;
 
     let report = proxy.report();
-    let broken: Vec<&str> = report
-        .cases
-        .iter()
-        .flat_map(|c| &c.findings)
-        .map(|finding| finding.obligation.as_str())
-        .collect();
+    let broken: Vec<&str> =
+        report.cases.iter().flat_map(|c| &c.findings).map(|finding| finding.obligation.as_str()).collect();
     assert_eq!(broken, ["TRN-07"]);
 }
