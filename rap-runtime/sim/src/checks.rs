@@ -1,11 +1,12 @@
 //! The promises, as checks: some at every commit and request, the others when the world has come to rest.
 
-use crate::{model::all_text, server::Servers};
+use crate::{model::all_text, server::Servers, world::TRIES};
 use rap_core::{
-    CallRoute, CallState, CallView, Commit, Entry, Millis, ModelRequest, ThreadState, memory::Memory,
+    CallRoute, CallRow, CallState, CallView, Commit, Entry, Millis, ModelRequest, Snapshot, SubscriptionRow,
+    SubscriptionState, ThreadState, memory::Memory,
 };
 use rap_types::ThreadId;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A promise that was broken, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub(crate) type Checked = Result<(), Violation>;
 /// How long a person's message may go unseen by the model: a restart, a slow turn, a far retry.
 const PATIENCE_OF_PEOPLE_MS: i64 = 240_000;
 
+/// Slices in a row that may change nothing: looks at what may be over, after a stop or a wait.
+const IDLE_SLICES: u32 = 8;
+
 /// What the outside saw: what it was promised, and what it has a right to see again.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
@@ -35,6 +39,10 @@ pub(crate) struct Checks {
     /// Messages of people that the model has not seen, with the time of their acceptance.
     unanswered: BTreeMap<String, (ThreadId, Millis)>,
     called: HashSet<String>,
+    /// How often the model was asked for a slice of a thread at a version, and what excused that before.
+    asked: HashMap<(ThreadId, i64), (u64, u64)>,
+    /// Slices in a row that changed nothing, by thread.
+    idle: HashMap<ThreadId, u32>,
     slices: BTreeMap<ThreadId, u64>,
 }
 
@@ -130,6 +138,76 @@ impl Checks {
         Ok(())
     }
 
+    /// P6: a completion is asked for once, and once more for each kill (or lease that ran out) since.
+    pub(crate) fn asks(&mut self, thread: ThreadId, version: i64, excuses: u64) -> Checked {
+        let message = format!("the model was asked again for {thread} at version {version} without need");
+        let (asked, before) = self.asked.entry((thread, version)).or_insert((0, excuses));
+        *asked += 1;
+        if *asked > 1 + excuses - *before { Err(broken("P6", message)) } else { Ok(()) }
+    }
+
+    /// P6: a stream that breaks is tried again a few times, whatever it has said before.
+    pub(crate) fn tries(&self, broken_before: u32) -> Checked {
+        if broken_before < TRIES {
+            return Ok(());
+        }
+        Err(broken("P6", format!("a stream that broke {broken_before} times is tried once more")))
+    }
+
+    /// P8: a slice reads what its decision needs: not the calls and subscriptions of long ago.
+    pub(crate) fn loaded(&self, snapshot: &Snapshot) -> Checked {
+        let newest = snapshot.calls.iter().map(|row| row.turn).max();
+        let named: HashSet<_> = snapshot.inputs.iter().filter_map(|input| input.body.call()).collect();
+        let needed = |row: &CallRow| {
+            row.state.is_open()
+                || row.state == CallState::PresumedLost
+                || Some(row.turn) == newest
+                || named.contains(&row.id)
+        };
+        if let Some(row) = snapshot.calls.iter().find(|row| !needed(row)) {
+            return Err(broken("P8", format!("the call {} is loaded, and nobody needs it", row.id)));
+        }
+        let alive =
+            |row: &SubscriptionRow| row.state == SubscriptionState::Active || named.contains(&row.call);
+        if let Some(row) = snapshot.subscriptions.iter().find(|row| !alive(row)) {
+            return Err(broken(
+                "P8",
+                format!("the subscription {} is loaded, and nobody needs it", row.call),
+            ));
+        }
+        Ok(())
+    }
+
+    /// P7: a thread that has nothing to do is not woken, and P8: a slice writes what is new, and nothing else.
+    pub(crate) fn costs(&mut self, before: &Snapshot, commit: &Commit, now: Millis) -> Checked {
+        if let Some(row) = commit.calls.iter().find(|row| before.calls.contains(row)) {
+            return Err(broken("P8", format!("the call {} is written as it stood", row.id)));
+        }
+        if let Some(row) = commit.subscriptions.iter().find(|row| before.subscriptions.contains(row)) {
+            return Err(broken("P8", format!("the subscription {} is written as it stood", row.call)));
+        }
+        let changed = commit.record.request.is_some()
+            || commit.close
+            || commit.pause
+            || commit.resume
+            || !(commit.consumed.is_empty() && commit.dead_letters.is_empty() && commit.entries.is_empty())
+            || !(commit.calls.is_empty() && commit.subscriptions.is_empty() && commit.threads.is_empty())
+            || !(commit.inputs.is_empty() && commit.outbox.is_empty());
+        let idle = self.idle.entry(commit.thread.clone()).or_default();
+        if changed {
+            *idle = 0;
+            return Ok(());
+        }
+        *idle += 1;
+        if *idle > IDLE_SLICES {
+            return Err(broken("P7", format!("{} was woken {idle} times for nothing", commit.thread)));
+        }
+        if commit.update.due_at.is_some_and(|due| due <= now) {
+            return Err(broken("P7", format!("{} changes nothing and is due at once", commit.thread)));
+        }
+        Ok(())
+    }
+
     /// P5: what a server gets is in the history of the thread that it names.
     pub(crate) fn received(&self, id: &str, store: &Memory) -> Checked {
         if store.has_call(id) {
@@ -144,6 +222,10 @@ impl Checks {
         self.nothing_lost(store)?;
         nothing_waits_for_nothing(store, servers, root)?;
         for (call, job) in &servers.jobs {
+            if !job.told && store.call_state(call) == Some(CallState::Cancelled) {
+                let message = format!("{call} was cancelled, and its server was never told");
+                return Err(broken("P11", message));
+            }
             if job.worked > 1 {
                 return Err(broken("P2", format!("{call} was worked {} times", job.worked)));
             }
@@ -175,7 +257,9 @@ impl Checks {
     /// Whether a mark is that of a call which history shows a placeholder for.
     fn was_detached(&self, mark: &str, store: &Memory) -> bool {
         let call = mark.trim_start_matches("<out-").trim_end_matches('>');
-        store.calls(false).iter().filter(|view| view.row.id.as_str() == call).any(|view| {
+        let wanted =
+            |view: &&CallView| view.row.id.as_str() == call && view.row.state != CallState::Cancelled;
+        store.calls(false).iter().filter(wanted).any(|view| {
             store.history(&view.row.thread).is_some_and(|history| {
                 history.entries.iter().any(|entry| match &**entry {
                     Entry::Results { results } => {

@@ -33,11 +33,47 @@ pub enum Fault {
     DecideByChance,
     /// A thread made for an event sees its parent's open calls.
     InheritOpenCalls,
+    /// A call gets an id that another has.
+    ReuseCallIds,
+    /// A report is sent under two names.
+    ReportTwice,
+    /// A request that is sent again is not the same request.
+    ResendSomethingElse,
+    /// The model is asked again although it has answered.
+    AskTwice,
+    /// What a stream has said refills the budget of its tries.
+    RefillTheBudget,
+    /// A thread that rests looks for work every second.
+    PollForWork,
+    /// A slice writes every call that it has loaded.
+    RewriteWhatStands,
+    /// A slice loads all calls of its thread.
+    LoadEverything,
+    /// What cannot be used is thrown away.
+    LoseDeadLetters,
+    /// An outcome that nobody wants any more is answered 200 and thrown away.
+    SwallowTheUnwanted,
+    /// A person's message waits until calls have ended.
+    MakePeopleWait,
+    /// A call is cancelled, and its server hears nothing of it.
+    CancelWithoutNotice,
+    /// A thread is closed, and no server hears of it.
+    CloseWithoutNotice,
+    /// The results of a turn are in another order than its calls.
+    MixUpResults,
+    /// The results of a turn are not written.
+    LoseResults,
+    /// A call that is no longer waited for counts as done.
+    CloseTheBookOnDetachedCalls,
+    /// A call that may have arrived counts as one that did not.
+    RefuseWhatMayHaveArrived,
+    /// A request is sent, and nobody notes that it was.
+    SendWithoutBeginning,
 }
 
 impl Fault {
     /// All of them, each with the promise whose check has to catch it.
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 33] = [
         (Self::SendBeforeCommit, "P5"),
         (Self::ForgetTheOutbox, "P11"),
         (Self::DropLateOutcomes, "P10"),
@@ -53,5 +89,23 @@ impl Fault {
         (Self::OverlookUnseenInputs, "P1"),
         (Self::DecideByChance, "P12"),
         (Self::InheritOpenCalls, "P3"),
+        (Self::ReuseCallIds, "P2"),
+        (Self::ReportTwice, "P2"),
+        (Self::ResendSomethingElse, "P6"),
+        (Self::AskTwice, "P6"),
+        (Self::RefillTheBudget, "P6"),
+        (Self::PollForWork, "P7"),
+        (Self::RewriteWhatStands, "P8"),
+        (Self::LoadEverything, "P8"),
+        (Self::LoseDeadLetters, "P1"),
+        (Self::SwallowTheUnwanted, "P1"),
+        (Self::MakePeopleWait, "P9"),
+        (Self::CancelWithoutNotice, "P11"),
+        (Self::CloseWithoutNotice, "P11"),
+        (Self::MixUpResults, "P3"),
+        (Self::LoseResults, "P3"),
+        (Self::CloseTheBookOnDetachedCalls, "P10"),
+        (Self::RefuseWhatMayHaveArrived, "P10"),
+        (Self::SendWithoutBeginning, "P11"),
     ];
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask sim --seeds N [--from SEED]`: runs worlds until a promise breaks, and prints the seed.
 
-use rap_sim::{Report, run};
+use rap_sim::{Report, reference, run};
 use std::{
     io::Write,
     process::ExitCode,
@@ -20,6 +20,17 @@ fn main() -> ExitCode {
         }
     };
     let began = Instant::now();
+    match reference() {
+        Ok(enumerated) => say(&format!(
+            "the reference scenario ends the same wherever it is killed: {} runs, each killed before, during or after \
+             another write, send or completion",
+            enumerated.kills
+        )),
+        Err(violation) => {
+            say(&format!("the reference scenario: {} is broken: {}", violation.promise, violation.message));
+            return ExitCode::FAILURE;
+        }
+    }
     let next = AtomicU64::new(from);
     let total = Mutex::new(Report::default());
     let broken = Mutex::new(None);

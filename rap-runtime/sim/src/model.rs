@@ -28,15 +28,22 @@ pub(crate) fn says(seed: u64, request: &ModelRequest, quiet: bool) -> TurnOutcom
         4..=7 => 1,
         _ => 2 + (d / 10 % 2) as usize,
     };
-    let calls = (0..count).map(|index| call(dice(d, index), request)).collect();
+    let calls = (0..count).map(|index| random_call(dice(d, index), request)).collect();
     TurnOutcome::Turn(turn(text, calls))
 }
 
-fn turn(text: String, calls: Vec<ModelCall>) -> ModelTurn {
+/// Whether a stream breaks before its end, after `before` of its tries have broken: one in seventy does so once
+/// or twice, one in two hundred always.
+pub(crate) fn breaks(seed: u64, request: impl Hash, before: u32) -> bool {
+    let d = dice(seed, (request, "breaks"));
+    d.is_multiple_of(200) || (d.is_multiple_of(70) && u64::from(before) <= d / 70 % 2)
+}
+
+pub(crate) fn turn(text: String, calls: Vec<ModelCall>) -> ModelTurn {
     ModelTurn { text, calls, model: "simulated".into(), ..ModelTurn::default() }
 }
 
-fn call(d: u64, request: &ModelRequest) -> ModelCall {
+fn random_call(d: u64, request: &ModelRequest) -> ModelCall {
     let own = request.thread.as_str();
     let (name, arguments): (&str, Value) = match d % 16 {
         0..=8 => (TOOLS[(d / 16) as usize % TOOLS.len()], json!({"n": d % 1000})),
@@ -57,6 +64,11 @@ fn call(d: u64, request: &ModelRequest) -> ModelCall {
         ),
         _ => ("send_message_to_child", json!({"thread_id": "x", "message": "x"})),
     };
+    call(name, arguments)
+}
+
+/// A call, under an id that the model has used before (it is for the provider's adapter alone).
+pub(crate) fn call(name: &str, arguments: Value) -> ModelCall {
     ModelCall { name: name.to_owned(), arguments, provider_id: Some("reused".into()) }
 }
 

@@ -1,9 +1,12 @@
 //! What is on its way: a queue of happenings in time, with dice for what the network does to them.
 
 use rap_core::Millis;
-use rap_types::{CallId, CallbackMessage};
+use rap_types::{CallId, CallbackMessage, ThreadId};
 use serde_json::Value;
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
 
 /// Something that happens at a time.
 #[derive(Debug, Clone)]
@@ -12,6 +15,8 @@ pub(crate) enum Happening {
     Invocation { delivery: i64, life: u32, body: Value },
     /// A notice that a call was cancelled reaches the servers.
     Cancel { call: CallId },
+    /// A notice that a thread was closed reaches the servers.
+    ThreadClosed { thread: ThreadId },
     /// A delivery's answer, or its absence, reaches the runtime.
     Answer { delivery: i64, life: u32, answer: Answer },
     /// A server has done a call's work.
@@ -46,15 +51,21 @@ pub(crate) enum Answer {
 }
 
 /// What is on its way, the earliest first; happenings of one time in the order in which they were sent.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
     heap: BinaryHeap<Reverse<(Millis, u64)>>,
-    waiting: std::collections::HashMap<u64, Happening>,
+    waiting: HashMap<u64, T>,
     next: u64,
 }
 
-impl Queue {
-    pub(crate) fn push(&mut self, at: Millis, what: Happening) {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), waiting: HashMap::new(), next: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn push(&mut self, at: Millis, what: T) {
         self.next += 1;
         self.heap.push(Reverse((at, self.next)));
         self.waiting.insert(self.next, what);
@@ -64,7 +75,7 @@ impl Queue {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Happening> {
+    pub(crate) fn pop(&mut self) -> Option<T> {
         let Reverse((_, id)) = self.heap.pop()?;
         self.waiting.remove(&id)
     }

@@ -2,7 +2,7 @@
 
 use rap_types::{CallId, CallbackMessage, EventId, SubscriptionEvent, ThreadId, ToolResult};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the tools are called; each behaves as its name says.
 pub(crate) const TOOLS: [&str; 8] =
@@ -19,31 +19,69 @@ pub(crate) struct Job {
     pub(crate) confirmed: bool,
     /// The runtime said that nothing more is wanted.
     pub(crate) gone: bool,
+    /// A notice came that the call was cancelled, or its thread closed.
+    pub(crate) told: bool,
+    /// The invocation, as it came first.
+    body: Value,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
     pub(crate) jobs: BTreeMap<CallId, Job>,
+    closed: BTreeSet<ThreadId>,
+}
+
+/// What an invocation is to a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// A new call.
+    New(CallId),
+    /// One that it knows.
+    Again,
+    /// One that it knows, with another content.
+    Changed,
 }
 
 impl Servers {
-    /// Takes an invocation; true if it is new.
-    pub(crate) fn receive(&mut self, body: &Value) -> Option<CallId> {
+    /// Takes an invocation.
+    pub(crate) fn receive(&mut self, body: &Value) -> Received {
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-        let call = CallId::new(text("id")).ok()?;
-        if self.jobs.contains_key(&call) {
-            return None;
+        let (Ok(call), Ok(thread)) = (CallId::new(text("id")), ThreadId::new(text("group_id"))) else {
+            return Received::Changed;
+        };
+        if let Some(job) = self.jobs.get(&call) {
+            return if job.body == *body { Received::Again } else { Received::Changed };
         }
         let job = Job {
-            thread: ThreadId::new(text("group_id")).ok()?,
+            // A request may be slower than the notice that nobody wants it any more (CLS-04).
+            told: self.closed.contains(&thread),
+            thread,
             tool: text("operation").to_owned(),
             worked: 0,
             cancelled: false,
             confirmed: false,
             gone: false,
+            body: body.clone(),
         };
         self.jobs.insert(call.clone(), job);
-        Some(call)
+        Received::New(call)
+    }
+
+    /// A call was cancelled; the server stops its work, if it heeds that.
+    pub(crate) fn cancel(&mut self, call: &CallId, heeds: bool) {
+        if let Some(job) = self.jobs.get_mut(call) {
+            job.cancelled |= heeds;
+            job.gone = true;
+            job.told = true;
+        }
+    }
+
+    /// A thread was closed.
+    pub(crate) fn close(&mut self, thread: &ThreadId, heeds: bool) {
+        self.closed.insert(thread.clone());
+        let calls: Vec<CallId> =
+            self.jobs.iter().filter(|(_, job)| job.thread == *thread).map(|(call, _)| call.clone()).collect();
+        calls.iter().for_each(|call| self.cancel(call, heeds));
     }
 
     /// The outcome of a call's work, if it has one.

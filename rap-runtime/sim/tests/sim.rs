@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use rap_sim::{Fault, run};
+use rap_sim::{Fault, reference, run};
 
 /// P1 to P12, on five hundred worlds.
 #[test]
@@ -30,4 +30,35 @@ fn every_fault_is_caught() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// P6, enumerated: killed before, during and after every write, send and completion of the reference scenario, a
+/// run ends as the one that was not killed. The scenario holds what it claims to hold.
+#[test]
+fn a_kill_anywhere_changes_nothing() {
+    let enumerated = reference().unwrap_or_else(|v| panic!("{} is broken: {}", v.promise, v.message));
+    let told = |what: &str| enumerated.story.iter().any(|told| told == what);
+    for what in [
+        "result failing error",
+        "detached slow",
+        "placeholder",
+        "result slow late",
+        "never ends cancelled",
+        "choice",
+        "result ask",
+        "report",
+        "event watch",
+        "result sleep late",
+        "closed",
+    ] {
+        assert!(told(what), "{what} is not in the story: {:#?}", enumerated.story);
+    }
+    for what in ["a commit", "a send", "an input", "a completion", "a question", "an answer"] {
+        assert!(
+            enumerated.points.keys().any(|point| point.contains(what)),
+            "{what}: {:?}",
+            enumerated.points
+        );
+    }
+    assert!(enumerated.kills > 150, "{enumerated:?}");
 }

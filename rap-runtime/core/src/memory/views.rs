@@ -2,11 +2,11 @@
 
 use super::{Memory, ThreadData};
 use crate::{
-    CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView, InputBody, Numbered,
-    SessionView, SliceRecord, SliceView, SubscriptionState, ThreadState, ThreadView, UserAuthor,
+    CallState, CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView, InputBody,
+    Numbered, SessionView, SliceRecord, SliceView, SubscriptionState, ThreadState, ThreadView, UserAuthor,
     history::text_of,
 };
-use rap_types::ThreadId;
+use rap_types::{CallId, ThreadId};
 
 impl Memory {
     /// See [`Store::sessions`](crate::Store::sessions).
@@ -158,6 +158,11 @@ impl Memory {
     /// Whether there is a call of an id.
     pub fn has_call(&self, id: &str) -> bool {
         self.calls.contains_key(id)
+    }
+
+    /// The state of a call.
+    pub fn call_state(&self, id: &CallId) -> Option<CallState> {
+        self.calls.get(id).map(|call| call.row.state)
     }
 
     /// A delivery that is in the outbox.
