@@ -37,7 +37,7 @@ fn every_fault_is_caught() {
 #[test]
 fn a_kill_anywhere_changes_nothing() {
     let enumerated = reference().unwrap_or_else(|v| panic!("{} is broken: {}", v.promise, v.message));
-    let told = |what: &str| enumerated.story.iter().any(|told| told == what);
+    let told = |what: &str| enumerated.story.iter().any(|told| told.starts_with(what));
     for what in [
         "result failing error",
         "detached slow",
