@@ -9,6 +9,7 @@ use crate::{
     http::{Http, Request, Sent},
     listen::{Arrived, Given, Listener, Reaction},
     nonce::nonce,
+    rendezvous::Rendezvous,
     spawn::Spawned,
     toolset::Toolset,
     trace::{Exchange, Recorder},
@@ -60,6 +61,8 @@ pub struct World {
     pub wait: Duration,
     /// Whether the server was started with a directory that outlives a restart.
     pub restartable: bool,
+    /// Where cases that want the server killed meet.
+    pub meeting: Rendezvous,
     /// The server's process, where the judge started it.
     pub spawned: Option<tokio::sync::Mutex<Spawned>>,
 }
@@ -380,17 +383,19 @@ impl Bench {
             .map_err(|e| Stop::Harness(format!("no further port can be listened on: {e}")))
     }
 
-    /// Kills the server and starts it again.
+    /// Kills the server and starts it again, once for all cases that want it now.
     ///
     /// # Errors
     /// It does not come up.
     pub async fn restart(&self) -> Result<(), Stop> {
-        let Some(spawned) = &self.spawned else {
-            return Err(Stop::Unimplemented(Need::Spawn.words()));
-        };
+        self.meeting.meet(|| self.kill_and_start()).await.map_err(Stop::Harness)
+    }
+
+    async fn kill_and_start(&self) -> Result<(), String> {
+        let Some(spawned) = &self.spawned else { return Err(Need::Spawn.words()) };
         let mut spawned = spawned.lock().await;
         let before = spawned.port;
-        spawned.restart().await.map_err(|e| Stop::Harness(format!("after a kill: {e}")))?;
+        spawned.restart().await.map_err(|e| format!("after a kill: {e}"))?;
         let mut place = self.world.place.lock().unwrap_or_else(PoisonError::into_inner);
         let (old, new) = (format!(":{before}"), format!(":{}", spawned.port));
         place.base = place.base.replacen(&old, &new, 1);

@@ -11,6 +11,7 @@ pub mod http;
 pub mod listen;
 mod nonce;
 pub mod plan;
+pub mod rendezvous;
 pub mod report;
 pub mod rules;
 pub mod run;

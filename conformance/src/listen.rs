@@ -40,6 +40,8 @@ pub enum Reaction {
     Json(u16, Value),
     /// The connection is closed without an answer.
     HangUp,
+    /// The first for GET, the second for anything else.
+    ByMethod(Box<Reaction>, Box<Reaction>),
     /// Nothing until the gate opens, then this status.
     Hold(Gate, u16),
 }
@@ -261,7 +263,12 @@ impl Listener {
             given.state.count.send_modify(|count| *count += 1);
             reaction
         });
+        let reaction = match reaction {
+            Reaction::ByMethod(get, other) => *if head.method == http::Method::GET { get } else { other },
+            other => other,
+        };
         let (status, extra, body) = match reaction {
+            Reaction::ByMethod(..) => (500, None, Bytes::new()),
             Reaction::Status(status) => (status, None, Bytes::new()),
             Reaction::Header(status, name, value) => (status, Some((name, value)), Bytes::new()),
             Reaction::Json(status, value) => {

@@ -8,6 +8,7 @@ use crate::{
     http::{Http, Request, authority},
     listen::Listener,
     plan::{self, Plan},
+    rendezvous::Rendezvous,
     report::{Report, Target, binds_server, fold},
     rules,
     runner::{self, Pace, Progress, Show},
@@ -165,7 +166,15 @@ pub async fn find(options: Options) -> Result<Found, Halt> {
         headers: headers.clone(),
         body: Bytes::new(),
     };
-    let sent = http.send(request).await;
+    let mut sent = http.send(request.clone()).await;
+    // A server that was started may say its port too early; a case of its own finds that out.
+    for _ in 0..30 {
+        if spawned.is_none() || sent.status().is_some_and(|status| status < 500) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sent = http.send(request.clone()).await;
+    }
     let words = sent.words();
     let answer = match sent.answer {
         Ok(answer) if answer.status == 200 => answer,
@@ -234,6 +243,7 @@ impl Found {
             authenticated: self.headers.iter().any(|(name, _)| name == "authorization"),
             headers: self.headers,
             wait: options.wait,
+            meeting: Rendezvous::default(),
             restartable: self.spawned.as_ref().is_some_and(Spawned::keeps_data),
             spawned: self.spawned.map(tokio::sync::Mutex::new),
             toolset: self.toolset,

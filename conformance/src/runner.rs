@@ -61,8 +61,29 @@ pub async fn run(world: &Arc<World>, cases: &[&'static Case], pace: Pace, show: 
             reports[at] = Some(report);
         }
     }
+    let mut tasks = JoinSet::new();
+    // All of them are waited for before the first of them is killed under the others.
+    let alone: Vec<_> = cases.iter().copied().enumerate().filter(|(_, case)| case.alone).collect();
+    let members = Arc::new(tokio::sync::Barrier::new(alone.len().max(1)));
+    for (at, case) in alone {
+        let (world, members) = (world.clone(), members.clone());
+        tasks.spawn(async move {
+            let member = world.meeting.join();
+            members.wait().await;
+            let done = attempt(&world, case, pace).await;
+            drop(member);
+            (at, done)
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((at, report)) = done {
+            reports[at] = Some(report);
+        }
+    }
     for (at, case) in cases.iter().enumerate().filter(|(_, case)| case.alone) {
-        reports[at] = Some(judge(world, case, pace, show).await);
+        if let Some(done) = reports[at].take() {
+            reports[at] = Some(confirmed(world, case, done, pace, show).await);
+        }
     }
     let missing = |at: usize| {
         let stop = Err(Stop::Harness("the judge panicked in this case".to_owned()));
@@ -72,7 +93,18 @@ pub async fn run(world: &Arc<World>, cases: &[&'static Case], pace: Pace, show: 
 }
 
 async fn judge(world: &Arc<World>, case: &'static Case, pace: Pace, show: &Show) -> CaseReport {
-    let mut done = attempt(world, case, pace).await;
+    let done = attempt(world, case, pace).await;
+    confirmed(world, case, done, pace, show).await
+}
+
+/// A case that failed is tried once more.
+async fn confirmed(
+    world: &Arc<World>,
+    case: &'static Case,
+    mut done: CaseReport,
+    pace: Pace,
+    show: &Show,
+) -> CaseReport {
     let decided = matches!(done.verdict, Verdict::Fail | Verdict::NonStrict | Verdict::Informational);
     if decided && Instant::now() < pace.deadline {
         show(Progress::Repeating(case.id));

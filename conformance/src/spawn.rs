@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// The longest time that a server may take to say its port.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(30);
 
 /// A started server; killed when dropped, its directory removed.
 #[derive(Debug)]

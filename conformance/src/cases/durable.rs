@@ -1,6 +1,6 @@
 //! What outlives a kill: the server is killed without warning and started again, and keeps its word.
 
-use super::{invocation::control, transport::acknowledged};
+use super::{invocation::control, oauth, transport::acknowledged};
 use crate::{
     bench::{Bench, Call, failed, first_result, text},
     case::{Case, Need, Outcome, Tier, case},
@@ -44,6 +44,15 @@ pub(super) const CASES: &[Case] = &[
         Tier::Fixture,
         [Need::Durable("choose")],
         question,
+        alone
+    ),
+    case!(
+        "durable/sign-in",
+        "a sign-in that was open when the server was killed can still be finished",
+        ["ERR-03"],
+        Tier::Fixture,
+        [Need::Durable("sign_in")],
+        sign_in,
         alone
     ),
     case!(
@@ -146,6 +155,19 @@ async fn question(bench: Bench) -> Outcome {
             );
         }
         Some(_) => {}
+    }
+    Ok(())
+}
+
+async fn sign_in(bench: Bench) -> Outcome {
+    let (call, url, asked) = oauth::asked(&bench, json!({})).await?;
+    let back = oauth::decide(&bench, &url, "allow").await?;
+    bench.fence().await;
+    bench.restart().await?;
+    let sent = oauth::get(&bench, &back).await;
+    if bench.owed(&call.given, first_result).await.is_none() {
+        let why = format!("the redirect of a sign-in after a restart {}, and no result came", sent.words());
+        bench.fault("ERR-03", why, &[call.sent.n, asked.n, sent.n]);
     }
     Ok(())
 }

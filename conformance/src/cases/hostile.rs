@@ -26,8 +26,7 @@ pub(super) const CASES: &[Case] = &[
         ["INV-07"],
         Tier::Unknown,
         [],
-        goes_on,
-        alone
+        goes_on
     ),
     case!(
         "hostile/huge",

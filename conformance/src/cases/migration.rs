@@ -47,6 +47,12 @@ pub(super) const CASES: &[Case] = &[
         ["MIG-04"],
         silent
     ),
+    moving!(
+        "migration/no-server",
+        "a destination that takes everything and serves no toolset is answered by an error with a message",
+        ["MIG-04"],
+        no_server
+    ),
     moving!("migration/no-url", "a destination that is no URL is answered by an error", ["MIG-04"], no_url),
     Case {
         needs: &[Need::Migration, Need::Tool("remember"), Need::Tool("recall"), Need::Spawn],
@@ -213,6 +219,16 @@ async fn silent(bench: Bench) -> Outcome {
         return bench.broken("MIG-04", why, &[sent.n]);
     }
     refused(&bench, "MIG-04", "a destination that never answers", &sent);
+    Ok(())
+}
+
+async fn no_server(bench: Bench) -> Outcome {
+    let session = session();
+    remember(&bench, &session).await?;
+    let reaction = Reaction::ByMethod(Box::new(Reaction::Status(404)), Box::new(Reaction::Status(200)));
+    let given = destination(&bench, vec![reaction; 8]);
+    let sent = migrate(&bench, &session, &given.url).await;
+    refused(&bench, "MIG-04", "a destination that serves no toolset", &sent);
     Ok(())
 }
 

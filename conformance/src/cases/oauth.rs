@@ -81,19 +81,19 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-async fn asked(bench: &Bench, arguments: Value) -> Result<(Call, String, Arrived), Stop> {
+pub(super) async fn asked(bench: &Bench, arguments: Value) -> Result<(Call, String, Arrived), Stop> {
     let call = bench.call("sign_in", arguments).send().await;
     let message = bench.first(&call, "oauth").await?;
     let url = message.member("auth_url").as_str().unwrap_or_default().to_owned();
     Ok((call, url, message))
 }
 
-async fn get(bench: &Bench, url: &str) -> Sent {
+pub(super) async fn get(bench: &Bench, url: &str) -> Sent {
     bench.send("GET", url, &[], "").await
 }
 
 /// The browser at the identity provider; where it is sent.
-async fn decide(bench: &Bench, auth_url: &str, decision: &str) -> Result<String, Stop> {
+pub(super) async fn decide(bench: &Bench, auth_url: &str, decision: &str) -> Result<String, Stop> {
     let sent = get(bench, &format!("{auth_url}&decision={decision}")).await;
     let location = sent.answer.as_ref().ok().and_then(|a| a.header("location")).map(str::to_owned);
     let missing = || Stop::Inconclusive(format!("the identity provider of the fixture {}", sent.words()));
