@@ -2,7 +2,7 @@
 
 use super::transport::acknowledged;
 use crate::{
-    bench::{Bench, Call},
+    bench::{Bench, Call, text},
     case::{Case, Need, Outcome, Tier, case},
     listen::{Gate, Reaction},
     nonce::nonce,
@@ -99,7 +99,11 @@ async fn waiting(bench: Bench) -> Outcome {
         );
     }
     bench.run("open", json!({ "key": key })).await?;
-    bench.result(&call).await?;
+    let result = bench.result(&call).await?;
+    if text(&result) != "passed" {
+        let why = format!("a call whose status was asked for ended in {:?}; the question only reads", text(&result));
+        return bench.broken("STA-01", why, &[call.sent.n, n, result.n]);
+    }
     eventually_dead(&bench, &call, "after its result was taken").await
 }
 
