@@ -10,6 +10,10 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
+use tokio::time::Instant;
+
+/// How many cancellations of calls that were never seen are remembered; the oldest go first.
+const EARLY_CANCELS: usize = 10_000;
 
 /// How much is kept of calls that are over; the oldest go first.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +32,9 @@ pub(crate) struct Book {
     with_outcome: VecDeque<Key>,
     outcome_bytes: usize,
     open: usize,
+    /// Calls that were cancelled before they came, and until when that is remembered.
+    early: HashMap<Key, Instant>,
+    early_order: VecDeque<Key>,
 }
 
 enum Entry {
@@ -77,6 +84,33 @@ impl Book {
         calls.insert(call.id.clone(), Entry::Open { call, print });
     }
 
+    /// A call was cancelled. If it never came, it may still be on its way: it is remembered until then.
+    pub(crate) fn cancelled(&mut self, thread: &ThreadId, id: &CallId, until: Instant) {
+        if self.threads.get(thread).is_some_and(|calls| calls.contains_key(id)) {
+            return;
+        }
+        let key = (thread.clone(), id.clone());
+        if self.early.insert(key.clone(), until).is_none() {
+            self.early_order.push_back(key);
+        }
+        if self.early_order.len() > EARLY_CANCELS
+            && let Some(oldest) = self.early_order.pop_front()
+        {
+            self.early.remove(&oldest);
+        }
+    }
+
+    /// Whether the call was cancelled before it came.
+    pub(crate) fn take_cancelled(&mut self, thread: &ThreadId, id: &CallId, now: Instant) -> bool {
+        if self.early.is_empty() {
+            return false;
+        }
+        let key = (thread.clone(), id.clone());
+        let Some(until) = self.early.remove(&key) else { return false };
+        self.early_order.retain(|early| *early != key);
+        now < until
+    }
+
     /// The result was delivered again.
     pub(crate) fn delivered_again(&mut self, thread: &ThreadId, id: &CallId) {
         if let Some(Entry::Over { again, .. }) = self.threads.get_mut(thread).and_then(|c| c.get_mut(id)) {
@@ -84,13 +118,13 @@ impl Book {
         }
     }
 
-    /// The call is over: keeps what is needed to recognise it.
-    pub(crate) fn over(&mut self, call: &CallInner, outcome: Option<Bytes>, remembered: Remembered) {
+    /// The call is over: keeps what is needed to recognise it. Whether it was open until now.
+    pub(crate) fn over(&mut self, call: &CallInner, outcome: Option<Bytes>, remembered: Remembered) -> bool {
         let key = (call.thread.clone(), call.id.clone());
         let Some(entry) = self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1)) else {
-            return;
+            return false;
         };
-        let Entry::Open { print, .. } = entry else { return };
+        let Entry::Open { print, .. } = entry else { return false };
         let outcome = outcome.map(|body| Outcome { url: call.callback_url.clone(), body });
         let bytes = outcome.as_ref().map_or(0, |o| o.body.len());
         *entry = Entry::Over { print: *print, outcome, again: false };
@@ -117,6 +151,7 @@ impl Book {
                 }
             }
         }
+        true
     }
 
     fn forget_outcome(&mut self, key: &Key) {

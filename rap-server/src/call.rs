@@ -54,6 +54,10 @@ pub(crate) struct CallInner {
     pub(crate) callback_url: HttpUrl,
     pub(crate) origin: String,
     pub(crate) traceparent: Option<http::HeaderValue>,
+    /// The public URL that a trusted proxy named; answers come back that way.
+    base: Option<HttpUrl>,
+    pub(crate) span: tracing::Span,
+    pub(crate) since: Instant,
     pub(crate) token: CancellationToken,
     pub(crate) event_room: Arc<Semaphore>,
     /// Held while a person is asked: a call asks one question at a time. Holds the time spent so far.
@@ -103,7 +107,17 @@ impl CallInner {
         invocation: Invocation,
         origin: String,
         traceparent: Option<http::HeaderValue>,
+        base: Option<HttpUrl>,
     ) -> Self {
+        let trace = traceparent.as_ref().and_then(crate::trace::ids);
+        let span = tracing::info_span!(
+            "tool_call",
+            tool = ?invocation.operation,
+            thread = ?invocation.group_id,
+            call = ?invocation.id,
+            trace_id = trace.map(|(trace, _)| trace),
+            parent_span_id = trace.map(|(_, span)| span),
+        );
         let event_room = Arc::new(Semaphore::new(engine.settings.event_queue));
         Self {
             operation: invocation.operation,
@@ -115,6 +129,9 @@ impl CallInner {
             callback_url: invocation.callback_url,
             origin,
             traceparent,
+            base,
+            span,
+            since: Instant::now(),
             token: CancellationToken::new(),
             event_room,
             asking: tokio::sync::Mutex::new(Duration::ZERO),
@@ -306,7 +323,7 @@ impl Call {
             prompt,
             choices,
             default as u64,
-            inner.engine.response_url(question.token()),
+            inner.engine.response_url(inner.base.as_ref(), question.token()),
         )
         .map_err(|fault| ToolError::new(format!("the tool asks wrongly: {fault}")))?
         .with_call_id(inner.provider_call.clone());

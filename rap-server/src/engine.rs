@@ -5,6 +5,7 @@ use crate::{
     book::{Book, Known, Remembered, fingerprint},
     call::{CallInner, Parcel, What},
     extract::States,
+    gauges::Gauges,
     handler::Sealed,
     life::Stop,
     outbox::Outbox,
@@ -34,6 +35,9 @@ use tracing::Instrument;
 
 /// The longest `traceparent` that is passed on, in bytes; W3C's has 55.
 const TRACEPARENT_BYTES: usize = 128;
+/// How long the cancellation of a call that never came is remembered: an invocation is tried for two minutes,
+/// and the notice may have overtaken it (CAN-01 and TRN-03 have no order between them).
+const EARLY_CANCEL: Duration = Duration::from_secs(600);
 /// How many answers to re-sent invocations may be on their way at once; who is left out is answered when it
 /// sends again.
 const STRAYS: usize = 1000;
@@ -84,6 +88,15 @@ pub(crate) struct Engine {
     /// Told whenever a call is over, for those who wait at a shutdown.
     over: Notify,
     closing: AtomicBool,
+    pub(crate) gauges: Gauges,
+}
+
+/// What came with an invocation beside its body.
+#[derive(Default)]
+pub(crate) struct Came {
+    pub(crate) traceparent: Option<http::HeaderValue>,
+    /// The public URL that a trusted proxy named.
+    pub(crate) base: Option<HttpUrl>,
 }
 
 /// The bytes of a message; every message of ours is plain data.
@@ -100,7 +113,9 @@ impl Engine {
         base: HttpUrl,
         outbox: Outbox,
     ) -> Self {
+        let gauges = Gauges::new(work.keys().map(String::as_str));
         Self {
+            gauges,
             toolset,
             work,
             states,
@@ -127,8 +142,11 @@ impl Engine {
         self.event_ids.next()
     }
 
-    pub(crate) fn response_url(&self, token: &str) -> HttpUrl {
-        self.base.below(&format!("choices/{token}")).expect("bug: a base URL has URLs below it")
+    pub(crate) fn response_url(&self, forwarded: Option<&HttpUrl>, token: &str) -> HttpUrl {
+        forwarded
+            .unwrap_or(&self.base)
+            .below(&format!("choices/{token}"))
+            .expect("bug: a base URL has URLs below it")
     }
 
     /// The path of the base URL, without a slash at its end.
@@ -141,11 +159,10 @@ impl Engine {
     /// # Errors
     /// 400 when the callback URL may not be called; 503 when there is too much to do, or the server is
     /// shutting down.
-    pub(crate) fn invoke(
-        self: &Arc<Self>,
-        mut invocation: Invocation,
-        traceparent: Option<http::HeaderValue>,
-    ) -> Result<(), Problem> {
+    pub(crate) fn invoke(self: &Arc<Self>, mut invocation: Invocation, came: Came) -> Result<(), Problem> {
+        let traceparent = came
+            .traceparent
+            .filter(|value| value.len() <= TRACEPARENT_BYTES && crate::trace::ids(value).is_some());
         self.outbox
             .check(&invocation.callback_url)
             .map_err(|why| Problem::invalid(format!("/callback_url: {why}")))?;
@@ -168,23 +185,28 @@ impl Engine {
             }
         }
         if self.closing.load(Ordering::Acquire) {
+            self.gauges.refused.increment(1);
             return Err(Problem::busy(Duration::from_secs(1)).detail("the server is shutting down"));
         }
         if book.open_count() >= self.settings.open_calls {
+            self.gauges.refused.increment(1);
             return Err(Problem::busy(Duration::from_secs(1)).detail("too many calls are open"));
         }
         if self.toolset.tool(&invocation.operation).is_none() && invocation.operation.len() > 128 {
             // A stranger's words go into a log and an error, but not at any length.
             invocation.operation = invocation.operation.chars().take(128).chain(['…']).collect();
         }
-        let traceparent = traceparent.filter(|value| value.len() <= TRACEPARENT_BYTES);
         let arguments = std::mem::take(&mut invocation.arguments);
         let origin = invocation.callback_url.origin();
-        let call = Arc::new(CallInner::new(self.clone(), invocation, origin, traceparent));
+        let cancelled = book.take_cancelled(&invocation.group_id, &invocation.id, Instant::now());
+        let call = Arc::new(CallInner::new(self.clone(), invocation, origin, traceparent, came.base));
         book.open(call.clone(), print);
         drop(book);
-        let span =
-            tracing::info_span!("tool_call", tool = ?call.operation, thread = ?call.thread, call = ?call.id);
+        self.gauges.open_calls.increment(1);
+        if cancelled {
+            call.stop(Stop::Cancelled);
+        }
+        let span = call.span.clone();
         tokio::spawn(run(call, arguments).instrument(span));
         Ok(())
     }
@@ -234,7 +256,13 @@ impl Engine {
 
     /// The runtime closed a thread (CLS-03) or cancelled a call (CAN-01). Ids are only ever looked up.
     pub(crate) fn stop(&self, thread: &ThreadId, call: Option<&CallId>) {
-        let calls = self.book().open_calls(Some((thread, call)));
+        let calls = {
+            let mut book = self.book();
+            if let Some(call) = call {
+                book.cancelled(thread, call, Instant::now() + EARLY_CANCEL);
+            }
+            book.open_calls(Some((thread, call)))
+        };
         let why = if call.is_some() { Stop::Cancelled } else { Stop::Closed };
         for call in calls {
             call.stop(why);
@@ -325,7 +353,9 @@ impl Engine {
             call.drop_events(&mut core);
             core.outcome.take()
         };
-        self.book().over(call, outcome, self.settings.remembered);
+        if self.book().over(call, outcome, self.settings.remembered) {
+            self.gauges.open_calls.decrement(1);
+        }
         self.over.notify_waiters();
     }
 }

@@ -3,9 +3,12 @@
 
 mod book;
 mod call;
+mod display;
 mod engine;
 mod error;
 mod extract;
+mod forwarded;
+mod gauges;
 mod handler;
 pub mod life;
 mod outbox;
@@ -21,6 +24,7 @@ mod service;
 mod subscription;
 pub mod testing;
 mod tool;
+mod trace;
 
 pub use call::{Call, Pick};
 pub use error::{StartError, ToolError};
@@ -44,6 +48,9 @@ pub use schemars;
 /// comments as descriptions, and a parameter with `#[cx]` is taken from the call ([`FromCall`]). The name
 /// then stands for the tool, to be given to [`ToolServer::tool`]; the function itself stays callable as
 /// `name::call(..)`.
+///
+/// On a method (`&self` or `self: Arc<Self>`) the object is what the calls share: `Type::name` stands for the
+/// tool, `.state(object)` gives it its object, and the method itself stays callable as `object.call_name(..)`.
 ///
 /// Options: `read_only`, `destructive`, `idempotent`, `long_running`, `requires_auth = ".."`, `name = ".."`,
 /// `description = ".."`, `display = ".."` (the display script).
@@ -70,6 +77,25 @@ pub use schemars;
 /// }
 ///
 /// let server = rap_server::ToolServer::new("calculator").tool(add);
+/// ```
+///
+/// ```
+/// use rap_server::{ToolServer, tool};
+/// use std::sync::Mutex;
+///
+/// struct Notes(Mutex<Vec<String>>);
+///
+/// impl Notes {
+///     /// Writes a note down, and says how many there are.
+///     #[tool]
+///     async fn add_note(&self, text: String) -> usize {
+///         let mut notes = self.0.lock().unwrap();
+///         notes.push(text);
+///         notes.len()
+///     }
+/// }
+///
+/// let server = ToolServer::new("notes").state(Notes(Mutex::default())).tool(Notes::add_note);
 /// ```
 #[cfg(feature = "macros")]
 pub use rap_server_macros::tool;

@@ -44,6 +44,8 @@ pub(crate) struct Outbox {
     epoch: Instant,
     seeds: AtomicU64,
     dead: Mutex<Dead>,
+    taken: metrics::Counter,
+    failed: metrics::Counter,
 }
 
 #[derive(Default)]
@@ -157,6 +159,8 @@ impl Outbox {
             epoch: Instant::now(),
             seeds: AtomicU64::new(seed),
             dead: Mutex::default(),
+            taken: crate::gauges::attempts("taken"),
+            failed: crate::gauges::attempts("failed"),
         }
     }
 
@@ -261,6 +265,7 @@ impl Outbox {
                 .finish(self.courier.post(url, body.clone(), headers.clone()))
                 .await;
             attempts += 1;
+            if attempt.is_delivered() { &self.taken } else { &self.failed }.increment(1);
             match judge(Traffic::Callback, attempts, first.elapsed(), &attempt, seed) {
                 Verdict::Delivered => return (Delivered::Taken, attempts, String::new()),
                 Verdict::GiveUp(end) => {
@@ -345,6 +350,7 @@ impl Outbox {
 
     fn bury(&self, mut letter: DeadLetter) {
         tracing::warn!(?letter, "a callback was given up");
+        crate::gauges::given_up(letter.kind);
         let mut dead = locked(&self.dead);
         dead.next += 1;
         letter.number = dead.next;

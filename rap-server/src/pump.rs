@@ -8,12 +8,13 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 impl Engine {
     /// There may be something to deliver.
     pub(crate) fn wake(self: &Arc<Self>, call: &Arc<CallInner>) {
         if start_pump(call) {
-            tokio::spawn(pump(call.clone()));
+            tokio::spawn(pump(call.clone()).instrument(call.span.clone()));
         }
     }
 

@@ -49,12 +49,14 @@ impl Engine {
             End::GraceOver => Input::GraceOver,
             End::Dropped => Input::Dropped,
         };
+        let good = matches!(input, Input::Returned(true) | Input::Confirmed);
         let mut core = call.core();
-        let body = match (core.life.input(input), outcome) {
-            (Act::SendOutcome, Some(body)) => body,
-            (Act::SendError(cause), _) => error_result(call, &self.words(cause)),
+        let (body, good) = match (core.life.input(input), outcome) {
+            (Act::SendOutcome, Some(body)) => (body, good),
+            (Act::SendError(cause), _) => (error_result(call, &self.words(cause)), false),
             _ => return false,
         };
+        self.gauges.ended(&call.operation, good, call.since.elapsed());
         core.outcome = Some(body.clone());
         core.urgent.push_back(Parcel { what: What::Result, body, room: None });
         if !core.life.keeps_events() {
@@ -147,6 +149,10 @@ async fn work(
         let text = format!("there is no tool {:?} here; there are: {}", call.operation, known.join(", "));
         return End::Returned(Err(ToolError::new(text)));
     };
+    if call.token.is_cancelled() {
+        // Stopped before it began.
+        return End::Returned(Err(call.stopped()));
+    }
     if let Err(faults) = tool.check_arguments(&arguments) {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let text = format!(

@@ -2,8 +2,7 @@
 //! hand out what could not be.
 
 use crate::{DeadLetter, ServerHandle, StartError, ToolServer, ToolService, server::EXPOSED};
-use axum::serve::ListenerExt;
-use rap_http::Listener;
+use rap_http::{Listener, Serving};
 use std::{io::Write, net::SocketAddr, time::Duration};
 
 /// How a program of tools is served: what `weather --port 0` and a parent process ask for.
@@ -166,13 +165,9 @@ impl Bound {
     /// Serves until the future is done, then ends cleanly and hands out what could not be delivered.
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send) -> Undelivered {
         let engine = self.service.engine().clone();
-        let router: axum::Router = self.service.into();
-        let listener = self.listener.into_tcp().tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
         let closing = tokio_util::sync::CancellationToken::new();
-        let served = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
-        let serving = tokio::spawn(served.into_future());
+        let stopped = closing.clone().cancelled_owned();
+        let serving = tokio::spawn(Serving::new().run(self.listener.into_tcp(), self.service, stopped));
         stop.await;
         // Questions and notices are still answered while the calls end; then the door is closed.
         let owed = engine.shut_down(self.drain).await;

@@ -38,7 +38,8 @@ pub struct ToolServer {
     tools: Vec<Tool>,
     states: States,
     pub(crate) public_url: Option<String>,
-    endpoint_url: Option<String>,
+    pub(crate) endpoint_url: Option<String>,
+    pub(crate) forwarded: bool,
     pub(crate) auth: Auth,
     pub(crate) hosts: Vec<String>,
     allowed: Vec<String>,
@@ -58,6 +59,7 @@ impl ToolServer {
             states: States::default(),
             public_url: None,
             endpoint_url: None,
+            forwarded: false,
             auth: Auth::None,
             hosts: Vec::new(),
             allowed: Vec::new(),
@@ -104,6 +106,23 @@ impl ToolServer {
     /// The URL of the endpoint, where it is not `{public_url}/invoke`. Its path is served as well.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// Believes a proxy that says under which URL it was called: `Forwarded`, or `X-Forwarded-Proto`, `-Host` and
+    /// `-Prefix`. Toolset and `response_url` then name that URL, for each caller its own; without these headers
+    /// they name [`public_url`](Self::public_url) or the listener's address. Switch it on only where every
+    /// request comes through a proxy that sets these headers itself: who can send them decides where runtimes
+    /// send their calls.
+    ///
+    /// ```
+    /// # use rap_server::{ToolServer, tool};
+    /// # /// Says hello.
+    /// # #[tool] async fn hello() -> &'static str { "hello" }
+    /// let server = ToolServer::new("greeter").tool(hello).trust_forwarded().allow_host("tools.example.com");
+    /// ```
+    pub fn trust_forwarded(mut self) -> Self {
+        self.forwarded = true;
         self
     }
 
@@ -317,6 +336,14 @@ impl ToolServer {
         toolset.description = self.description.take();
         let compiled = CompiledToolset::new(toolset.with_extensions(EXTENSIONS))
             .map_err(|faults| StartError::new(faults.iter().map(ToString::to_string).collect()))?;
+        for tool in compiled.toolset().tools() {
+            if !tool.name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+                tracing::warn!(
+                    tool = tool.name.as_str(),
+                    "this name has characters that not every model takes; letters, digits, _ and - are best (TLS-14)"
+                );
+            }
+        }
         let size = serde_json::to_vec(compiled.toolset()).map_or(0, |bytes| bytes.len());
         if size > rap_types::limits::TOOLSET_BYTES {
             return Err(StartError::new(vec![format!(

@@ -1,12 +1,18 @@
 //! The HTTP face: five paths, each answer decided at once. A tower service, so that it nests anywhere.
 
-use crate::{ServerHandle, ToolServer, engine::Engine, questions::Answered};
+use crate::{
+    ServerHandle, ToolServer,
+    engine::{Came, Engine},
+    questions::Answered,
+};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
 use rap_http::{Guard, Problem, guard::Guarded};
-use rap_types::{CancelToolCall, CloseThread, Invocation, Message, ToolCallAlive, ToolCallStatus, limits};
+use rap_types::{
+    CancelToolCall, CloseThread, HttpUrl, Invocation, Message, ToolCallAlive, ToolCallStatus, limits,
+};
 use serde_json::Value;
 use std::{
     convert::Infallible,
@@ -45,6 +51,9 @@ struct Shared {
     /// The path of a configured endpoint URL, served beside `/invoke`.
     endpoint_path: String,
     toolset: Bytes,
+    /// Whether a proxy's word for the public URL counts, and whether the endpoint follows it.
+    forwarded: bool,
+    endpoint_follows: bool,
 }
 
 impl ToolService {
@@ -62,6 +71,8 @@ impl ToolService {
             endpoint_path: toolset.endpoint.parsed().path().to_owned(),
             toolset: serde_json::to_vec(toolset).map(Bytes::from).expect("bug: a toolset is plain data"),
             engine: engine.clone(),
+            forwarded: server.forwarded,
+            endpoint_follows: server.endpoint_url.is_none(),
         };
         Self { guarded: guard.layer(Inner { shared: Arc::new(shared) }), engine }
     }
@@ -139,9 +150,9 @@ impl Shared {
         let known = match below.trim_start_matches('/') {
             rap_types::WELL_KNOWN_TOOLSET => {
                 return if matches!(parts.method, Method::GET | Method::HEAD) {
-                    Ok(json(self.toolset.clone()))
+                    Ok(self.toolset(&parts.headers))
                 } else {
-                    Err(Problem::method_not_allowed("ask for the toolset with GET"))
+                    Err(Problem::method_not_allowed("ask for the toolset with GET").allow("GET, HEAD"))
                 };
             }
             INVOKE => Path::Invoke,
@@ -159,13 +170,13 @@ impl Shared {
             },
         };
         if parts.method != Method::POST {
-            return Err(Problem::method_not_allowed("send a JSON object with POST"));
+            return Err(Problem::method_not_allowed("send a JSON object with POST").allow("POST"));
         }
         match known {
             Path::Invoke => {
                 let invocation: Invocation = read(body)?;
                 let traceparent = parts.headers.get("traceparent").cloned();
-                self.engine.invoke(invocation, traceparent)?;
+                self.engine.invoke(invocation, Came { traceparent, base: self.base(&parts.headers) })?;
                 Ok(empty())
             }
             Path::Close => {
@@ -187,6 +198,23 @@ impl Shared {
             }
             Path::Choice(token) => self.choice(token, body),
         }
+    }
+
+    /// The public URL as a trusted proxy tells it.
+    fn base(&self, headers: &HeaderMap) -> Option<HttpUrl> {
+        if self.forwarded { crate::forwarded::base(headers) } else { None }
+    }
+
+    fn toolset(&self, headers: &HeaderMap) -> Answer {
+        let endpoint =
+            self.base(headers).filter(|_| self.endpoint_follows).and_then(|b| b.below(INVOKE).ok());
+        let Some(endpoint) = endpoint else { return json(self.toolset.clone()) };
+        let mut toolset = self.engine.toolset.toolset().clone();
+        toolset.endpoint = endpoint;
+        let mut answer = json(serde_json::to_vec(&toolset).expect("bug: a toolset is plain data").into());
+        // It is for whoever came this way.
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
     }
 
     /// A person's answer. `selected` is judged by the call, not here: whatever is no index of a choice ends

@@ -107,6 +107,7 @@ impl Tool {
 
     /// Sets the display script: a Rhai expression over the map `args` that returns the line which people
     /// see, e.g. `` `Weather in ${args.city}` ``. Cosmetic: a runtime that fails at it shows the arguments.
+    /// It is parsed when the server starts (feature `display-check`) and never run here.
     #[must_use]
     pub fn display(mut self, script: impl Into<String>) -> Self {
         self.display = Some(script.into());
@@ -142,6 +143,9 @@ impl Tool {
             None => self.work.schema(),
         };
         let schema = schema.map_err(&mut fault).ok();
+        if let Some(Err(wrong)) = self.display.as_deref().map(crate::display::check) {
+            fault(wrong);
+        }
         self.work.faults(states).into_iter().for_each(&mut fault);
         if faults.len() > before {
             return None;

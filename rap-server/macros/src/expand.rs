@@ -1,5 +1,6 @@
 //! From a function to a function of the same name that makes the tool, and a type of the same name that
-//! keeps the original as `name::call(..)`.
+//! keeps the original as `name::call(..)`. From a method to an associated function that makes the tool, beside
+//! the original, which is called `call_name` from then on.
 
 use crate::options::{Options, check_name};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -41,10 +42,15 @@ pub(crate) fn tool(attribute: TokenStream, item: TokenStream) -> syn::Result<Tok
     if let Err(fault) = check_name(&wire_name) {
         faults.push(name.span(), format!("{fault}; write `#[tool(name = \"..\")]`"));
     }
+    let receiver = receiver(&function, &mut faults);
     let parameters = parameters(&mut function, &mut faults);
     faults.done()?;
 
-    Ok(generate(function, &wire_name, &description, &options.setters, &parameters))
+    let tool = Parts { wire_name: &wire_name, description: &description, setters: &options.setters };
+    Ok(match receiver {
+        Some(receiver) => generate_method(function, &tool, &parameters, receiver),
+        None => generate(function, &tool, &parameters),
+    })
 }
 
 #[derive(Default)]
@@ -80,17 +86,40 @@ fn check_signature(function: &ItemFn, faults: &mut Faults) {
     }
 }
 
+/// How a method takes the state that it is a method of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Receiver {
+    Borrowed,
+    Shared,
+}
+
+fn receiver(function: &ItemFn, faults: &mut Faults) -> Option<Receiver> {
+    let receiver = function.sig.receiver()?;
+    let shared = match &*receiver.ty {
+        Type::Path(path) => {
+            let last = path.path.segments.last();
+            last.is_some_and(|s| s.ident == "Arc") && quote!(#path).to_string().ends_with("< Self >")
+        }
+        _ => false,
+    };
+    match (&receiver.reference, receiver.mutability, shared) {
+        (Some(_), None, _) => Some(Receiver::Borrowed),
+        (None, _, true) => Some(Receiver::Shared),
+        _ => {
+            faults.push(
+                receiver.span(),
+                "a tool's method takes `&self` or `self: Arc<Self>`: calls run at the same time, so what changes is behind a lock",
+            );
+            None
+        }
+    }
+}
+
 fn parameters(function: &mut ItemFn, faults: &mut Faults) -> Vec<Parameter> {
     let mut found = Vec::new();
     for input in &mut function.sig.inputs {
         let typed = match input {
-            FnArg::Receiver(receiver) => {
-                faults.push(
-                    receiver.span(),
-                    "a tool is a free function: share state with a parameter `#[cx] state: State<T>`",
-                );
-                continue;
-            }
+            FnArg::Receiver(_) => continue,
             FnArg::Typed(typed) => typed,
         };
         if let Type::Reference(reference) = &*typed.ty {
@@ -204,21 +233,24 @@ fn doc_text(attributes: &[Attribute]) -> String {
     lines.join("\n").trim().to_owned()
 }
 
-fn generate(
-    function: ItemFn,
-    wire_name: &str,
-    description: &str,
-    setters: &[TokenStream],
-    parameters: &[Parameter],
-) -> TokenStream {
-    let ItemFn { attrs, vis, sig, block } = function;
-    let (docs, others): (Vec<_>, Vec<_>) = attrs.into_iter().partition(|a| a.path().is_ident("doc"));
-    // What is configured out is out whole.
-    let (cfgs, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|a| a.path().is_ident("cfg"));
-    let name = sig.ident.clone();
-    let (inputs, output) = (&sig.inputs, &sig.output);
-    let private = quote! { ::rap_server::__private };
+/// What a tool is made of beside its function.
+struct Parts<'a> {
+    wire_name: &'a str,
+    description: &'a str,
+    setters: &'a [TokenStream],
+}
 
+/// How the parameters are filled: what the handler takes, what it passes on, the struct of the arguments, and
+/// what the compiler is to check.
+struct Wiring {
+    taken: Vec<TokenStream>,
+    passed_on: Vec<TokenStream>,
+    arguments: TokenStream,
+    checks: Vec<TokenStream>,
+}
+
+fn wiring(parameters: &[Parameter], output: &ReturnType) -> Wiring {
+    let private = quote! { ::rap_server::__private };
     let mut fields = Vec::new();
     let mut taken = Vec::new();
     let mut passed_on = Vec::new();
@@ -262,6 +294,68 @@ fn generate(
     {
         checks.push(quote_spanned! { ty.span() => #private::is_result::<#ty, _>(); });
     }
+    Wiring { taken, passed_on, arguments, checks }
+}
+
+/// Documentation, conditions, and all other attributes. What is configured out is out whole.
+fn sorted(attributes: Vec<Attribute>) -> (Vec<Attribute>, Vec<Attribute>, Vec<Attribute>) {
+    let (docs, others): (Vec<_>, Vec<_>) = attributes.into_iter().partition(|a| a.path().is_ident("doc"));
+    let (cfgs, others) = others.into_iter().partition(|a| a.path().is_ident("cfg"));
+    (docs, cfgs, others)
+}
+
+/// A method: `Type::name` makes the tool, which takes the state of its type; `call_name` is the method itself.
+fn generate_method(
+    function: ItemFn,
+    tool: &Parts<'_>,
+    parameters: &[Parameter],
+    receiver: Receiver,
+) -> TokenStream {
+    let ItemFn { attrs, vis, mut sig, block } = function;
+    let Parts { wire_name, description, setters } = tool;
+    let (docs, cfgs, others) = sorted(attrs);
+    let Wiring { taken, passed_on, arguments, checks } = wiring(parameters, &sig.output);
+    let name = sig.ident.clone();
+    let method = format_ident!("call_{}", unraw(&name), span = name.span());
+    sig.ident = method.clone();
+    let this = match receiver {
+        Receiver::Borrowed => quote! { &*__rap_self },
+        Receiver::Shared => quote! { __rap_self },
+    };
+    let itself = format!("The method behind the tool `{wire_name}`, for tests and for other tools.");
+    quote! {
+        #(#cfgs)*
+        #(#docs)*
+        #vis fn #name() -> ::rap_server::Tool {
+            #arguments
+
+            if false {
+                #(#checks)*
+            }
+            ::rap_server::Tool::new(
+                #wire_name,
+                #description,
+                |::rap_server::State(__rap_self): ::rap_server::State<Self>, #(#taken),*| async move {
+                    Self::#method(#this, #(#passed_on),*).await
+                },
+            ) #(#setters)*
+        }
+
+        #(#cfgs)*
+        #[doc = #itself]
+        #(#others)*
+        #[allow(clippy::too_many_arguments, dead_code)]
+        #vis #sig #block
+    }
+}
+
+fn generate(function: ItemFn, tool: &Parts<'_>, parameters: &[Parameter]) -> TokenStream {
+    let ItemFn { attrs, vis, sig, block } = function;
+    let Parts { wire_name, description, setters } = tool;
+    let (docs, cfgs, others) = sorted(attrs);
+    let Wiring { taken, passed_on, arguments, checks } = wiring(parameters, &sig.output);
+    let name = sig.ident.clone();
+    let (inputs, output) = (&sig.inputs, &sig.output);
 
     quote! {
         #(#cfgs)*
@@ -338,7 +432,9 @@ mod tests {
             ("", "/// D\nasync fn f(a: Args<u8>, b: Args<u8>) {}", &["not both"]),
             ("", "/// D\nasync fn f(#[cx(1)] a: u8) {}", &["takes no options"]),
             ("", "/// D\nasync fn f(#[cx] #[serde(default)] a: u8) {}", &["no argument of the model"]),
-            ("", "/// D\nasync fn f(&self) {}", &["a tool is a free function"]),
+            ("", "/// D\nasync fn f(self) {}", &["takes `&self`"]),
+            ("", "/// D\nasync fn f(&mut self) {}", &["takes `&self`"]),
+            ("", "/// D\nasync fn f(self: Box<Self>) {}", &["takes `&self`"]),
             ("", "/// D\nstruct S;", &["goes on an `async fn`"]),
             ("", "/// D\nasync fn receive_event() {}", &["reserved for runtimes"]),
             ("", &long_name, &["129 characters"]),
@@ -353,7 +449,7 @@ mod tests {
             ("read_only, read_only", "/// D\nasync fn f() {}", &["given twice"]),
             ("name = \"get weather\"", "/// D\nasync fn f() {}", &["contains ' '"]),
             ("name = \"\"", "/// D\nasync fn f() {}", &["0 characters"]),
-            ("", "fn f(self, a: &str) {}", &["async", "doc comment", "free function", "`String`"]),
+            ("", "fn f(self, a: &str) {}", &["async", "doc comment", "`&self`", "`String`"]),
         ];
         for (attribute, item, expected) in table {
             let got = messages(attribute, item);
@@ -365,6 +461,30 @@ mod tests {
         assert!(
             messages("read_only, name = \"a.b/c:d-e_f\"", "/// D\nasync fn f(a: u8) -> u8 { a }").is_empty()
         );
+    }
+
+    /// What a method expands to: a function that makes the tool, and the method under its own name.
+    #[test]
+    fn expansion_of_a_method() {
+        for (item, this) in [
+            ("/// Adds.\npub async fn add(&self, #[cx] call: Call, a: i64) -> i64 { a }", "& * __rap_self"),
+            (
+                "/// Adds.\npub async fn add(self: Arc<Self>, #[cx] call: Call, a: i64) -> i64 { a }",
+                "__rap_self",
+            ),
+        ] {
+            let tokens = tool("read_only".parse().unwrap(), item.parse().unwrap()).unwrap();
+            let whole: syn::ItemImpl = syn::parse_quote! { impl T { #tokens } };
+            assert_eq!(whole.items.len(), 2, "the tool and the method");
+            let text = tokens.to_string();
+            for part in [
+                "pub fn add () -> :: rap_server :: Tool".to_owned(),
+                "pub async fn call_add (".to_owned(),
+                format!("Self :: call_add ({this} , __rap_cx_0 , __rap_args . a) . await"),
+            ] {
+                assert!(text.contains(&part), "{part} in {text}");
+            }
+        }
     }
 
     /// What a tool expands to: the macro only fills `Tool::new`.

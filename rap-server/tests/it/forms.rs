@@ -100,3 +100,57 @@ async fn forms() {
     assert_eq!(many["description"], "Other words.");
     assert_eq!(many["inputSchema"]["properties"]["c"]["description"], "Lines\nof words");
 }
+
+/// What several tools share, as the object that they are methods of.
+struct Shelf {
+    books: std::sync::Mutex<Vec<std::string::String>>,
+}
+
+impl Shelf {
+    /// Puts a book on the shelf.
+    #[tool(idempotent)]
+    async fn put_book(
+        &self,
+        #[cx] call: Call,
+        /// Its title
+        title: std::string::String,
+    ) -> std::result::Result<usize, ToolError> {
+        call.check()?;
+        let mut books = self.books.lock().unwrap();
+        books.push(title);
+        Ok(books.len())
+    }
+
+    /// The titles on the shelf.
+    #[tool(name = "shelf.list", read_only)]
+    pub(crate) async fn list(self: std::sync::Arc<Self>) -> Json<Vec<std::string::String>> {
+        Json(self.books.lock().unwrap().clone())
+    }
+
+    /// Takes everything at once.
+    #[tool]
+    async fn take(&self, Args(place): Args<Place>) -> std::string::String {
+        place.city
+    }
+}
+
+/// Methods are tools; their object is the state that the server was given, and without it nothing starts.
+#[tokio::test]
+async fn methods() {
+    let tools = || ToolServer::new("shelf").tool(Shelf::put_book).tool(Shelf::list).tool(Shelf::take);
+    let shelf = std::sync::Arc::new(Shelf { books: std::sync::Mutex::default() });
+    let server = rap_server::testing::TestServer::new(tools().shared_state(shelf.clone()));
+    assert_eq!(server.call("put_book", json!({"title": "Emma"})).await.text(), "1");
+    assert!(server.call("put_book", json!({"name": "Emma"})).await.is_error());
+    assert_eq!(server.call("shelf.list", json!({})).await.json(), json!(["Emma"]));
+    assert_eq!(server.call("take", json!({"city": "Bath"})).await.text(), "Bath");
+    assert_eq!(shelf.clone().call_list().await.0, ["Emma"]);
+    let toolset = server.toolset().await;
+    assert_eq!(toolset["tools"][0]["description"], "Puts a book on the shelf.");
+    assert_eq!(toolset["tools"][0]["inputSchema"]["properties"]["title"]["description"], "Its title");
+    assert_eq!(toolset["tools"][1]["annotations"], json!({"readOnly": true}));
+
+    let error = tools().public_url("http://127.0.0.1:1").into_service(true).unwrap_err();
+    assert_eq!(error.faults().len(), 3, "{error}");
+    assert!(error.to_string().contains("Shelf") && error.to_string().contains(".state(..)"), "{error}");
+}

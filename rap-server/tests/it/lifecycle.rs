@@ -80,6 +80,40 @@ async fn stopped() {
     }
 }
 
+/// CAN-02, INV-07: a cancellation that overtakes its invocation is not forgotten: the call ends in an error result
+/// and nothing is worked. It counts for that call of that thread alone, and not for ever.
+#[tokio::test(start_paused = true)]
+async fn cancelled_before_it_came() {
+    let (server, dropped) = server();
+    let cancel = async |id: &str| {
+        let notice = json!({"thread_id": "t", "tool_call_id": id});
+        assert_eq!(server.post("/cancel_tool_call", &notice).await.0, 200);
+    };
+    cancel("c").await;
+    cancel("c").await;
+    let sent = |thread: &str, id: &str| invocation("work", json!({"manner": "at once"}), thread, id);
+    let mut call = server.invoke(sent("t", "c")).await;
+    assert_eq!(call.status(), 200);
+    assert_eq!(call.result().await.text(), "Error: the call was cancelled");
+    assert!(!dropped.load(Ordering::Relaxed), "the function did not run");
+    // Sent again it is the same call.
+    assert_eq!(server.invoke(sent("t", "c")).await.result().await.text(), "Error: the call was cancelled");
+    for (thread, id) in [("t2", "c"), ("t", "c2")] {
+        assert_eq!(server.invoke(sent(thread, id)).await.result().await.text(), "done");
+    }
+    cancel("late").await;
+    tokio::time::advance(Duration::from_secs(601)).await;
+    assert_eq!(server.invoke(sent("t", "late")).await.result().await.text(), "done");
+    // What is remembered is bounded, the oldest go first.
+    for n in 0..10_001 {
+        cancel(&format!("many-{n}")).await;
+    }
+    assert_eq!(server.invoke(sent("t", "many-0")).await.result().await.text(), "done");
+    assert!(server.invoke(sent("t", "many-1")).await.result().await.is_error());
+    assert!(server.invoke(sent("t", "many-10000")).await.result().await.is_error());
+    assert_eq!(server.handle().open_calls(), 0);
+}
+
 /// CLS-02, CLS-04, CAN-02, AUT-02: hostile and unknown ids are only looked up; the answer is 200 with an empty
 /// body and touches no other call.
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 
 mod calls;
 mod delivery;
+mod facade;
 mod forms;
 mod http;
 mod lifecycle;

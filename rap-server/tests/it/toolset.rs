@@ -130,6 +130,7 @@ async fn faults() {
         .tool(Tool::new("number", "d", async |Args(_): Args<u8>| "x"))
         .tool(Tool::new("list", "d", async || "x").input_schema(json!({"type": "array"})))
         .tool(Tool::new("shared", "d", shared))
+        .tool(Tool::new("shown", "d", async || "x").display("`Weather in ${city}`"))
         .state(1u8)
         .state(2u8)
         .public_url("ftp://x")
@@ -143,6 +144,7 @@ async fn faults() {
         ("\"number\": the arguments are no object", "TLS-08"),
         ("\"list\": its input_schema", "TLS-08"),
         ("\"shared\": it takes State<alloc::string::String>", ".state(..)"),
+        ("\"shown\": its display script", "args.city"),
         ("its name has 0 characters", "TLS-11"),
         ("the state u8 is given twice", "once"),
         ("public_url \"ftp://x\"", "http"),
