@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod conformance;
 mod consumers;
 mod fuzz;
 mod r#gen;
@@ -17,6 +18,8 @@ usage: cargo xtask <task>
   ci                              everything that must hold
   gen [--check]                   write the generated files, or fail where they are not up to date
   book                            build the specification as a book, without warnings
+  conformance [--check] [--matrix [--sample N] [--write]]
+                                  judge our servers, or show that every known fault is caught
   consumers                       show that TypeScript and Python can use the schemas
   fuzz [--seconds N] [--target T] [--input FILE]
                                   run the parsers on inputs that grow from the vectors
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["bench", options @ ..] => bench::run(options),
         ["book"] => ci::book(),
+        ["conformance", options @ ..] => conformance::run(options),
         ["consumers"] => consumers::run(),
         ["fuzz", options @ ..] => fuzz::run(options),
         ["sim", options @ ..] => sim::run(options),
