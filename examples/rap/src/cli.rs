@@ -33,6 +33,12 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// List the calls that are open, with their age
     Calls(CallsArgs),
+    /// List what could not be delivered or used, and why
+    DeadLetters(DbArgs),
+    /// Explain what woke a thread, what it decided and what it sent, slice by slice
+    Explain(ExplainArgs),
+    /// Decide everything again and say whether each commit comes out the same
+    Replay(DbArgs),
     /// The tool server of the demo
     #[command(hide = true)]
     DemoTools(DemoToolsArgs),
@@ -120,6 +126,17 @@ pub(crate) struct DbArgs {
 pub(crate) struct ShowArgs {
     /// The thread's id; a session's id is that of its first thread
     pub(crate) thread: ThreadId,
+    /// The database file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The thread's id; a session's id is that of its first thread
+    pub(crate) thread: ThreadId,
+    /// The number of a slice; all of them, if none is given
+    pub(crate) slice: Option<i64>,
     /// The database file
     #[arg(long, value_name = "FILE")]
     pub(crate) db: PathBuf,

@@ -200,6 +200,26 @@ fn call_state(state: CallState) -> String {
     paint(style, word).to_string()
 }
 
+/// `rap dead-letters`
+pub(crate) async fn dead_letters(args: DbArgs, out: &Out) -> Result<(), Failure> {
+    let letters = read(&args.db).await?.dead_letters().await?;
+    if letters.is_empty() {
+        out.note("no dead letters");
+    }
+    let now = now();
+    for letter in &letters {
+        out.record(letter);
+        out.line(format_args!(
+            "{}  {}  {}: {}",
+            paint(NAME, &letter.thread),
+            paint(DIM, format!("{:>8} ago", age(now - letter.at))),
+            letter.what,
+            letter.reason
+        ));
+    }
+    Ok(())
+}
+
 /// The word for a thread's state.
 pub(crate) fn state(state: ThreadState) -> &'static str {
     match state {

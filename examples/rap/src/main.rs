@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod explain;
 mod failure;
 mod host;
 mod inspect;
@@ -46,6 +47,9 @@ async fn command(command: Command, out: &Out) -> Result<(), Failure> {
         Command::Sessions(args) => inspect::sessions(args, out).await,
         Command::Show(args) => inspect::show(args, out).await,
         Command::Calls(args) => inspect::calls(args, out).await,
+        Command::DeadLetters(args) => inspect::dead_letters(args, out).await,
+        Command::Explain(args) => explain::explain(args, out).await,
+        Command::Replay(args) => explain::replay(args, out).await,
         Command::DemoTools(args) => demo::tools::serve(args).await,
         Command::Proof(args) => demo::proof_of(&args.folder, out).await,
     }
