@@ -171,6 +171,16 @@ impl Hub {
         }
     }
 
+    /// News that another process has passed on.
+    pub(crate) fn hear(&self, thread: &ThreadId, news: News) {
+        for slice in self.state().slices.iter().filter(|slice| slice.thread == *thread) {
+            let mut state = slice.state();
+            state.urgent.extend(news.urgent.iter().cloned());
+            state.check |= news.check;
+            slice.notify.notify_one();
+        }
+    }
+
     /// A thread was paused or closed with all below it: slices below it look whether they still have their claim.
     pub(crate) fn check_below(&self, thread: &ThreadId) {
         for slice in self.state().slices.iter() {
@@ -213,6 +223,17 @@ pub(crate) struct RunningSlice {
     signals: Arc<SliceSignals>,
 }
 
+/// What is passed on to a slice in another process.
+#[derive(Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct News {
+    /// Inputs that interrupt a completion which has not seen them.
+    #[serde(default)]
+    pub(crate) urgent: Vec<InputId>,
+    /// The claim may be lost.
+    #[serde(default)]
+    pub(crate) check: bool,
+}
+
 /// Why a completion should end or look up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
@@ -228,6 +249,25 @@ impl RunningSlice {
         let mut state = self.signals.state();
         state.ancestors.clone_from(&snapshot.thread.ancestors);
         state.seen.extend(snapshot.inputs.iter().map(|input| input.id.clone()));
+    }
+
+    /// Where the slice runs in another process, which loads for itself: who is above the thread.
+    pub(crate) fn below(&self, ancestors: &[ThreadId]) {
+        self.signals.state().ancestors = ancestors.to_vec();
+    }
+
+    /// What the process that runs the slice should hear. Loses nothing when it is dropped and asked again.
+    pub(crate) async fn news(&self) -> News {
+        loop {
+            {
+                let mut state = self.signals.state();
+                if !state.urgent.is_empty() || state.check {
+                    let urgent = std::mem::take(&mut state.urgent);
+                    return News { urgent, check: std::mem::take(&mut state.check) };
+                }
+            }
+            self.signals.notify.notified().await;
+        }
     }
 
     /// Resolves when something is urgent. Loses nothing when it is dropped and asked again.

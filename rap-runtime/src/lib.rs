@@ -21,6 +21,8 @@ mod scripted;
 mod session;
 mod watch;
 
+#[cfg(feature = "sqlite")]
+pub use driver::{SliceErrand, SliceProcesses};
 pub use files::{FilesError, LocalFiles};
 pub use host::{
     AgentHost, Asked, HostError, NewSession, Sent, SessionOpened, SessionStatus, ThreadStatus,

@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) model_idle: Duration,
     pub(crate) choices: Choices,
     pub(crate) hub: Arc<Hub>,
+    #[cfg(feature = "sqlite")]
+    pub(crate) elsewhere: Option<Arc<crate::SliceProcesses>>,
 }
 
 /// What becomes of a tool's question to a person (CHO-01). It is surfaced and kept either way.
@@ -63,6 +65,8 @@ pub struct RuntimeBuilder {
     slices_at_once: usize,
     model_idle: Duration,
     choices: Choices,
+    #[cfg(feature = "sqlite")]
+    elsewhere: Option<crate::SliceProcesses>,
 }
 
 /// Why there is no runtime: a sentence that says what to do.
@@ -98,6 +102,8 @@ impl Runtime {
             slices_at_once: 64,
             model_idle: Duration::from_secs(120),
             choices: Choices::default(),
+            #[cfg(feature = "sqlite")]
+            elsewhere: None,
         }
     }
 
@@ -215,6 +221,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Runs each slice in a process of its own; this one keeps callbacks, timers and retries. Its model is never asked
+    /// here, so that it needs none.
+    #[cfg(feature = "sqlite")]
+    pub fn slice_processes(mut self, processes: crate::SliceProcesses) -> Self {
+        self.elsewhere = Some(processes);
+        self
+    }
+
     /// How many slices run at once at most; 64 unless set.
     pub fn slices_at_once(mut self, slices: usize) -> Self {
         self.slices_at_once = slices.max(1);
@@ -258,6 +272,8 @@ impl RuntimeBuilder {
                 model_idle: self.model_idle,
                 choices: self.choices,
                 hub: Arc::new(Hub::new()),
+                #[cfg(feature = "sqlite")]
+                elsewhere: self.elsewhere.map(Arc::new),
             }),
         })
     }

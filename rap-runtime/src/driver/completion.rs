@@ -42,6 +42,21 @@ impl Patience {
         true
     }
 
+    /// How often a thread was put off: to be kept where this process ends with its slice.
+    pub(super) fn count(&self, thread: &ThreadId) -> u32 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(thread).copied().unwrap_or(0)
+    }
+
+    /// Goes on counting from there.
+    pub(super) fn resume(&self, thread: &ThreadId, count: u32) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if count == 0 {
+            counts.remove(thread);
+        } else {
+            counts.insert(thread.clone(), count);
+        }
+    }
+
     fn forget(&self, thread: &ThreadId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(thread);
     }

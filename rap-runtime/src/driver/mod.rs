@@ -6,9 +6,18 @@
 
 mod alive;
 mod completion;
+#[cfg(feature = "sqlite")]
+mod elsewhere;
+#[cfg(feature = "sqlite")]
+mod guest;
 mod outbox;
 mod sight;
 mod slice;
+
+#[cfg(feature = "sqlite")]
+pub use elsewhere::SliceProcesses;
+#[cfg(feature = "sqlite")]
+pub use guest::SliceErrand;
 
 use crate::{Runtime, clock};
 use rap_core::{Millis, StoreError};
@@ -148,6 +157,16 @@ impl Driver {
         let store = &self.runtime.inner.store;
         while let Ok(place) = self.slices.clone().try_acquire_owned() {
             let Some(claim) = store.claim(clock::now()).await? else { break };
+            #[cfg(feature = "sqlite")]
+            if let Some(elsewhere) = self.runtime.inner.elsewhere.clone() {
+                let (hub, patience) = (self.runtime.inner.hub.clone(), self.patience.clone());
+                let (ending, freed) = (self.ending.clone(), self.freed.clone());
+                tasks.spawn(async move {
+                    elsewhere.run(claim, place, &hub, &patience, &ending).await;
+                    freed.notify_one();
+                });
+                continue;
+            }
             let streak = slice::Streak {
                 runtime: self.runtime.clone(),
                 ending: self.ending.clone(),

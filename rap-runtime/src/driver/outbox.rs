@@ -78,6 +78,12 @@ impl Senders {
         }
     }
 
+    /// Takes what is due.
+    #[cfg(feature = "sqlite")]
+    pub(super) async fn take(&self, now: Millis) -> Result<Vec<Delivery>, rap_core::StoreError> {
+        self.runtime.inner.store.take(now, self.room()).await
+    }
+
     /// How many more deliveries may be taken.
     pub(super) fn room(&self) -> usize {
         HELD.saturating_sub(self.held.load(Ordering::Relaxed))

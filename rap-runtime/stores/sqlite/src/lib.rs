@@ -6,6 +6,7 @@ mod bystander;
 mod commit;
 mod fault;
 mod interact;
+mod lent;
 mod load;
 mod open;
 mod outbox;
@@ -19,4 +20,5 @@ mod views;
 mod writer;
 
 pub use bystander::SqliteReader;
+pub use lent::Lease;
 pub use store::SqliteStore;

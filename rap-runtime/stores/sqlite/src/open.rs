@@ -156,6 +156,31 @@ pub(crate) fn writer(path: &Path, found: &Look) -> Done<(Connection, i64)> {
     Ok((conn, epoch))
 }
 
+/// Opens the database beside its owner, for a process that was lent a thread: nothing of it is made, brought
+/// forward or tidied away here.
+pub(crate) fn guest(path: &Path) -> Done<Connection> {
+    match look(path)? {
+        Look::Ours(format) if format == schema::FORMAT => {}
+        _ => {
+            let shown = path.display();
+            return Err(failed(format!("{shown} is not the database of this version that its owner has open")));
+        }
+    }
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    settle(&conn)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "fullfsync", true)?;
+    conn.query_row("PRAGMA secure_delete = fast", [], |_| Ok(()))?;
+    // The owner moves the log into the file.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    format_of(&conn, path)?;
+    Ok(conn)
+}
+
 /// Makes the file, for its owner's eyes only: what agents say and do is nobody else's.
 fn make(path: &Path) -> Done<()> {
     let mut options = OpenOptions::new();

@@ -53,7 +53,8 @@ pub(crate) fn take(conn: &Connection, shared: &Shared, now: Millis, limit: usize
     while taken.len() < limit
         && let Some(row) = rows.next()?
     {
-        if free_at(conn, &under_way, row)?.is_none_or(|due| due > now) {
+        let mine = shared.is_mine(row.get(10)?);
+        if !mine || free_at(conn, &under_way, row)?.is_none_or(|due| due > now) {
             continue;
         }
         let mut delivery = delivery(row, shared.epoch)?;
@@ -80,7 +81,9 @@ pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis
         if earliest.is_some_and(|earliest| earliest <= stored) {
             break; // Whatever follows is due later still.
         }
-        if let Some(due) = free_at(conn, &under_way, row)? {
+        if shared.is_mine(row.get(10)?)
+            && let Some(due) = free_at(conn, &under_way, row)?
+        {
             earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
         }
     }
@@ -91,7 +94,9 @@ pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis
 fn free_at(conn: &Connection, under_way: &UnderWay, row: &Row<'_>) -> Done<Option<Millis>> {
     let id: i64 = row.get(0)?;
     let due = match under_way.get(&id) {
-        Some(Way::Taken { .. } | Way::Gone { .. } | Way::Withdrawn) => return Ok(None),
+        Some(Way::Taken { .. } | Way::Gone { .. } | Way::Withdrawn | Way::Elsewhere) => {
+            return Ok(None);
+        },
         Some(Way::Again { at, .. }) => *at,
         None => Millis(row.get(9)?),
     };
@@ -155,7 +160,7 @@ pub(crate) fn settle(write: &mut Write<'_>, id: i64, way: Way) -> Done<()> {
             write.conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id])?;
             Ok(())
         }
-        Way::Taken { .. } | Way::Withdrawn => Ok(()),
+        Way::Taken { .. } | Way::Withdrawn | Way::Elsewhere => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use rap_core::{Claim, Entry, Millis, Session, StoreError};
 use rap_types::ThreadId;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
 };
 use tokio::sync::watch;
 
@@ -25,6 +25,19 @@ pub(crate) struct Shared {
     under_way: Mutex<UnderWay>,
     cache: Mutex<Cache>,
     generation: watch::Sender<u64>,
+    /// Threads whose requests another process sends, by number; locked after `under_way`, never before.
+    lent: Mutex<HashMap<i64, usize>>,
+    /// Where this process is no owner, but was lent a thread.
+    pub(crate) guest: Option<Guest>,
+}
+
+/// What a process that was lent a thread may touch of what others may hold.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// The thread's number.
+    pub(crate) thread: i64,
+    /// Its version, as far as this process knows.
+    pub(crate) version: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +60,8 @@ pub(crate) enum Way {
     Again { at: Millis, attempts: u32, first: Millis, begun: bool },
     /// A commit that is being written removes it.
     Withdrawn,
+    /// Another process has it.
+    Elsewhere,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +93,53 @@ impl Shared {
             under_way: Mutex::default(),
             cache: Mutex::default(),
             generation: watch::Sender::new(0),
+            lent: Mutex::default(),
+            guest: None,
+        }
+    }
+
+    /// Whether requests of a thread may be taken here, or out of the outbox: not those that another process may
+    /// be sending.
+    pub(crate) fn is_mine(&self, thread: i64) -> bool {
+        match &self.guest {
+            Some(guest) => guest.thread == thread,
+            None => !lock(&self.lent).contains_key(&thread),
+        }
+    }
+
+    /// From now on another process sends the requests of a thread; what is on its way, and not for it to take.
+    pub(crate) fn lend(&self, thread: i64) -> Vec<i64> {
+        let under_way = self.under_way();
+        *lock(&self.lent).entry(thread).or_default() += 1;
+        under_way.keys().copied().collect()
+    }
+
+    /// Requests that others have in hand: as good as taken.
+    pub(crate) fn lend_out(&self, busy: &[i64]) {
+        let mut under_way = self.under_way();
+        for id in busy {
+            under_way.insert(*id, Way::Elsewhere);
+        }
+    }
+
+    /// Requests that are taken here, and those whose settlement is not written yet.
+    pub(crate) fn in_hand(&self) -> Vec<i64> {
+        let under_way = self.under_way();
+        under_way.iter().filter(|(_, way)| **way != Way::Elsewhere).map(|(id, _)| *id).collect()
+    }
+
+    /// The other process sends no more requests of a thread than those that it holds.
+    pub(crate) fn end_lending(&self, thread: i64, held: &[i64]) {
+        let mut under_way = self.under_way();
+        for id in held {
+            under_way.entry(*id).or_insert(Way::Elsewhere);
+        }
+        let mut lent = lock(&self.lent);
+        if let Some(count) = lent.get_mut(&thread) {
+            *count -= 1;
+            if *count == 0 {
+                lent.remove(&thread);
+            }
         }
     }
 
@@ -167,6 +229,11 @@ impl Claims {
         let fence = (epoch << 32) | self.issued;
         self.held.insert(thread.clone(), fence);
         Claim { thread, fence }
+    }
+
+    /// Takes over a claim that another process issued.
+    pub(crate) fn adopt(&mut self, claim: &Claim) {
+        self.held.insert(claim.thread.clone(), claim.fence);
     }
 
     pub(crate) fn release(&mut self, claim: &Claim) -> bool {

@@ -3,7 +3,7 @@
 use crate::{
     accept, commit,
     fault::{Done, json},
-    interact, load, open, outbox,
+    interact, lent, load, open, outbox,
     reader::{Readers, Source},
     shared::Shared,
     views,
@@ -37,7 +37,7 @@ const READERS: usize = 2;
 /// milliseconds.
 #[derive(Debug)]
 pub struct SqliteStore {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// The generation that the last call of `changed` saw.
     seen: AtomicU64,
     /// None only while it is dropped.
@@ -45,8 +45,8 @@ pub struct SqliteStore {
     readers: Option<Readers>,
     reading: Vec<JoinHandle<()>>,
     writing: Option<JoinHandle<()>>,
-    /// Held as long as any thread may write.
-    _lock: File,
+    /// Held as long as any thread may write; a guest has none.
+    _lock: Option<File>,
 }
 
 impl Drop for SqliteStore {
@@ -70,11 +70,18 @@ impl SqliteStore {
     /// When another process has it, a newer version wrote it, it is damaged or not ours: then it is left
     /// untouched. When its directory is missing or cannot be written.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref().to_owned();
+        Self::open_with(path.as_ref().to_owned(), Self::open_now).await
+    }
+
+    /// Opens on a thread of its own: files may be slow.
+    pub(crate) async fn open_with(
+        path: PathBuf,
+        work: impl FnOnce(PathBuf) -> Done<Self> + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let (reply, opened) = oneshot::channel();
         let open = move || {
             let shown = path.display().to_string();
-            let _ = reply.send(Self::open_now(path).map_err(|fault| fault.into_error(&shown)));
+            let _ = reply.send(work(path).map_err(|fault| fault.into_error(&shown)));
         };
         std::thread::Builder::new()
             .name("rap-sqlite-open".into())
@@ -89,11 +96,22 @@ impl SqliteStore {
         // Only now does it stand still.
         let found = open::look(&path)?;
         let (conn, epoch) = open::writer(&path, &found)?;
+        let shared = Shared::new(path.display().to_string(), epoch);
+        Self::start(&path, conn, shared, Some(lock), READERS)
+    }
+
+    pub(crate) fn start(
+        path: &Path,
+        conn: Connection,
+        shared: Shared,
+        lock: Option<File>,
+        readers: usize,
+    ) -> Done<Self> {
         let sources =
-            (0..READERS).map(|_| open::reader(&path).map(Source::Held)).collect::<Done<Vec<_>>>()?;
+            (0..readers).map(|_| open::reader(path).map(Source::Held)).collect::<Done<Vec<_>>>()?;
         let shown = path.display().to_string();
         let no_thread = |e| StoreError::Failed(format!("no thread for {}: {e}", path.display()));
-        let shared = Arc::new(Shared::new(shown.clone(), epoch));
+        let shared = Arc::new(shared);
         let (writer, writing) = Writer::start(conn, shared.clone()).map_err(no_thread)?;
         let (readers, reading) = Readers::start(&shown, sources).map_err(no_thread)?;
         Ok(Self {
@@ -123,7 +141,7 @@ impl SqliteStore {
         }
     }
 
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection, &Shared) -> Done<T> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -175,17 +193,26 @@ impl Store for SqliteStore {
     }
 
     async fn renew(&self, claim: &Claim) -> Result<(), StoreError> {
-        self.shared.check(claim)
+        self.shared.check(claim)?;
+        if self.shared.guest.is_some() {
+            return self.read(lent::still_mine).await;
+        }
+        Ok(())
     }
 
     async fn load(&self, claim: &Claim) -> Result<Snapshot, StoreError> {
         let claim = claim.clone();
-        self.read(move |conn, shared| load::load(conn, shared, &claim)).await
+        let snapshot = self.read(move |conn, shared| load::load(conn, shared, &claim)).await?;
+        lent::knows(&self.shared, snapshot.thread.version);
+        Ok(snapshot)
     }
 
     async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError> {
         let claim = claim.clone();
         let committed = self.write(move |write| commit::commit(write, &claim, &commit, now)).await;
+        if let Ok(committed) = &committed {
+            lent::knows(&self.shared, committed.version);
+        }
         committed.map_err(|error| match error {
             // A later owner has every thread.
             StoreError::Owned { .. } => StoreError::Fenced,

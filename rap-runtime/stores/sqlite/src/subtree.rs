@@ -133,6 +133,10 @@ fn withdraw_all(write: &mut Write<'_>, n: i64) -> Done<()> {
 
 /// Takes a call's invocation out of the outbox, if nobody began to send it.
 fn withdraw(write: &mut Write<'_>, thread: i64, call: &str) -> Done<bool> {
+    if !write.shared.is_mine(thread) {
+        // Another process may be sending it.
+        return Ok(false);
+    }
     let row = write
         .conn
         .prepare_cached(
