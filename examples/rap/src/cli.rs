@@ -39,6 +39,9 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Decide everything again and say whether each commit comes out the same
     Replay(DbArgs),
+    /// One errand of `serve --exec-slices`
+    #[command(hide = true)]
+    Slice(SliceArgs),
     /// The tool server of the demo
     #[command(hide = true)]
     DemoTools(DemoToolsArgs),
@@ -110,9 +113,28 @@ pub(crate) struct ServeArgs {
     /// Let tools run that say of themselves that they destroy something
     #[arg(long)]
     pub(crate) allow_destructive: bool,
+    /// Run each slice in a process of its own; between slices only this small process is there
+    #[arg(long)]
+    pub(crate) exec_slices: bool,
     /// Stop when stdin ends
     #[arg(long, hide = true)]
     pub(crate) stop_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SliceArgs {
+    /// The database file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+    /// The model, as provider/model
+    #[arg(long, value_name = "ID")]
+    pub(crate) model: Option<String>,
+    /// Rules for the scripted model
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+    /// The URL under which tool servers reach the runtime
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: HttpUrl,
 }
 
 #[derive(Debug, Args)]

@@ -50,6 +50,7 @@ async fn command(command: Command, out: &Out) -> Result<(), Failure> {
         Command::DeadLetters(args) => inspect::dead_letters(args, out).await,
         Command::Explain(args) => explain::explain(args, out).await,
         Command::Replay(args) => explain::replay(args, out).await,
+        Command::Slice(args) => serve::slice(args).await,
         Command::DemoTools(args) => demo::tools::serve(args).await,
         Command::Proof(args) => demo::proof_of(&args.folder, out).await,
     }
@@ -58,7 +59,7 @@ async fn command(command: Command, out: &Out) -> Result<(), Failure> {
 /// Logs go to stderr, and only those that `RAP_LOG` asks for; long-running roles say a little unasked.
 fn log(command: &Command) {
     let unasked = match command {
-        Command::Serve(_) => "warn,rap_runtime=info",
+        Command::Serve(_) | Command::Slice(_) => "warn,rap_runtime=info",
         Command::DemoTools(_) => "info,rap_server=debug",
         _ => "off",
     };

@@ -1,11 +1,20 @@
 //! `rap serve`: a runtime for long, on a database that remembers where it was served.
 
-use crate::{cli::ServeArgs, failure::Failure, host, output::Out, shutdown};
-use rap_runtime::{
-    LocalFiles,
-    core::{DestructivePolicy, Rules},
+use crate::{
+    cli::{ServeArgs, SliceArgs},
+    failure::Failure,
+    host,
+    output::Out,
+    shutdown,
 };
+use rap_runtime::{
+    LocalFiles, Runtime, SliceErrand, SliceProcesses,
+    core::{DestructivePolicy, Rules},
+    sqlite::SqliteStore,
+};
+use rap_types::HttpUrl;
 use serde_json::json;
+use std::{ffi::OsString, path::Path, process::Command, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 /// Runs until it is told to stop.
@@ -14,6 +23,7 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
     host::check_servers(args.servers.iter().chain(&args.public_url))?;
     let model = host::model(args.model.as_deref(), args.script.as_deref())?;
     let store = host::open(&args.db).await?;
+    let (owner, exec_slices) = (store.clone(), args.exec_slices);
     let listener = host::listen(&store, args.listen).await?;
     let url = match args.public_url {
         Some(url) => url,
@@ -24,6 +34,10 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
         .await?
         .model(model)
         .rules(rules(args.allow_destructive));
+    if exec_slices {
+        let slice = slice_command(&args.db, args.model.as_deref(), args.script.as_deref(), &url)?;
+        builder = builder.slice_processes(SliceProcesses::new(owner, slice));
+    }
     for server in args.servers {
         builder = builder.toolset(server);
     }
@@ -53,6 +67,52 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
     let (served, (), ()) =
         tokio::join!(serving, runtime.run_until(stopping.clone().cancelled_owned()), asked);
     served
+}
+
+/// How `rap slice` is started for this runtime: whatever bears on a slice is passed on.
+fn slice_command(
+    db: &Path,
+    model: Option<&str>,
+    script: Option<&Path>,
+    url: &HttpUrl,
+) -> Result<impl Fn() -> Command + Send + Sync + 'static, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::new(format!("cannot find this program, to start it for each slice: {e}")))?;
+    let mut args: Vec<OsString> = vec!["slice".into(), "--db".into(), db.into()];
+    args.extend(["--public-url".into(), url.as_str().into()]);
+    if let Some(model) = model {
+        args.extend(["--model".into(), model.into()]);
+    }
+    if let Some(script) = script {
+        args.extend(["--script".into(), script.into()]);
+    }
+    Ok(move || {
+        let mut command = Command::new(&program);
+        command.args(&args);
+        command
+    })
+}
+
+/// `rap slice`: runs the slices of one thread, sends what they committed, and ends.
+pub(crate) async fn slice(args: SliceArgs) -> Result<(), Failure> {
+    let broken = |e: std::io::Error| {
+        Failure::new(format!("this is for rap serve --exec-slices, which says what to do on stdin: {e}"))
+    };
+    let input = tokio::io::BufReader::new(tokio::io::stdin());
+    let errand = SliceErrand::read(input).await.map_err(broken)?;
+    let store = Arc::new(SqliteStore::join(&args.db, errand.lease().clone()).await?);
+    let runtime = Runtime::builder()
+        .shared_store(store.clone())
+        .keys(LocalFiles::beside(&args.db).keys().map_err(Failure::of)?)
+        .public_url(args.public_url)
+        .model(host::model(args.model.as_deref(), args.script.as_deref())?)
+        .build()
+        .await
+        .map_err(Failure::of)?;
+    runtime.run_slice(errand, &store, tokio::io::stdout()).await.map_err(broken)?;
+    drop((runtime, store));
+    // The thread that reads stdin cannot be called off.
+    std::process::exit(0)
 }
 
 /// The defaults, with a person's word on destructive tools (CON-02).

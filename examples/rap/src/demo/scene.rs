@@ -313,6 +313,7 @@ async fn start_runtime(folder: &Path, tools: &Process) -> Result<Process, Failur
     let args = [
         "--json",
         "serve",
+        "--exec-slices",
         "--stop-with-stdin",
         "--db",
         text(&db)?,
