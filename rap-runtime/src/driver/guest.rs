@@ -78,8 +78,7 @@ impl Runtime {
         let mut changes = self.inner.hub.changes();
         let senders = Arc::new(Senders::new(self.clone(), ending.clone()));
         let mut sending = JoinSet::new();
-        let streak =
-            Streak { runtime: self.clone(), ending: ending.clone(), patience: patience.clone() };
+        let streak = Streak { runtime: self.clone(), ending: ending.clone(), patience: patience.clone() };
         let mut slices = tokio::spawn(streak.run(lease.claim(), place));
         let failed = loop {
             tokio::select! {

@@ -112,8 +112,12 @@ fn own_group(_: &mut Command) {}
 
 /// The system's own word on which children this process has: their numbers, without the dead ones.
 pub(crate) fn children() -> Vec<u32> {
-    let me = std::process::id();
-    from_proc(me).or_else(|| from_ps(me)).unwrap_or_default()
+    children_of(std::process::id())
+}
+
+/// The system's own word on which children a process has.
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    from_proc(parent).or_else(|| from_ps(parent)).unwrap_or_default()
 }
 
 fn from_proc(parent: u32) -> Option<Vec<u32>> {

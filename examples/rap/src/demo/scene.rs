@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const NAP: Duration = Duration::from_secs(1);
 /// The line of the tool server's log that tells of a callback that did not arrive.
 const RETRIED: &str = "is to be tried again";
+/// The line of the runtime's log that tells of a slice's process.
+const SLICE: &str = "a slice process runs";
 /// How often the callback is refused before the runtime comes back.
 const REFUSALS: usize = 3;
 /// Events that the subscription tells, each of which gets a thread and makes a report.
@@ -106,6 +108,8 @@ impl<'a> Scene<'a> {
             "idle",
             json!({}),
         );
+        self.slices_are_gone().await?;
+        self.process_table();
         self.pause("the agent sleeps,").await;
         Ok(())
     }
@@ -187,8 +191,26 @@ impl<'a> Scene<'a> {
             }
             tokio::time::sleep(LOOK).await;
         }
+        self.slices_are_gone().await?;
         self.story.tell("runtime", "everything rests", "at_rest", json!({}));
+        self.process_table();
+        let log = std::fs::read_to_string(self.folder.join("runtime.log")).unwrap_or_default();
+        let slices = log.lines().filter(|line| line.contains(SLICE)).count();
+        self.story.tell(
+            "runtime",
+            format_args!("{slices} slices of the agent ran, each in a process of its own, gone after it"),
+            "slices",
+            json!({"processes": slices}),
+        );
         Ok(())
+    }
+
+    /// Between slices nothing of the agent runs: the last slice's process may take a moment to end.
+    async fn slices_are_gone(&self) -> Result<(), Failure> {
+        self.until("the last slice ends,", || {
+            Ok(processes::children_of(self.runtime.pid()).is_empty().then_some(()))
+        })
+        .await
     }
 
     /// Ends the processes.
@@ -268,6 +290,16 @@ impl<'a> Scene<'a> {
             told.push(json!({"role": process.role(), "pid": process.pid(), "alive": runs}));
             let word = if runs { "running" } else { "gone" };
             self.story.detail(paint(DIM, format!("{:>8}  {:<12} {word}", process.pid(), process.role())));
+        }
+        if alive.contains(&self.runtime.pid()) {
+            let slices = processes::children_of(self.runtime.pid());
+            for pid in &slices {
+                told.push(json!({"role": "slice", "pid": pid, "alive": true}));
+                self.story.detail(paint(DIM, format!("{pid:>8}  {:<12} running", "slice")));
+            }
+            if slices.is_empty() {
+                self.story.detail(paint(DIM, format!("{:>8}  {:<12} none", "-", "slice")));
+            }
         }
         self.story.record("processes", json!({"processes": told}));
     }

@@ -53,6 +53,7 @@ fn story() {
         "closed",
         "report",
         "at_rest",
+        "slices",
         "proof",
         "kept",
     ] {
@@ -62,6 +63,13 @@ fn story() {
     let proof = &records.iter().find(|record| record["step"] == "proof").unwrap()["proof"];
     let count = |name: &str| proof[name].as_u64().unwrap();
     assert_eq!((count("calls"), count("late"), count("events"), count("reports")), (3, 1, 2, 2), "{proof}");
+    // Each slice was a process, and between slices there was none.
+    let slices = records.iter().find(|record| record["step"] == "slices").unwrap();
+    assert!(slices["processes"].as_u64().unwrap() >= 10, "{slices}");
+    let tables = records.iter().filter(|record| record["step"] == "processes");
+    for process in tables.flat_map(|table| table["processes"].as_array().unwrap()) {
+        assert_ne!(process["role"], "slice", "{process} runs while nothing is due");
+    }
     let took = records.iter().filter_map(|record| record["at_ms"].as_u64()).max().unwrap();
     assert!(Duration::from_millis(took) < Duration::from_secs(20), "{took} ms");
 

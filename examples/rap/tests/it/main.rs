@@ -6,4 +6,5 @@ mod demo;
 mod help;
 mod run;
 mod servers;
+mod slices;
 mod support;

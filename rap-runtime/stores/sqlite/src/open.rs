@@ -163,7 +163,9 @@ pub(crate) fn guest(path: &Path) -> Done<Connection> {
         Look::Ours(format) if format == schema::FORMAT => {}
         _ => {
             let shown = path.display();
-            return Err(failed(format!("{shown} is not the database of this version that its owner has open")));
+            return Err(failed(format!(
+                "{shown} is not the database of this version that its owner has open"
+            )));
         }
     }
     let conn = Connection::open_with_flags(

@@ -96,7 +96,7 @@ fn free_at(conn: &Connection, under_way: &UnderWay, row: &Row<'_>) -> Done<Optio
     let due = match under_way.get(&id) {
         Some(Way::Taken { .. } | Way::Gone { .. } | Way::Withdrawn | Way::Elsewhere) => {
             return Ok(None);
-        },
+        }
         Some(Way::Again { at, .. }) => *at,
         None => Millis(row.get(9)?),
     };

@@ -107,8 +107,7 @@ impl SqliteStore {
         lock: Option<File>,
         readers: usize,
     ) -> Done<Self> {
-        let sources =
-            (0..readers).map(|_| open::reader(path).map(Source::Held)).collect::<Done<Vec<_>>>()?;
+        let sources = (0..readers).map(|_| open::reader(path).map(Source::Held)).collect::<Done<Vec<_>>>()?;
         let shown = path.display().to_string();
         let no_thread = |e| StoreError::Failed(format!("no thread for {}: {e}", path.display()));
         let shared = Arc::new(shared);

@@ -1,0 +1,195 @@
+//! Slices in processes of their own: killed, outlived, interrupted and replayed.
+
+use crate::support::{Server, command, end_of, is_alive, rap, signal, until, weather};
+use rap_runtime::{AgentHost, LocalFiles, NewSession, RemoteHost, core::ThreadState, sqlite::SqliteReader};
+use rap_types::ThreadId;
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Stdio},
+    sync::{Arc, Mutex},
+};
+
+/// The model takes its time over `slowly`, and answers everything else at once.
+const SCRIPT: &str = r#"
+[[rule]]
+when = { user = "slowly*" }
+text = "word by word this takes a while and in the end it is all there"
+delay_ms = 1500
+
+[[rule]]
+when = { user = "quickly" }
+text = "done"
+"#;
+
+struct Owner {
+    child: Child,
+    host: RemoteHost,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    tools: Server,
+    tokio: tokio::runtime::Runtime,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("script.toml"), SCRIPT).unwrap();
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { folder, tools: Server::of(weather()), tokio }
+    }
+
+    fn db(&self) -> PathBuf {
+        self.folder.path().join("agent.db")
+    }
+
+    /// `rap serve --exec-slices`, ready.
+    fn serve(&self) -> Owner {
+        let (db, script) = (self.db(), self.folder.path().join("script.toml"));
+        let args = ["--json", "serve", "--exec-slices", "--stop-with-stdin", "--server", &self.tools.base];
+        let mut command = command(&args);
+        command.arg("--db").arg(&db).arg("--script").arg(&script);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).expect(&line);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, stderr) = (log.clone(), BufReader::new(child.stderr.take().unwrap()));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
+        });
+        let token = LocalFiles::beside(&db).token().unwrap();
+        let host = RemoteHost::new(ready["url"].as_str().unwrap().parse().unwrap(), token);
+        Owner { child, host, log }
+    }
+
+    fn block<T>(&self, work: impl Future<Output = T>) -> T {
+        self.tokio.block_on(work)
+    }
+
+    fn open(&self, owner: &Owner) -> ThreadId {
+        self.block(owner.host.create(NewSession::new())).unwrap().session
+    }
+
+    fn say(&self, owner: &Owner, session: &ThreadId, key: &str, text: &str) {
+        self.block(owner.host.send(session, key, text)).unwrap();
+    }
+
+    fn at_rest(&self, owner: &Owner, session: &ThreadId) {
+        until("rest", || {
+            let status = self.block(owner.host.status(session)).unwrap();
+            status.threads.iter().all(|thread| thread.state == ThreadState::Resting)
+        });
+    }
+
+    /// What the model said, as `rap show` tells it.
+    fn said(&self, session: &ThreadId) -> String {
+        let db = self.db();
+        rap(&["show", session.as_str(), "--db", db.to_str().unwrap()]).expect_success().stdout
+    }
+
+    fn slices(&self, session: &ThreadId) -> usize {
+        let read = async {
+            let reader = SqliteReader::open(self.db()).await.unwrap();
+            reader.slices(session, 0, usize::MAX).await.unwrap().len()
+        };
+        self.block(read)
+    }
+
+    fn replays(&self) {
+        let db = self.db();
+        let told = rap(&["replay", "--db", db.to_str().unwrap()]).expect_success();
+        assert!(told.stdout.contains("every commit comes out the same"), "{}", told.stdout);
+    }
+}
+
+impl Owner {
+    /// The slice processes so far, by the owner's log.
+    fn started(&self) -> Vec<u32> {
+        let log = self.log.lock().unwrap();
+        let pid = |line: &String| {
+            line.contains("a slice process runs").then(|| line.rsplit("pid=").next()?.trim().parse().ok())?
+        };
+        log.iter().filter_map(pid).collect()
+    }
+
+    fn nth(&self, n: usize) -> u32 {
+        until("a slice process", || self.started().len() >= n);
+        self.started()[n - 1]
+    }
+
+    fn stop(mut self) {
+        drop(self.child.stdin.take());
+        until("the end of serve", || self.child.try_wait().unwrap().is_some());
+    }
+}
+
+/// P6, P7: a slice process is killed in the middle of a completion: the next one makes it again, and nothing is there
+/// twice. Between slices there is no process.
+#[test]
+fn a_slice_process_is_killed() {
+    let place = Place::new();
+    let owner = place.serve();
+    let session = place.open(&owner);
+    place.say(&owner, &session, "1", "slowly, please");
+    let first = owner.nth(1);
+    signal(first, "KILL");
+    let second = owner.nth(2);
+    assert_ne!(first, second);
+    place.at_rest(&owner, &session);
+    until("the last slice process is gone", || !is_alive(second));
+    assert_eq!(place.said(&session).matches("in the end it is all there").count(), 1);
+    assert_eq!((owner.started().len(), place.slices(&session)), (2, 1), "one was lost, one was committed");
+    owner.stop();
+    place.replays();
+}
+
+/// P4, P6: the owner is killed while a slice runs: the slice ends with it and commits nothing, and the next owner goes
+/// on.
+#[test]
+fn the_owner_is_killed() {
+    let place = Place::new();
+    let mut owner = place.serve();
+    let session = place.open(&owner);
+    place.say(&owner, &session, "1", "slowly, please");
+    let slice = owner.nth(1);
+    owner.child.kill().unwrap();
+    owner.child.wait().unwrap();
+    until("the slice ends", || !is_alive(slice));
+    assert_eq!(place.slices(&session), 0);
+    let owner = place.serve();
+    place.at_rest(&owner, &session);
+    assert_eq!(place.said(&session).matches("in the end it is all there").count(), 1);
+    owner.stop();
+    place.replays();
+}
+
+/// P9: what a person writes reaches the model's stream in the other process, and cuts it short.
+#[test]
+fn a_person_interrupts() {
+    let place = Place::new();
+    let owner = place.serve();
+    let session = place.open(&owner);
+    place.say(&owner, &session, "1", "slowly, please");
+    owner.nth(1);
+    // It has begun to speak once it has loaded; before that the message would simply be there.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    place.say(&owner, &session, "2", "quickly");
+    place.at_rest(&owner, &session);
+    let said = place.said(&session);
+    assert!(said.contains("(interrupted)") && said.contains("done"), "{said}");
+    assert!(!said.contains("in the end it is all there"), "{said}");
+    owner.stop();
+    place.replays();
+}
+
+/// A slice process that nobody talks to says what it is for.
+#[test]
+fn by_hand() {
+    let child =
+        command(&["slice", "--db", "/nowhere/agent.db", "--public-url", "http://127.0.0.1:1"]).spawn();
+    end_of(child.unwrap()).expect_failure("this is for rap serve --exec-slices");
+}
