@@ -74,7 +74,7 @@ impl Default for Options {
             wait: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             jobs: 24,
-            budget: Duration::from_secs(45),
+            budget: Duration::from_secs(30),
             only: Vec::new(),
             skip: Vec::new(),
             deepest: Tier::Fixture,

@@ -15,7 +15,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 /// The longest that a case may take.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// How cases are run.
 #[derive(Debug, Clone, Copy)]

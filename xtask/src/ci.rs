@@ -19,6 +19,9 @@ const PURE: [&str; 2] = ["rap-types", "rap-core"];
 /// Worlds that the simulation runs.
 const SEEDS: &str = "10000";
 
+/// Of the faults of the known-bad server every so many is tried; `cargo xtask conformance --matrix` tries all.
+const FAULTS: &str = "9";
+
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: &str = "10";
 
@@ -43,6 +46,7 @@ pub(crate) fn run() -> Result<(), String> {
     step("documentation", || {
         run_with(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
     })?;
+    step("conformance", conformance)?;
     step("the book", book)?;
     step("fuzzing", || fuzz::run(&["--seconds", FUZZ_SECONDS]))?;
     step("pure packages on wasm32", pure)?;
@@ -141,6 +145,24 @@ pub(crate) fn book() -> Result<(), String> {
         return Ok(());
     }
     Err(format!("mdbook ended with {} and said\n{said}", output.status))
+}
+
+/// Judges the servers; the fixture in Python needs Python. Where it is missing, it says so; in CI that is a
+/// failure.
+fn conformance() -> Result<(), String> {
+    if Command::new("python3").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        crate::conformance::run(&[])?;
+        if !crate::r#gen::root().join("conformance/fixtures/matrix.toml").is_file() {
+            say("the matrix of faults is not written yet");
+            return Ok(());
+        }
+        return crate::conformance::run(&["--matrix", "--sample", FAULTS]);
+    }
+    if in_ci() {
+        return Err("not installed: python3".to_owned());
+    }
+    say("SKIPPED: not installed: python3");
+    Ok(())
 }
 
 fn in_ci() -> bool {

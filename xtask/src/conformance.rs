@@ -80,15 +80,15 @@ fn python(work: &Path) -> Result<PathBuf, String> {
 fn peers(python: &Path, work: &Path, check: bool) -> Result<(), String> {
     let own = |name| Peer { name, command: path(&built(name)), folder: root() };
     let port = |name| Peer { command: format!("{} --port {{port}}", path(&built(name))), ..own(name) };
+    let fixture = |name, more: &str| Peer {
+        name,
+        command: format!("{} -m rap_fixture --port {{port}} --data {{data}}{more}", path(python)),
+        folder: root().join("conformance/fixtures/python"),
+    };
     let peers = [
-        Peer {
-            name: "python",
-            command: format!(
-                "{} -m rap_fixture --port {{port}} --data {{data}} --token {{token}}",
-                path(python)
-            ),
-            folder: root().join("conformance/fixtures/python"),
-        },
+        // Two instances with tokens of their own do not trust each other, hence one without.
+        fixture("python", ""),
+        fixture("python-token", " --token {token}"),
         Peer { name: "reference", ..port("rap-fixture-reference") },
         port("weather"),
         own("deploy"),

@@ -205,7 +205,11 @@ async fn bad_arguments(bench: Bench) -> Outcome {
         }
         for (fault, call) in calls {
             tried += 1;
-            judge_refusal(&bench, &format!("`{name}` with {fault}"), &call, &["INV-06", "TLS-10"]).await;
+            let what = format!("`{name}` with {fault}");
+            if judge_refusal(&bench, &what, &call, &["INV-06", "TLS-10"]).await {
+                // Silence is waited for; once is enough.
+                return Ok(());
+            }
         }
     }
     if tried == 0 {
@@ -217,8 +221,8 @@ async fn bad_arguments(bench: Bench) -> Outcome {
 }
 
 /// A call that should have been acknowledged and then ended in an error result. The first obligation is broken by
-/// anything else, the second by silence after the acknowledgement.
-async fn judge_refusal(bench: &Bench, what: &str, call: &Call, [refused, silent]: &[&str; 2]) {
+/// anything else, the second by silence after the acknowledgement, which is said.
+async fn judge_refusal(bench: &Bench, what: &str, call: &Call, [refused, silent]: &[&str; 2]) -> bool {
     if call.sent.status() != Some(200) {
         let words = call.sent.words();
         bench.fault(
@@ -226,12 +230,13 @@ async fn judge_refusal(bench: &Bench, what: &str, call: &Call, [refused, silent]
             format!("a call of {what} {words}; it should be 200 and then an error result"),
             &[call.sent.n],
         );
-        return;
+        return false;
     }
     match bench.owed(&call.given, first_result).await {
         None => {
             let why = format!("a call of {what} was acknowledged, and no result came");
             bench.fault(silent, why, &[call.sent.n]);
+            return true;
         }
         Some(result) if !failed(&result) => {
             let why =
@@ -240,6 +245,7 @@ async fn judge_refusal(bench: &Bench, what: &str, call: &Call, [refused, silent]
         }
         Some(_) => {}
     }
+    false
 }
 
 /// A text for a sentence.

@@ -101,7 +101,10 @@ async fn waiting(bench: Bench) -> Outcome {
     bench.run("open", json!({ "key": key })).await?;
     let result = bench.result(&call).await?;
     if text(&result) != "passed" {
-        let why = format!("a call whose status was asked for ended in {:?}; the question only reads", text(&result));
+        let why = format!(
+            "a call whose status was asked for ended in {:?}; the question only reads",
+            text(&result)
+        );
         return bench.broken("STA-01", why, &[call.sent.n, n, result.n]);
     }
     eventually_dead(&bench, &call, "after its result was taken").await

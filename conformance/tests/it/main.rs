@@ -1,6 +1,9 @@
 //! The judge's own tests.
 
+mod arguments;
 mod baseline;
+mod cases;
+mod rules;
 mod sample;
 mod watch;
 mod writers;
