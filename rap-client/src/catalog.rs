@@ -4,6 +4,10 @@
 //! over another's tool. Names of the runtime's own tools are never taken from a server, and the runtime's
 //! synthetic name makes a toolset invalid (SUB-04).
 
+mod names;
+
+pub use names::ModelNames;
+
 use rap_types::{
     HttpUrl, RECEIVE_EVENT, Tool, ToolName, Toolset,
     validate::{CompiledTool, CompiledToolset},

@@ -213,7 +213,7 @@ async fn the_size_of_a_toolset_is_limited() {
     assert_eq!(error.faults()[0].obligation(), "LIM-01");
 }
 
-/// TLS-06, TLS-12, TLS-13: afresh while the server answers, the last good one while it does not.
+/// TLS-05, TLS-06, TLS-12, TLS-13: a session keeps what it was given; a new one asks afresh while the server answers, the last good one while it does not.
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_is_remembered() {
     let named = |name: &str| {
@@ -237,13 +237,16 @@ async fn a_server_that_cannot_be_reached_is_remembered() {
     let ask = async |n: usize| cache.discover(&caller, &bases[n % 2]).await;
 
     assert!(ask(0).await.unwrap_err().is_unreachable(), "nothing is remembered yet");
+    let mut session = None;
     for name in ["first", "second"] {
         let found = ask(0).await.unwrap();
         assert_eq!((found.toolset.toolset().name(), found.stale.is_none()), (name, true));
+        session.get_or_insert(found);
     }
     let found = ask(1).await.unwrap();
     assert_eq!(found.toolset.toolset().name(), "second");
     assert!(found.stale.unwrap().is_unreachable(), "and it is said why");
+    assert_eq!(session.unwrap().toolset.toolset().name(), "first", "the session that began with it");
     assert!(ask(0).await.unwrap_err().is_invalid(), "a server that answers is believed");
     assert!(ask(0).await.unwrap_err().is_not_a_server());
     assert_eq!(ask(1).await.unwrap().toolset.toolset().name(), "second");

@@ -48,7 +48,7 @@ async fn requests_are_signed_where_keys_are_configured() {
     assert_eq!(seen[0].headers["webhook-id"], seen[1].headers["webhook-id"], "attempts share their id");
 }
 
-/// TRN-04: whatever the 4xx, there is one request.
+/// TRN-04, INV-08: whatever the 4xx, there is one request, and it is told as a failure.
 #[tokio::test]
 async fn an_invocation_is_never_sent_again_after_a_4xx() {
     for status in [400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 425, 429, 499] {
@@ -59,7 +59,7 @@ async fn an_invocation_is_never_sent_again_after_a_4xx() {
     }
 }
 
-/// TRN-03: sent again after 5xx and time-outs; any 2xx ends it.
+/// TRN-03, INV-08: sent again after 5xx and time-outs; any 2xx ends it.
 #[tokio::test]
 async fn an_invocation_is_sent_again_after_trouble() {
     for ok in [200, 202, 204] {
@@ -140,7 +140,7 @@ async fn notices_go_out_at_the_same_time() {
     telling.abort();
 }
 
-/// CHO-01.
+/// CHO-01, CHO-04: each answer is one request, as it was given; nothing is kept of it.
 #[tokio::test]
 async fn an_answer_goes_to_its_response_url() {
     let peer = Peer::start().await.answers("/pick", vec![(200, String::new()), (409, String::new())]);
@@ -151,7 +151,7 @@ async fn an_answer_goes_to_its_response_url() {
     assert_eq!(peer.seen()[0].json(), json!({"id": "c", "selected": 1}));
 }
 
-/// STA-03: only `alive: false` ends a call.
+/// STA-02, STA-03: one question to the one server; only `alive: false` ends a call.
 #[tokio::test]
 async fn only_a_clear_no_ends_a_call() {
     enum Is {
