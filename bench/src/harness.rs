@@ -69,6 +69,8 @@ pub(crate) enum Gate {
     RatioAtMost(f64),
     /// At most this.
     AtMost(f64),
+    /// At least this.
+    AtLeast(f64),
     /// For reading only.
     None,
 }
@@ -108,6 +110,7 @@ impl Row {
             Gate::RatioAtLeast(limit) => self.ratio().map(|r| r >= limit),
             Gate::RatioAtMost(limit) => self.ratio().map(|r| r <= limit),
             Gate::AtMost(limit) => Some(self.ours <= limit),
+            Gate::AtLeast(limit) => Some(self.ours >= limit),
             Gate::None => None,
         }
     }

@@ -3,9 +3,11 @@
 //! Each is one file in `benches/` and measures this suite beside its floor, a bare program that does only the
 //! unavoidable part, in the same run and in turns. The results go to `bench/results.md`.
 
+mod agent;
 mod benches;
 mod driver;
 mod harness;
+mod host;
 mod idle;
 mod peer;
 mod report;

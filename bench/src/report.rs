@@ -73,6 +73,7 @@ fn gate(row: &Row) -> String {
         Gate::RatioAtLeast(limit) => format!("≥ {limit} × floor"),
         Gate::RatioAtMost(limit) => format!("≤ {limit} × floor"),
         Gate::AtMost(limit) => format!("≤ {} {}", figure(limit), row.unit),
+        Gate::AtLeast(limit) => format!("≥ {} {}", figure(limit), row.unit),
         Gate::None => "–".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ use hyper_util::{
 use rap_server::{Args, Call, Tool, ToolServer, schemars};
 use serde::Deserialize;
 use serde_json::json;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 pub(crate) struct RoundTrip;
 
@@ -40,30 +40,30 @@ impl Bench for RoundTrip {
         let driver = runtime.block_on(Driver::start())?;
         let mut report = Report::default();
         {
-            let ours = Peer::start(&["tools"])?;
-            let floor = Peer::start(&["tools-floor"])?;
+            let (_ours, ours) = Peer::server(&["tools"])?;
+            let (_floor, floor) = Peer::server(&["tools-floor"])?;
             for in_flight in [1, 16, 64] {
                 let (mut ours_ms, mut floor_ms) = (Vec::new(), Vec::new());
-                let measure = |peer: &Peer, times: &mut Vec<f64>| {
-                    let round = driver.round(peer.address, "noop", in_flight, plan.round());
+                let measure = |peer: SocketAddr, times: &mut Vec<f64>| {
+                    let round = driver.round(peer, "noop", in_flight, plan.round());
                     runtime.block_on(round).map(|round| {
                         times.push(median(round.times));
                         round.per_second
                     })
                 };
-                measure(&ours, &mut Vec::new())?;
-                measure(&floor, &mut Vec::new())?;
+                measure(ours, &mut Vec::new())?;
+                measure(floor, &mut Vec::new())?;
                 let (a, b) = in_turns(
                     plan.rounds(),
-                    || measure(&ours, &mut ours_ms),
-                    || measure(&floor, &mut floor_ms),
+                    || measure(ours, &mut ours_ms),
+                    || measure(floor, &mut floor_ms),
                 )?;
                 let what = format!("round trips, {in_flight} in flight");
                 report.rows.push(Row::new(what, "/s", a).floor(b).gate(Gate::RatioAtLeast(0.8)));
                 let what = format!("time of one, {in_flight} in flight, p50");
                 report.rows.push(Row::new(what, "ms", median(ours_ms)).floor(median(floor_ms)));
             }
-            let round = driver.round(ours.address, "noop", 64, plan.round());
+            let round = driver.round(ours, "noop", 64, plan.round());
             let times = runtime.block_on(round)?.times;
             report.rows.push(Row::new("time of one, 64 in flight, p99", "ms", percentile(times, 0.99)));
         }
@@ -81,14 +81,13 @@ fn memory(
 ) -> Result<(), String> {
     let calls = plan.size(1_000, 10_000);
     let weigh = |words: &[&str]| -> Result<Option<f64>, String> {
-        let peer = Peer::start(words)?;
+        let (peer, address) = Peer::server(words)?;
         let open = |tool, calls: usize| {
             runtime.block_on(async {
                 for _ in 0..calls / 50 {
                     let sent = (0..50).map(|_| {
                         let driver = driver.clone();
-                        let to = peer.address;
-                        tokio::spawn(async move { driver.invoke(to, tool).await })
+                        tokio::spawn(async move { driver.invoke(address, tool).await })
                     });
                     for sent in sent.collect::<Vec<_>>() {
                         sent.await.map_err(|e| e.to_string())??;

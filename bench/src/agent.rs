@@ -1,0 +1,151 @@
+//! An agent without a model: threads with a history of some length in a store, and slices run by hand.
+
+use rap_core::{
+    Claim, Commit, Entry, Millis, ModelTurn, Moment, NewInput, Rules, Session, SliceMachine, Snapshot, Step,
+    Store, Toolbox, TurnEntry, TurnOutcome, UserAuthor, UserEntry,
+};
+use rap_types::{ContentPart, ThreadId};
+use std::time::{Instant, SystemTime};
+
+/// The size of a message in a history, in bytes.
+pub(crate) const MESSAGE_BYTES: usize = 500;
+
+pub(crate) fn now() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn thread(name: &str) -> ThreadId {
+    ThreadId::new(name).expect("bug: a thread's id")
+}
+
+pub(crate) fn session(name: &str) -> Session {
+    Session {
+        id: thread(name),
+        owner: None,
+        user: None,
+        created_at: now(),
+        model: None,
+        system: "You are measured.".to_owned(),
+        toolbox: Toolbox::default(),
+        rules: Rules::default(),
+    }
+}
+
+pub(crate) fn message(thread: &ThreadId, key: &str) -> NewInput {
+    NewInput::message(thread.clone(), key, vec![ContentPart::text("go on")], "bench")
+}
+
+fn words(number: usize) -> String {
+    let mut text = format!("message {number}: ");
+    while text.len() < MESSAGE_BYTES {
+        text.push_str("it rains in Oslo, and the tram is late; ");
+    }
+    text.truncate(MESSAGE_BYTES);
+    text
+}
+
+/// A history as a person and a model make it, in turns.
+fn entry(number: usize) -> Entry {
+    if number.is_multiple_of(2) {
+        let content = vec![ContentPart::text(words(number))];
+        return Entry::User(UserEntry { author: UserAuthor::Person, content });
+    }
+    Entry::Turn(TurnEntry {
+        text: words(number),
+        reasoning: Vec::new(),
+        calls: Vec::new(),
+        interrupted: false,
+        model: "bench/none".to_owned(),
+    })
+}
+
+/// Makes a session whose root thread has a history of `messages` (at least 2), in one commit.
+pub(crate) async fn seed(store: &dyn Store, name: &str, messages: usize) -> Result<ThreadId, String> {
+    seed_with(store, name, messages, None).await
+}
+
+/// The same, with a timer that is due in a day.
+pub(crate) async fn seed_sleeping(
+    store: &dyn Store,
+    name: &str,
+    messages: usize,
+) -> Result<ThreadId, String> {
+    seed_with(store, name, messages, Some(now() + 86_400_000)).await
+}
+
+async fn seed_with(
+    store: &dyn Store,
+    name: &str,
+    messages: usize,
+    due: Option<Millis>,
+) -> Result<ThreadId, String> {
+    let root = thread(name);
+    store.create(&session(name)).await.map_err(said)?;
+    store.accept(message(&root, "first"), now()).await.map_err(said)?;
+    let before = messages.saturating_sub(2);
+    let claim = store.claim(now()).await.map_err(said)?.ok_or("no thread is due")?;
+    run(store, claim, |commit| {
+        // An even number, so that the slice's own two follow in turn.
+        let own = std::mem::take(&mut commit.entries);
+        commit.entries.extend((0..before - before % 2).map(entry));
+        commit.entries.extend(own);
+        commit.update.due_at = due;
+    })
+    .await?;
+    Ok(root)
+}
+
+/// Runs the slice that is due, its model answering at once; gives its time in milliseconds from claim to release.
+pub(crate) async fn slice(store: &dyn Store, of: &ThreadId) -> Result<f64, String> {
+    let began = Instant::now();
+    let claim = store.claim(now()).await.map_err(said)?.ok_or("no thread is due")?;
+    if claim.thread != *of {
+        return Err(format!("{} is due, not {of}", claim.thread));
+    }
+    run(store, claim, |_| ()).await?;
+    Ok(began.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Runs a slice of whichever thread is due; false where none is.
+pub(crate) async fn slice_any(store: &dyn Store) -> Result<bool, String> {
+    let Some(claim) = store.claim(now()).await.map_err(said)? else { return Ok(false) };
+    run(store, claim, |_| ()).await.map(|()| true)
+}
+
+async fn run(store: &dyn Store, claim: Claim, change: impl FnOnce(&mut Commit)) -> Result<(), String> {
+    let snapshot: Snapshot = store.load(&claim).await.map_err(said)?;
+    let mut machine = SliceMachine::new(snapshot, Moment { now: now(), seed: 7 });
+    let mut change = Some(change);
+    loop {
+        match machine.step() {
+            Step::Complete(_) => {
+                let turn = ModelTurn {
+                    text: "so be it".to_owned(),
+                    model: "bench/none".to_owned(),
+                    ..ModelTurn::default()
+                };
+                machine.turn(TurnOutcome::Turn(turn));
+            }
+            Step::Commit(mut commit) => {
+                if let Some(change) = change.take() {
+                    change(&mut commit);
+                }
+                store.commit(&claim, *commit, now()).await.map_err(said)?;
+                machine.committed();
+            }
+            Step::Done => break,
+        }
+    }
+    store.release(claim).await.map_err(said)
+}
+
+/// A person's message and the slice that it makes; gives the slice's time.
+pub(crate) async fn turn(store: &dyn Store, of: &ThreadId, key: &str) -> Result<f64, String> {
+    store.accept(message(of, key), now()).await.map_err(said)?;
+    slice(store, of).await
+}
+
+pub(crate) fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,76 @@
+//! B8: from the start of a process to its first request to the model, for a thread that is owed a turn.
+
+use crate::{
+    agent::{message, now, said, seed},
+    harness::{Bench, Gate, Plan, Report, Row, median},
+    host::Host,
+    peer::Peer,
+    say,
+};
+use rap_core::Store;
+use rap_store_sqlite::SqliteStore;
+
+pub(crate) struct ColdStart;
+
+/// Messages of the history, and the most milliseconds.
+const SIZES: [(usize, f64); 3] = [(10, 15.0), (1_000, 20.0), (10_000, 40.0)];
+
+impl Bench for ColdStart {
+    fn id(&self) -> &'static str {
+        "B8"
+    }
+
+    fn title(&self) -> &'static str {
+        "cold start to model request"
+    }
+
+    fn about(&self) -> &'static str {
+        "A process is started on a database in which a message waits: open, listen for callbacks, claim, load, decide, ask \
+         the model; the time is the one that the parent sees. Floor: a process of bare rusqlite that opens its file, reads \
+         the messages and says so."
+    }
+
+    fn run(&self, plan: &Plan) -> Result<Report, String> {
+        let folder = tempfile::tempdir().map_err(said)?;
+        let mut report = Report::default();
+        for (messages, limit) in SIZES {
+            let path = folder.path().join(format!("{messages}.db"));
+            let bare = folder.path().join(format!("{messages}-floor.db"));
+            tokio::runtime::Runtime::new().map_err(said)?.block_on(async {
+                let store = SqliteStore::open(&path).await.map_err(said)?;
+                let root = seed(&store, "bench", messages).await?;
+                store.accept(message(&root, "waiting"), now()).await.map_err(said)
+            })?;
+            super::slices::prepare(&bare, messages).map_err(said)?;
+            let (path, bare) = (path.display().to_string(), bare.display().to_string());
+            let (mut ours, mut floor) = (Vec::new(), Vec::new());
+            for _ in 0..3 * plan.rounds() {
+                // Killed when it has asked: nothing is committed, and the next one finds the same.
+                ours.push(Peer::start(&["cold-start", &path])?.took.as_secs_f64() * 1e3);
+                floor.push(Peer::start(&["cold-start-floor", &bare])?.took.as_secs_f64() * 1e3);
+            }
+            let row = Row::new(format!("{messages} messages, p50"), "ms", median(ours)).floor(median(floor));
+            report.rows.push(row.gate(Gate::AtMost(limit)));
+        }
+        Ok(report)
+    }
+}
+
+/// Starts as a program does, and says when the model is asked.
+pub(crate) fn serve(path: &str) -> Result<(), String> {
+    tokio::runtime::Runtime::new().map_err(said)?.block_on(async {
+        let mut host = Host::start(path, None, None).await?;
+        host.asked.recv().await.ok_or("the model is gone")?;
+        say("asked");
+        // Before the turn is committed, if the parent is quick; it does not matter to what was measured.
+        std::future::pending().await
+    })
+}
+
+/// Only what cannot be left out.
+pub(crate) fn serve_floor(path: &str) -> Result<(), String> {
+    let connection = super::slices::open(path.as_ref()).map_err(said)?;
+    std::hint::black_box(super::slices::read_all(&connection).map_err(said)?);
+    say("asked");
+    crate::peer::wait_for_go()
+}
