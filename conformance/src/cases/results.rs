@@ -69,6 +69,7 @@ pub(super) const CASES: &[Case] = &[
 async fn ids_echoed(bench: Bench) -> Outcome {
     let odd = [
         "plain",
+        "CamelCase",
         "",
         " spaces ",
         "ünï-🦀",
@@ -79,10 +80,12 @@ async fn ids_echoed(bench: Bench) -> Outcome {
         "0",
         "line\nbreak",
     ];
-    let mut calls = vec![bench.simplest().send().await];
+    let error = bench.call(crate::bench::UNKNOWN, json!({})).with("call_id", "of an error").send().await;
+    let mut calls = vec![bench.simplest().send().await, error];
     for word in odd {
         let id = format!("{word}{}", nonce());
         let draft = bench.simplest().with("id", id.clone()).thread(&format!("t{id}"));
+        let draft = draft.with("thread_ancestors", json!([nonce(), nonce()]));
         calls.push(draft.with("call_id", word).send().await);
     }
     for call in calls {

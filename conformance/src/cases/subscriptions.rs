@@ -65,6 +65,14 @@ pub(super) const CASES: &[Case] = &[
         none_after_cancel
     ),
     case!(
+        "subscriptions/no-retry-after-cancel",
+        "an event that was not taken is not sent again once its subscription is cancelled",
+        ["SUB-07"],
+        Tier::Fixture,
+        [SUBSCRIBE, EMIT],
+        no_retry_after_cancel
+    ),
+    case!(
         "subscriptions/none-after-cancel-before-answer",
         "a subscription that is cancelled before its result is answered sends no event afterwards",
         ["SUB-07"],
@@ -265,6 +273,33 @@ async fn none_after_cancel_before_answer(bench: Bench) -> Outcome {
     if let Some(event) = events(&cancelled.0.given.arrived()).first() {
         let why = "a subscription was cancelled before its result was answered, and an event came afterwards";
         bench.fault("SUB-07", why, &[cancelled.0.sent.n, notice.n, event.n]);
+    }
+    Ok(())
+}
+
+async fn no_retry_after_cancel(bench: Bench) -> Outcome {
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let name = nonce();
+        let draft = bench.call("subscribe", json!({ "name": name }));
+        let call = draft.react([200, 500, 500, 500, 500].map(Reaction::Status)).send().await;
+        bench.result(&call).await?;
+        emit(&bench, &name, &["refused"]).await?;
+        some_events(&bench, &call, 1).await?;
+        calls.push(call);
+    }
+    let (cancelled, control_call) = (&calls[0], &calls[1]);
+    let notice = bench.cancel(cancelled).await;
+    bench.fence().await;
+    // What was under way at the notice may have come by now; the control goes on meanwhile.
+    let before = events(&cancelled.given.arrived()).len();
+    let control_before = events(&control_call.given.arrived()).len();
+    some_events(&bench, control_call, control_before.max(2) + 1).await?;
+    bench.fence().await;
+    let came = events(&cancelled.given.arrived());
+    if came.len() > before {
+        let why = "an event that was answered 500 was sent again after its subscription was cancelled";
+        bench.fault("SUB-07", why, &[cancelled.sent.n, notice.n, came[before].n]);
     }
     Ok(())
 }

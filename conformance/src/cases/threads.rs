@@ -262,6 +262,9 @@ async fn close_known(bench: Bench) -> Outcome {
         served(&sent, "close_thread")?;
         taken(&bench, "CLS-02", "close_thread", when, &sent);
     }
+    // Where a known thread is answered, 404 for an unknown one does not mean that nothing is served.
+    let unknown = bench.close(&self::thread()).await;
+    taken(&bench, "CLS-02", "close_thread", "for an unknown thread", &unknown);
     Ok(())
 }
 
@@ -279,6 +282,8 @@ async fn cancel_known(bench: Bench) -> Outcome {
     bench.result(&finished).await?;
     let sent = bench.cancel(&finished).await;
     taken(&bench, "CAN-02", "cancel_tool_call", "for a finished call", &sent);
+    let unknown = unknown_call(&bench).await;
+    taken(&bench, "CAN-02", "cancel_tool_call", "for an unknown call", &unknown);
     Ok(())
 }
 
@@ -326,8 +331,12 @@ async fn close_ends_subscriptions(bench: Bench) -> Outcome {
 async fn notices_tell_nothing(bench: Bench) -> Outcome {
     let key = nonce();
     let waiting = bench.call("gate", json!({ "key": key })).send().await;
+    let closed = bench.call("gate", json!({ "key": key })).send().await;
     acknowledged!(waiting);
-    bench.waiting(&key, 1).await?;
+    acknowledged!(closed);
+    bench.waiting(&key, 2).await?;
+    let known = bench.close(&closed.thread).await;
+    same(&bench, "close_thread", "waiting", &known, &bench.close(&thread()).await);
     let finished = bench.simplest().send().await;
     bench.result(&finished).await?;
     for (what, call) in [("waiting", &waiting), ("finished", &finished)] {
