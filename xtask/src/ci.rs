@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold before a change is good, in the order in which it fails
 //! soonest. Each step is an ordinary command that can be run alone; its name and time are printed.
 
-use crate::{consumers, fuzz, say, sim, tools};
+use crate::{consumers, fuzz, say, sim, tools, torture};
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -39,6 +39,7 @@ pub(crate) fn run() -> Result<(), String> {
         test(&[&["test", "--no-default-features"], &libraries[..]].concat(), &mut tests)
     })?;
     step("the simulation", || sim::run(&["--seeds", SEEDS]))?;
+    step("torture", || torture::run(&["--rounds", "5"]))?;
     step("the demo", || cargo(&["demo"]))?;
     step("optional features", || {
         cargo(&["clippy", "--quiet", "-p", "rap-cli", "--all-features", "--", "-D", "warnings"])

@@ -8,6 +8,7 @@ mod fuzz;
 mod r#gen;
 mod sim;
 mod tools;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -23,7 +24,8 @@ usage: cargo xtask <task>
   consumers                       show that TypeScript and Python can use the schemas
   fuzz [--seconds N] [--target T] [--input FILE]
                                   run the parsers on inputs that grow from the vectors
-  sim [--seeds N] [--from SEED]   run simulated worlds until a promise breaks";
+  sim [--seeds N] [--from SEED]   run simulated worlds until a promise breaks
+  torture [--rounds N] [--seed S] kill a real runtime at random instants and prove that nothing is lost";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["consumers"] => consumers::run(),
         ["fuzz", options @ ..] => fuzz::run(options),
         ["sim", options @ ..] => sim::run(options),
+        ["torture", options @ ..] => torture::run(options),
         _ => Err(USAGE.to_owned()),
     };
     match result {
