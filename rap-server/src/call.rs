@@ -29,12 +29,28 @@ use tokio_util::sync::CancellationToken;
 const WAITING_VIEWS: usize = 64;
 
 /// A call in the hands of the function that works on it. Owned, cheap to clone, good for other tasks.
+///
+/// ```
+/// use rap_server::{Call, ToolError, tool};
+/// use serde_json::json;
+///
+/// /// Copies all pages of a book.
+/// #[tool(long_running)]
+/// async fn copy_book(#[cx] call: Call, pages: u32) -> Result<String, ToolError> {
+///     for page in 1..=pages {
+///         call.check()?; // an error when the call was cancelled, its thread closed, or the server shuts down
+///         call.view("progress", json!({"page": page, "of": pages}))?;
+///         tokio::task::yield_now().await;
+///     }
+///     Ok(format!("{pages} pages of {}", call.session()))
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Call {
     pub(crate) inner: Arc<CallInner>,
 }
 
-/// What a person picked.
+/// What a person picked, by [`Call::choose`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pick {
@@ -305,6 +321,25 @@ impl Call {
     /// # Errors
     /// No choices or a wrong default; the question could not be delivered; the call should stop; the answer
     /// was none of the choices, and then the call ends in an error result whatever it returns (CHO-03).
+    ///
+    /// ```
+    /// use rap_server::{Call, ToolError, ToolServer, testing::TestServer, tool};
+    /// use serde_json::json;
+    ///
+    /// /// Deletes a file.
+    /// #[tool(destructive)]
+    /// async fn delete(#[cx] call: Call, path: String) -> Result<String, ToolError> {
+    ///     let pick = call.choose(format!("Delete {path}?"), ["Delete", "Keep"], 1).await?;
+    ///     Ok(if pick.index == 0 { format!("{path} is gone") } else { format!("{path} was kept") })
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let server = TestServer::new(ToolServer::new("files").tool(delete));
+    /// let mut call = server.start("delete", json!({"path": "a.txt"})).await;
+    /// call.question().await.pick(1).await;
+    /// assert_eq!(call.result().await.text(), "a.txt was kept");
+    /// # });
+    /// ```
     pub async fn choose<C: Into<String>>(
         &self,
         prompt: impl Into<String>,

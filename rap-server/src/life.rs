@@ -95,6 +95,18 @@ enum Phase {
 }
 
 /// The life of one call.
+///
+/// ```
+/// use rap_server::life::{Act, Input, Life, Stop};
+///
+/// let mut call = Life::new();
+/// assert_eq!(call.input(Input::Stopped(Stop::Cancelled)), Act::Signal);
+/// assert_eq!(call.input(Input::Returned(true)), Act::SendOutcome);
+/// assert_eq!(call.input(Input::Returned(true)), Act::Nothing, "there is no second result");
+/// assert!(call.owes_result());
+/// call.input(Input::ResultTaken);
+/// assert!(!call.is_alive());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     phase: Phase,

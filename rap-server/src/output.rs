@@ -54,6 +54,16 @@ pub trait IntoToolResult<M = by::Itself> {
 }
 
 /// A value that the model reads as JSON.
+///
+/// ```
+/// use rap_server::{Json, tool};
+///
+/// /// The primes below ten.
+/// #[tool(read_only)]
+/// async fn primes() -> Json<Vec<u8>> {
+///     Json(vec![2, 3, 5, 7])
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 

@@ -77,6 +77,24 @@ impl ServeOptions {
 pub struct Undelivered(pub Vec<DeadLetter>);
 
 /// A server that listens but does not answer yet.
+///
+/// ```
+/// use rap_server::{ToolServer, tool};
+///
+/// /// Says hello.
+/// #[tool]
+/// async fn hello() -> &'static str {
+///     "hello"
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let bound = ToolServer::new("greeter").tool(hello).bind("127.0.0.1:0").await?;
+/// println!("listening on {}", bound.local_addr());
+/// let owed = bound.run_until(std::future::ready(())).await; // in earnest: a signal, or the end of a test
+/// assert!(owed.0.is_empty(), "everything was delivered");
+/// # Ok::<(), rap_server::StartError>(())
+/// # }).unwrap();
+/// ```
 pub struct Bound {
     listener: Listener,
     service: ToolService,

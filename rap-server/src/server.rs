@@ -385,6 +385,20 @@ impl std::fmt::Debug for ToolServer {
 }
 
 /// A look into a server that serves: what is open, what could not be delivered.
+///
+/// ```
+/// use rap_server::ServerHandle;
+///
+/// /// After the runtime was mended: all that was given up goes out again.
+/// async fn send_again(server: ServerHandle) {
+///     for letter in server.dead_letters() {
+///         println!("{} of {}: {}", letter.kind(), letter.call(), letter.reason());
+///         if !server.resend(letter.number()).await {
+///             println!("it is a dead letter again");
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct ServerHandle {
     pub(crate) engine: Arc<Engine>,

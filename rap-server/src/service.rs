@@ -32,6 +32,26 @@ const BODY_BYTES: usize = limits::ARGUMENTS_BYTES * 4;
 type Answer = Response<Full<Bytes>>;
 
 /// A tool server as a tower service over `http` types. Cheap to clone; clones share everything.
+///
+/// ```
+/// use rap_server::{ToolServer, tool};
+/// use tower::ServiceExt;
+///
+/// /// Says hello.
+/// #[tool]
+/// async fn hello() -> &'static str {
+///     "hello"
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let service = ToolServer::new("greeter").tool(hello).public_url("http://127.0.0.1:3001").into_service(true)?;
+/// let request = http::Request::get("http://127.0.0.1:3001/.well-known/rap-toolset")
+///     .body(http_body_util::Full::<bytes::Bytes>::default())
+///     .unwrap();
+/// assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+/// # Ok::<(), rap_server::StartError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct ToolService {
     guarded: Guarded<Inner>,

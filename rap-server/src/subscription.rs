@@ -84,6 +84,22 @@ impl Subscribed {
 /// nothing is ever dropped silently. At most 100 events a second leave, 200 in a burst (SUB-11).
 ///
 /// When the last clone is dropped without [`finish`](Self::finish), a last event says so (SUB-06).
+///
+/// ```
+/// use rap_server::{EmitError, Emitter};
+///
+/// /// Passes lines on: the newest matter, so one that finds no room is left out.
+/// async fn pass_on(mut lines: tokio::sync::mpsc::Receiver<String>, events: Emitter) {
+///     while let Some(line) = lines.recv().await {
+///         match events.try_emit(line) {
+///             Err(EmitError::Ended) => return, // cancelled: there is nobody to tell
+///             Err(EmitError::Full | EmitError::TooLarge) => {}
+///             _ => {}
+///         }
+///     }
+///     let _ = events.finish("there are no more lines").await;
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Emitter {
     core: Arc<EmitterCore>,

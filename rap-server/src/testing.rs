@@ -73,6 +73,34 @@ struct Runtime {
 }
 
 /// One call as the runtime sees it.
+///
+/// ```
+/// use rap_server::{Call, Subscribed, ToolServer, testing::TestServer, tool};
+/// use serde_json::json;
+///
+/// /// Counts down.
+/// #[tool]
+/// async fn countdown(#[cx] call: Call, from: u32) -> Subscribed {
+///     let (subscribed, events) = call.subscribe().confirm("counting down");
+///     tokio::spawn(async move {
+///         for n in (1..=from).rev() {
+///             let _ = events.emit(n.to_string()).await;
+///         }
+///         let _ = events.finish("lift-off").await;
+///     });
+///     subscribed
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let server = TestServer::new(ToolServer::new("rocket").tool(countdown));
+/// let mut call = server.start("countdown", json!({"from": 2})).await;
+/// assert_eq!(call.result().await.text(), "counting down");
+/// for text in ["2", "1", "lift-off"] {
+///     assert_eq!(call.event().await.text, text);
+/// }
+/// call.silence().await;
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct TestCall {
     service: ToolService,
