@@ -4,6 +4,8 @@
 mod admit;
 mod builtin;
 mod commit;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod history;
 mod ids;
 mod input;

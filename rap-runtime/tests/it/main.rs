@@ -6,6 +6,7 @@ mod api;
 mod failures;
 mod gateway;
 mod hooks;
+mod memory;
 mod models;
 #[cfg(feature = "sqlite")]
 mod restart;

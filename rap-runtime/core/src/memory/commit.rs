@@ -16,10 +16,14 @@ impl Memory {
     /// [`StoreError::Fenced`] when the claim is lost or the thread has changed.
     pub fn commit(&mut self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError> {
         self.check(claim)?;
-        let thread = self.threads.get_mut(&commit.thread).ok_or(StoreError::Fenced)?;
+        let thread = self.threads.get(&commit.thread).ok_or(StoreError::Fenced)?;
         if thread.row.version != commit.version || claim.thread != commit.thread {
             return Err(StoreError::Fenced);
         }
+        if let Some(twice) = commit.threads.iter().find(|new| self.threads.contains_key(&new.row.id)) {
+            return Err(StoreError::Failed(format!("there is a thread {} already", twice.row.id)));
+        }
+        let Some(thread) = self.threads.get_mut(&commit.thread) else { return Err(StoreError::Fenced) };
         thread.row.version += 1;
         thread.row.next_entry += commit.entries.len() as u64;
         thread.entries.extend(commit.entries.iter().cloned().map(Arc::new));

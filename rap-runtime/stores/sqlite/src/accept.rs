@@ -2,6 +2,7 @@
 
 use crate::{
     fault::{Done, from_json, from_word, json},
+    prune,
     rows::{self, count},
     subtree,
     writer::Write,
@@ -139,6 +140,9 @@ fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) ->
         WHERE n = ?1",
     )?
     .execute(params![target.n, now.0, by_person])?;
+    if let InputBody::Event { call, .. } = &new.body {
+        prune::events(write, target.n, call, now)?;
+    }
     match &new.body {
         InputBody::Outcome { call, .. } => {
             conn.prepare_cached("UPDATE calls SET outcome_accepted = 1 WHERE thread = ?1 AND id = ?2")?

@@ -10,6 +10,7 @@ mod lent;
 mod load;
 mod open;
 mod outbox;
+mod prune;
 mod reader;
 mod rows;
 mod schema;

@@ -131,7 +131,7 @@ pub(crate) fn writer(path: &Path, found: &Look) -> Done<(Connection, i64)> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     settle(&conn)?;
-    if *found == Look::Nothing {
+    if format_of(&conn, path)? == 0 {
         // Before anything else is in the file: a kill from here on leaves one that is known for ours.
         conn.pragma_update(None, "application_id", schema::APPLICATION)?;
     }

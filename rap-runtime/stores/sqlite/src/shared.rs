@@ -5,7 +5,10 @@ use rap_core::{Claim, Entry, Millis, Session, StoreError};
 use rap_types::ThreadId;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
 };
 use tokio::sync::watch;
 
@@ -27,6 +30,7 @@ pub(crate) struct Shared {
     generation: watch::Sender<u64>,
     /// Threads whose requests another process sends, by number; locked after `under_way`, never before.
     lent: Mutex<HashMap<i64, usize>>,
+    events: AtomicU64,
     /// Where this process is no owner, but was lent a thread.
     pub(crate) guest: Option<Guest>,
 }
@@ -94,6 +98,7 @@ impl Shared {
             cache: Mutex::default(),
             generation: watch::Sender::new(0),
             lent: Mutex::default(),
+            events: AtomicU64::new(0),
             guest: None,
         }
     }
@@ -141,6 +146,11 @@ impl Shared {
                 lent.remove(&thread);
             }
         }
+    }
+
+    /// Counts an event that was accepted; how many there were before it.
+    pub(crate) fn count_event(&self) -> u64 {
+        self.events.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Tells everybody who waits that something may have changed.

@@ -1,7 +1,8 @@
 //! What only files can do: a kill, another process, another version, damage.
 
-use crate::hand::{
-    all_used, at, call, call_row, claim, invocation, message, root, seen, slice, subscription, thread, woken,
+use rap_core::contract::hand::{
+    all_used, at, call, call_row, claim, event, invocation, message, root, seen, slice, subscription, thread,
+    woken,
 };
 use rap_core::{Accepted, CallState, DeliveryKind, Entry, Settlement, Store, StoreError, SubscriptionState};
 use rap_store_sqlite::{SqliteReader, SqliteStore};
@@ -243,7 +244,7 @@ async fn damage_inside_stops_its_thread_alone() {
         let broken = place.killed();
         broken.tamper(sql);
         let store = broken.open().await;
-        store.create(&crate::hand::session("other")).await.unwrap();
+        store.create(&rap_core::contract::hand::session("other")).await.unwrap();
         let held = claim(&store, &root, 20).await;
         match store.load(&held).await {
             Err(StoreError::Damaged { what: named, .. }) => assert_eq!(named, what),
@@ -393,4 +394,102 @@ async fn the_window_does_not_span_a_downtime() {
     let taken = store.take(at(hours_later + 500), 10).await.unwrap();
     assert_eq!(taken[0].first_attempt, Some(at(hours_later)), "from here on it counts");
     assert!(taken[0].begun, "what was tried before stays tried");
+}
+
+/// Trap: a kill at the very first start leaves a file that no later start accepts. Wherever the making of a database
+/// is cut off, the next start finishes it.
+#[tokio::test]
+async fn a_kill_while_the_database_is_made() {
+    let ours = "PRAGMA application_id = 0x52415031;";
+    for (cut, sql) in [
+        ("the file is there, and empty", None),
+        ("it is known for ours", Some(ours.to_owned())),
+        ("it has a log", Some(format!("{ours} PRAGMA journal_mode = WAL;"))),
+        (
+            "the first table was being made",
+            Some(format!("{ours} PRAGMA journal_mode = WAL; BEGIN; CREATE TABLE meta (x);")),
+        ),
+    ] {
+        let place = Place::new();
+        fs::write(place.db(), "").unwrap();
+        let after = match sql {
+            None => place.killed(),
+            Some(sql) => {
+                let conn = rusqlite::Connection::open(place.db()).unwrap();
+                conn.execute_batch(&sql).unwrap();
+                place.killed()
+            }
+        };
+        let store = after.open().await;
+        let root = root(&store).await;
+        assert_eq!(store.accept(message(&root, "go"), at(10)).await.unwrap(), Accepted::Accepted, "{cut}");
+        drop(store);
+        assert_eq!(seen(&after.open().await, &root, 10).await.inputs.len(), 1, "{cut}");
+    }
+}
+
+const DAY: i64 = 24 * 60 * 60 * 1_000;
+
+/// P2: events are known again for 30 days, and those that nobody has used yet for as long as they wait.
+#[tokio::test]
+async fn events_are_remembered_for_thirty_days() {
+    let place = Place::new();
+    let store = place.open().await;
+    let root = root(&store).await;
+    woken(&store, &root, "go", 10, |_, commit| {
+        commit.calls = vec![call_row(&root, "s", CallState::Done), call_row(&root, "t", CallState::Done)];
+        let active = |id| subscription(&root, id, SubscriptionState::Active);
+        commit.subscriptions = vec![active("s"), active("t")];
+    })
+    .await;
+    for (of, name, day) in [("s", "old", 1), ("t", "old", 1), ("s", "recent", 2)] {
+        assert_eq!(
+            store.accept(event(&root, of, name, false), at(day * DAY)).await.unwrap(),
+            Accepted::Accepted
+        );
+    }
+    slice(&store, &root, 2 * DAY, |_, _| {}).await;
+    store.accept(event(&root, "s", "waiting", false), at(DAY)).await.unwrap();
+    drop(store);
+
+    let store = place.open().await;
+    let now = at(31 * DAY + 1);
+    store.accept(event(&root, "s", "new", false), now).await.unwrap();
+    for (of, name, expected) in [
+        ("s", "new", Accepted::Duplicate),
+        ("s", "waiting", Accepted::Duplicate),
+        ("s", "recent", Accepted::Duplicate),
+        ("t", "old", Accepted::Duplicate),
+        ("s", "old", Accepted::Accepted),
+    ] {
+        let told = store.accept(event(&root, of, name, false), now).await.unwrap();
+        assert_eq!(told, expected, "{name} of {of}");
+    }
+    assert_eq!(store.accept(message(&root, "go"), now).await.unwrap(), Accepted::Duplicate, "for ever");
+}
+
+/// P2: of a subscription with many events the newest 100,000 are known again.
+#[tokio::test]
+async fn a_hundred_thousand_events_are_remembered() {
+    let place = Place::new();
+    let store = place.open().await;
+    let root = root(&store).await;
+    woken(&store, &root, "go", 10, |_, commit| {
+        commit.calls = vec![call_row(&root, "s", CallState::Done)];
+        commit.subscriptions = vec![subscription(&root, "s", SubscriptionState::Active)];
+    })
+    .await;
+    drop(store);
+    place.tamper(
+        "INSERT INTO inputs (thread, id, accepted_at, source, body)
+        WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 100009)
+        SELECT (SELECT n FROM threads WHERE id = 'root'), 'event:s:' || n, 10, 'test', '{}' FROM n",
+    );
+    let store = place.open().await;
+    store.accept(event(&root, "s", "new", false), at(20)).await.unwrap();
+    for (name, expected) in
+        [("11", Accepted::Duplicate), ("10", Accepted::Accepted), ("100009", Accepted::Duplicate)]
+    {
+        assert_eq!(store.accept(event(&root, "s", name, false), at(20)).await.unwrap(), expected, "{name}");
+    }
 }

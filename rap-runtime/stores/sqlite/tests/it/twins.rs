@@ -1,7 +1,7 @@
 //! The store beside the one in memory: the same happenings, decided by a seed and by the real machine, and
 //! after each of them both say the same.
 
-use crate::hand::{at, call, session, thread};
+use rap_core::contract::hand::{at, call, session, thread};
 use rap_core::{
     Claim, Commit, Delivery, InputBody, InputId, Interaction, Millis, ModelCall, ModelTurn, Moment, NewInput,
     OfferedTool, Outcome, Settlement, SliceMachine, Snapshot, Step, Store, StoreError, TurnOutcome,

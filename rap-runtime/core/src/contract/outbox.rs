@@ -1,7 +1,7 @@
 //! The store contract: requests to the outside, and what tools ask people.
 
-use crate::hand::{at, call, call_row, invocation, root, seen, session, thread, url, woken};
-use rap_core::{
+use super::hand::{at, call, call_row, invocation, root, seen, session, thread, url, woken};
+use crate::{
     Accepted, Answered, CallState, Delivery, DeliveryKind, InputBody, InputId, Interaction, NewInput,
     Settlement, Store, Surface,
 };
@@ -42,7 +42,7 @@ fn urls(deliveries: &[Delivery]) -> Vec<String> {
 }
 
 /// Taken once; of one call one after another; other calls beside it.
-pub(crate) async fn requests_go_out_one_after_another_per_call(store: &dyn Store) {
+pub async fn requests_go_out_one_after_another_per_call(store: &dyn Store) {
     let root = with_a_call(store).await;
     woken(store, &root, "more", 11, |_, commit| {
         commit.calls = vec![call_row(&root, "d", CallState::Pending)];
@@ -70,7 +70,7 @@ pub(crate) async fn requests_go_out_one_after_another_per_call(store: &dyn Store
 }
 
 /// TRN-03: settled to be tried again, it is due at that time, and knows its tries.
-pub(crate) async fn a_request_is_tried_again(store: &dyn Store) {
+pub async fn a_request_is_tried_again(store: &dyn Store) {
     with_a_call(store).await;
     let first = take(store, 20).await;
     assert!(!first[0].begun && store.begin(first[0].id).await.unwrap());
@@ -91,7 +91,7 @@ pub(crate) async fn a_request_is_tried_again(store: &dyn Store) {
 }
 
 /// P11: what is given up is a dead letter, and its thread is told, together.
-pub(crate) async fn a_request_is_given_up(store: &dyn Store) {
+pub async fn a_request_is_given_up(store: &dyn Store) {
     let root = with_a_call(store).await;
     let taken = take(store, 20).await;
     let body = InputBody::Undelivered { call: call("c"), may_have_arrived: true, reason: "down".into() };
@@ -118,7 +118,7 @@ pub(crate) async fn a_request_is_given_up(store: &dyn Store) {
 }
 
 /// CAN-01: an invocation that nobody tried leaves the outbox, and no server hears of the call.
-pub(crate) async fn cancelling_what_was_never_attempted(store: &dyn Store) {
+pub async fn cancelling_what_was_never_attempted(store: &dyn Store) {
     let root = with_a_call(store).await;
     cancel(store, &root, 20).await;
     assert_eq!(take(store, 1_000).await, []);
@@ -134,7 +134,7 @@ pub(crate) async fn cancelling_what_was_never_attempted(store: &dyn Store) {
 
 /// CAN-01: an invocation that somebody has in hand and has not begun to send is taken back, and no server hears of
 /// the call: no send is followed by a cancel that a stop before it could have spared.
-pub(crate) async fn cancelling_what_was_taken_and_not_begun(store: &dyn Store) {
+pub async fn cancelling_what_was_taken_and_not_begun(store: &dyn Store) {
     let root = with_a_call(store).await;
     let taken = take(store, 20).await;
     store.settle(taken[0].id, Settlement::RetryAt(at(100)), at(21)).await.unwrap();
@@ -150,7 +150,7 @@ pub(crate) async fn cancelling_what_was_taken_and_not_begun(store: &dyn Store) {
 }
 
 /// CAN-01: what may have been sent is followed by a notice to every server, once it has settled.
-pub(crate) async fn cancelling_what_was_attempted(store: &dyn Store) {
+pub async fn cancelling_what_was_attempted(store: &dyn Store) {
     let root = with_a_call(store).await;
     let taken = take(store, 20).await;
     assert!(store.begin(taken[0].id).await.unwrap());
@@ -172,12 +172,12 @@ pub(crate) async fn cancelling_what_was_attempted(store: &dyn Store) {
 }
 
 /// CAN-01, SUB-09: a call that was delivered is cancelled by a notice, wherever the servers now are.
-pub(crate) async fn cancelling_what_was_delivered(store: &dyn Store) {
+pub async fn cancelling_what_was_delivered(store: &dyn Store) {
     let root = with_a_call(store).await;
     let taken = take(store, 20).await;
     delivered(store, &taken, 21).await;
     let mut toolbox = session("root").toolbox;
-    toolbox.servers[1].base = crate::hand::url("http://moved:81");
+    toolbox.servers[1].base = super::hand::url("http://moved:81");
     store.update_toolbox(&thread("root"), &toolbox).await.unwrap();
     cancel(store, &root, 30).await;
     let notices = take(store, 30).await;
@@ -195,7 +195,7 @@ fn choice() -> Interaction {
 }
 
 /// CHO-01, CHO-04: the first answer wins and goes out once.
-pub(crate) async fn a_choice_is_answered_once(store: &dyn Store) {
+pub async fn a_choice_is_answered_once(store: &dyn Store) {
     let root = with_a_call(store).await;
     delivered(store, &take(store, 20).await, 20).await;
     assert_eq!(store.answer(&call("c"), 0, at(21)).await.unwrap(), Answered::NoQuestion);
@@ -218,7 +218,7 @@ pub(crate) async fn a_choice_is_answered_once(store: &dyn Store) {
 }
 
 /// OAU-04: a question, and an authorization's URL, are worth what their call is worth.
-pub(crate) async fn questions_end_with_their_call(store: &dyn Store) {
+pub async fn questions_end_with_their_call(store: &dyn Store) {
     let root = with_a_call(store).await;
     let ask = Interaction::Authorize { call: call("c"), url: url("https://login/secret") };
     assert_eq!(store.interact(&root, ask.clone(), at(20)).await.unwrap(), Accepted::Accepted);
@@ -245,7 +245,7 @@ pub(crate) async fn questions_end_with_their_call(store: &dyn Store) {
 }
 
 /// VIW-01, VIW-02: the latest content of a view, whole, unchanged; not of a thread that is not there.
-pub(crate) async fn views_are_replaced_whole(store: &dyn Store) {
+pub async fn views_are_replaced_whole(store: &dyn Store) {
     let root = root(store).await;
     let view = |view_type: &str, n: i64| {
         let content = [("n".to_owned(), json!(n))].into_iter().collect();

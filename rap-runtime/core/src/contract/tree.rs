@@ -1,10 +1,10 @@
 //! The store contract: threads below threads.
 
-use crate::hand::{
+use super::hand::{
     all_used, at, call_row, child, claim, event, input, invocation, message, root, seen, slice, subscription,
     thread, woken,
 };
-use rap_core::{
+use crate::{
     Accepted, CallRoute, CallState, Child, ChildKind, DeliveryKind, Entry, InputBody, Store, StoreError,
     SubscriptionState, Surface, ThreadState,
 };
@@ -34,7 +34,7 @@ async fn state(store: &dyn Store, of: &ThreadId) -> ThreadState {
 }
 
 /// A history is a chain of segments: nothing is copied, and what the parent adds later is not seen.
-pub(crate) async fn a_child_sees_its_parent(store: &dyn Store) {
+pub async fn a_child_sees_its_parent(store: &dyn Store) {
     let (root, _, grandkid) = family(store).await;
     store.accept(message(&grandkid, "hello"), at(20)).await.unwrap();
     let snapshot = seen(store, &grandkid, 20).await;
@@ -56,7 +56,7 @@ pub(crate) async fn a_child_sees_its_parent(store: &dyn Store) {
 }
 
 /// Close is one commit: the subtree is closed, nothing of it goes on, nobody is forgotten (CLS-01).
-pub(crate) async fn closing_takes_all_below_along(store: &dyn Store) {
+pub async fn closing_takes_all_below_along(store: &dyn Store) {
     let (root, kid, grandkid) = family(store).await;
     let quiet = input(&kid, "note", InputBody::FromParent { text: "x".into() });
     woken(store, &grandkid, "work", 20, |_, commit| {
@@ -119,7 +119,7 @@ pub(crate) async fn closing_takes_all_below_along(store: &dyn Store) {
 }
 
 /// P4: a slice that runs below a thread that is closed commits nothing, and hears of it when it renews.
-pub(crate) async fn a_slice_below_a_closed_thread_is_fenced(store: &dyn Store) {
+pub async fn a_slice_below_a_closed_thread_is_fenced(store: &dyn Store) {
     let (root, kid, _) = family(store).await;
     store.accept(message(&kid, "work"), at(20)).await.unwrap();
     let held = claim(store, &kid, 20).await;
@@ -134,7 +134,7 @@ pub(crate) async fn a_slice_below_a_closed_thread_is_fenced(store: &dyn Store) {
 
 /// Stop pauses a thread and all below it; inputs are taken and wait; a running slice below loses its turn;
 /// going on lifts it for all, and what waited is due.
-pub(crate) async fn stop_and_go_on(store: &dyn Store) {
+pub async fn stop_and_go_on(store: &dyn Store) {
     let (root, kid, grandkid) = family(store).await;
     store.accept(message(&kid, "work"), at(20)).await.unwrap();
     let held = claim(store, &kid, 20).await;
@@ -168,14 +168,14 @@ pub(crate) async fn stop_and_go_on(store: &dyn Store) {
 
 /// A paused thread hears a person, and nobody else: a message, a stop, a close. Trap: a stopped thread that
 /// cannot be closed.
-pub(crate) async fn a_paused_thread_hears_people(store: &dyn Store) {
+pub async fn a_paused_thread_hears_people(store: &dyn Store) {
     let (root, ..) = family(store).await;
     woken(store, &root, "stop", 20, |_, commit| {
         commit.calls = vec![call_row(&root, "c", CallState::Detached)];
         commit.pause = true;
     })
     .await;
-    store.accept(crate::hand::outcome(&root, "c"), at(21)).await.unwrap();
+    store.accept(super::hand::outcome(&root, "c"), at(21)).await.unwrap();
     assert_eq!(store.claim(at(1_000)).await.unwrap(), None);
     for (n, body) in [InputBody::Stop, InputBody::Close].into_iter().enumerate() {
         let now = 30 + i64::try_from(n).unwrap();
@@ -196,7 +196,7 @@ pub(crate) async fn a_paused_thread_hears_people(store: &dyn Store) {
 }
 
 /// A pause keeps timers: when it ends, the thread looks at them again.
-pub(crate) async fn a_timer_outlives_a_pause(store: &dyn Store) {
+pub async fn a_timer_outlives_a_pause(store: &dyn Store) {
     let (root, kid, _) = family(store).await;
     woken(store, &kid, "sleep", 20, |_, commit| {
         let mut timer = call_row(&kid, "timer", CallState::Pending);
@@ -215,7 +215,7 @@ pub(crate) async fn a_timer_outlives_a_pause(store: &dyn Store) {
 
 /// A slice of a paused thread that runs while the pause is lifted above it would leave what waits lying: it
 /// loses its turn.
-pub(crate) async fn going_on_above_a_running_slice(store: &dyn Store) {
+pub async fn going_on_above_a_running_slice(store: &dyn Store) {
     let (root, kid, _) = family(store).await;
     woken(store, &root, "stop", 20, |_, commit| commit.pause = true).await;
     store.accept(message(&kid, "hello"), at(21)).await.unwrap();

@@ -1,6 +1,6 @@
 //! Commits made by hand, and small words for what the contract says again and again.
 
-use rap_core::{
+use crate::{
     Accepted, CallRoute, CallRow, CallState, Claim, Commit, Committed, DeliveryKind, Entry, InputBody,
     InputId, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, Segment, ServerCard, Session,
     SliceRecord, Snapshot, Store, SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, ThreadUpdate,
@@ -8,25 +8,30 @@ use rap_core::{
 };
 use rap_types::{CallId, ContentPart, HttpUrl, ThreadId};
 use serde_json::json;
+use std::{future::poll_fn, pin::Pin, task::Poll};
 
-pub(crate) fn at(ms: i64) -> Millis {
+/// A time, in milliseconds.
+pub fn at(ms: i64) -> Millis {
     Millis(ms)
 }
 
-pub(crate) fn thread(id: &str) -> ThreadId {
+/// A thread's id.
+pub fn thread(id: &str) -> ThreadId {
     ThreadId::new(id).unwrap()
 }
 
-pub(crate) fn call(id: &str) -> CallId {
+/// A call's id.
+pub fn call(id: &str) -> CallId {
     CallId::new(id).unwrap()
 }
 
-pub(crate) fn url(text: &str) -> HttpUrl {
+/// A URL.
+pub fn url(text: &str) -> HttpUrl {
     HttpUrl::new(text).unwrap()
 }
 
 /// A session with two servers.
-pub(crate) fn session(id: &str) -> Session {
+pub fn session(id: &str) -> Session {
     let server = |name: &str| ServerCard {
         name: name.into(),
         base: url(&format!("http://{name}/base/")),
@@ -45,31 +50,36 @@ pub(crate) fn session(id: &str) -> Session {
 }
 
 /// Makes the session `root`.
-pub(crate) async fn root(store: &dyn Store) -> ThreadId {
+pub async fn root(store: &dyn Store) -> ThreadId {
     store.create(&session("root")).await.unwrap();
     thread("root")
 }
 
-pub(crate) fn message(thread: &ThreadId, key: &str) -> NewInput {
+/// A person's message whose text is its key.
+pub fn message(thread: &ThreadId, key: &str) -> NewInput {
     NewInput::message(thread.clone(), key, vec![ContentPart::text(key)], "test")
 }
 
-pub(crate) fn input(thread: &ThreadId, id: &str, body: InputBody) -> NewInput {
+/// An input by its stored id.
+pub fn input(thread: &ThreadId, id: &str, body: InputBody) -> NewInput {
     let id = InputId::from_stored(id);
     NewInput { thread: thread.clone(), id, source: "test".into(), body, traceparent: None }
 }
 
-pub(crate) fn outcome(thread: &ThreadId, id: &str) -> NewInput {
+/// The outcome `done` of a call.
+pub fn outcome(thread: &ThreadId, id: &str) -> NewInput {
     let body = InputBody::Outcome { call: call(id), outcome: Outcome::text("done") };
     NewInput { id: InputId::outcome(&call(id)), ..input(thread, "", body) }
 }
 
-pub(crate) fn event(thread: &ThreadId, of: &str, event: &str, is_final: bool) -> NewInput {
+/// An event of a subscription, for the subscribing thread itself.
+pub fn event(thread: &ThreadId, of: &str, event: &str, is_final: bool) -> NewInput {
     let body = InputBody::Event { call: call(of), text: event.into(), associative: true, is_final };
     input(thread, &format!("event:{of}:{event}"), body)
 }
 
-pub(crate) fn call_row(of: &ThreadId, id: &str, state: CallState) -> CallRow {
+/// The row of a call of `weather`, in a state.
+pub fn call_row(of: &ThreadId, id: &str, state: CallState) -> CallRow {
     CallRow {
         id: call(id),
         thread: of.clone(),
@@ -86,7 +96,8 @@ pub(crate) fn call_row(of: &ThreadId, id: &str, state: CallState) -> CallRow {
     }
 }
 
-pub(crate) fn subscription(of: &ThreadId, id: &str, state: SubscriptionState) -> SubscriptionRow {
+/// The row of a subscription, in a state.
+pub fn subscription(of: &ThreadId, id: &str, state: SubscriptionState) -> SubscriptionRow {
     SubscriptionRow {
         call: call(id),
         thread: of.clone(),
@@ -97,7 +108,8 @@ pub(crate) fn subscription(of: &ThreadId, id: &str, state: SubscriptionState) ->
     }
 }
 
-pub(crate) fn invocation(of: &ThreadId, id: &str) -> NewDelivery {
+/// The invocation of a call, for the outbox.
+pub fn invocation(of: &ThreadId, id: &str) -> NewDelivery {
     NewDelivery {
         kind: DeliveryKind::Invocation,
         thread: of.clone(),
@@ -108,7 +120,7 @@ pub(crate) fn invocation(of: &ThreadId, id: &str) -> NewDelivery {
 }
 
 /// A child of `parent` that sees the first `upto` entries of its history.
-pub(crate) fn child(parent: &ThreadRow, id: &str, upto: u64) -> NewThread {
+pub fn child(parent: &ThreadRow, id: &str, upto: u64) -> NewThread {
     let mut ancestors = parent.ancestors.clone();
     ancestors.push(parent.id.clone());
     let mut chain = parent.chain.clone();
@@ -139,7 +151,7 @@ pub(crate) fn child(parent: &ThreadRow, id: &str, upto: u64) -> NewThread {
 }
 
 /// A commit that changes nothing but the version.
-pub(crate) fn nothing(snapshot: &Snapshot) -> Commit {
+pub fn nothing(snapshot: &Snapshot) -> Commit {
     Commit {
         thread: snapshot.thread.id.clone(),
         version: snapshot.thread.version,
@@ -174,20 +186,20 @@ pub(crate) fn nothing(snapshot: &Snapshot) -> Commit {
 }
 
 /// A commit that uses up all inputs.
-pub(crate) fn all_used(snapshot: &Snapshot) -> Commit {
+pub fn all_used(snapshot: &Snapshot) -> Commit {
     let consumed = snapshot.inputs.iter().map(|input| input.seq).collect();
     Commit { consumed, ..nothing(snapshot) }
 }
 
 /// Claims what is due, which must be this thread.
-pub(crate) async fn claim(store: &dyn Store, of: &ThreadId, now: i64) -> Claim {
+pub async fn claim(store: &dyn Store, of: &ThreadId, now: i64) -> Claim {
     let claim = store.claim(at(now)).await.unwrap().expect("a thread is due");
     assert_eq!(claim.thread, *of);
     claim
 }
 
 /// One slice of a thread that is due: what it decides is `decide`'s.
-pub(crate) async fn slice(
+pub async fn slice(
     store: &dyn Store,
     of: &ThreadId,
     now: i64,
@@ -203,7 +215,7 @@ pub(crate) async fn slice(
 }
 
 /// Wakes a thread and runs one slice of it.
-pub(crate) async fn woken(
+pub async fn woken(
     store: &dyn Store,
     of: &ThreadId,
     key: &str,
@@ -215,9 +227,27 @@ pub(crate) async fn woken(
 }
 
 /// What a slice of the thread would start from, without changing anything but waking it.
-pub(crate) async fn seen(store: &dyn Store, of: &ThreadId, now: i64) -> Snapshot {
+pub async fn seen(store: &dyn Store, of: &ThreadId, now: i64) -> Snapshot {
     let claim = claim(store, of, now).await;
     let snapshot = store.load(&claim).await.unwrap();
     store.release(claim).await.unwrap();
     snapshot
+}
+
+/// A future among others.
+pub type Job<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Waits for all of them, side by side; what they give, in their order.
+pub async fn all<T>(mut jobs: Vec<Job<'_, T>>) -> Vec<T> {
+    let mut done: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (job, done) in jobs.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
+            if let Poll::Ready(value) = job.as_mut().poll(context) {
+                *done = Some(value);
+            }
+        }
+        if done.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done.into_iter().flatten().collect()
 }
