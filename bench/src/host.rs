@@ -13,12 +13,22 @@ use serde_json::json;
 use std::{future::IntoFuture, sync::Arc, time::Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-/// A model that answers at once; with a tool it calls it first, and then tells the result.
+/// What a model does that takes no time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Habit {
+    /// Answers.
+    Answers,
+    /// Calls this tool once for each message, then tells the result.
+    Calls(&'static str),
+    /// Never answers, so that nothing is committed.
+    IsSilent,
+}
+
+/// A model that takes no time.
 pub(crate) struct Instantly {
-    /// A tool to call once for each message.
-    pub(crate) tool: Option<&'static str>,
+    habit: Habit,
     /// Is told of every request, and whether it asks for what follows a result.
-    pub(crate) asked: UnboundedSender<(Instant, bool)>,
+    asked: UnboundedSender<(Instant, bool)>,
 }
 
 impl ModelProvider for Instantly {
@@ -29,8 +39,9 @@ impl ModelProvider for Instantly {
     fn complete(&self, request: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
         let after_result = matches!(request.history.last().map(AsRef::as_ref), Some(Entry::Results { .. }));
         let _ = self.asked.send((Instant::now(), after_result));
-        let deltas = match self.tool {
-            Some(tool) if !after_result => {
+        let deltas = match self.habit {
+            Habit::IsSilent => return stream::pending().boxed(),
+            Habit::Calls(tool) if !after_result => {
                 let arguments = json!({"city": "Oslo"});
                 let call = ModelCall { name: tool.to_owned(), arguments, provider_id: None };
                 vec![Ok(Delta::Call(call)), Ok(Delta::Stop(StopReason::Calls))]
@@ -51,18 +62,14 @@ pub(crate) struct Host {
 
 impl Host {
     /// Opens the store, listens, drives.
-    pub(crate) async fn start(
-        path: &str,
-        tool: Option<&'static str>,
-        toolset: Option<HttpUrl>,
-    ) -> Result<Self, String> {
+    pub(crate) async fn start(path: &str, habit: Habit, toolset: Option<HttpUrl>) -> Result<Self, String> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(said)?;
         let here = format!("http://{}", listener.local_addr().map_err(said)?);
         let (sender, asked) = unbounded_channel();
         let store = SqliteStore::open(path).await.map_err(said)?;
         let mut builder = Runtime::builder()
             .shared_store(Arc::new(store))
-            .model(Instantly { tool, asked: sender })
+            .model(Instantly { habit, asked: sender })
             .public_url(HttpUrl::new(here).map_err(said)?);
         if let Some(toolset) = toolset {
             builder = builder.toolset(toolset);

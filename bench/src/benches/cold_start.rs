@@ -3,7 +3,7 @@
 use crate::{
     agent::{message, now, said, seed},
     harness::{Bench, Gate, Plan, Report, Row, median},
-    host::Host,
+    host::{Habit, Host},
     peer::Peer,
     say,
 };
@@ -45,7 +45,7 @@ impl Bench for ColdStart {
             let (path, bare) = (path.display().to_string(), bare.display().to_string());
             let (mut ours, mut floor) = (Vec::new(), Vec::new());
             for _ in 0..3 * plan.rounds() {
-                // Killed when it has asked: nothing is committed, and the next one finds the same.
+                // The model is silent: nothing is committed, and the next process finds the same.
                 ours.push(Peer::start(&["cold-start", &path])?.took.as_secs_f64() * 1e3);
                 floor.push(Peer::start(&["cold-start-floor", &bare])?.took.as_secs_f64() * 1e3);
             }
@@ -59,10 +59,9 @@ impl Bench for ColdStart {
 /// Starts as a program does, and says when the model is asked.
 pub(crate) fn serve(path: &str) -> Result<(), String> {
     tokio::runtime::Runtime::new().map_err(said)?.block_on(async {
-        let mut host = Host::start(path, None, None).await?;
+        let mut host = Host::start(path, Habit::IsSilent, None).await?;
         host.asked.recv().await.ok_or("the model is gone")?;
         say("asked");
-        // Before the turn is committed, if the parent is quick; it does not matter to what was measured.
         std::future::pending().await
     })
 }

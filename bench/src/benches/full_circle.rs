@@ -3,7 +3,7 @@
 use crate::{
     agent::said,
     harness::{Bench, Gate, Plan, Report, Row, percentile},
-    host::Host,
+    host::{Habit, Host},
     peer::Peer,
 };
 use rap_runtime::{AgentHost, NewSession};
@@ -33,7 +33,7 @@ impl Bench for FullCircle {
         let toolset = HttpUrl::new(format!("http://{address}")).map_err(said)?;
         let rounds = plan.size(30, 1_000);
         let times = tokio::runtime::Runtime::new().map_err(said)?.block_on(async {
-            let mut host = Host::start(&path, Some("noop"), Some(toolset)).await?;
+            let mut host = Host::start(&path, Habit::Calls("noop"), Some(toolset)).await?;
             let opened = host.runtime.create(NewSession::new()).await.map_err(said)?;
             let talk = tokio::spawn({
                 let runtime = host.runtime.clone();

@@ -3,7 +3,7 @@
 use crate::{
     agent::{said, seed_sleeping, thread, turn},
     harness::{Bench, Effort, Gate, Plan, Report, Row, median},
-    host::Host,
+    host::{Habit, Host},
     peer::Peer,
     say,
 };
@@ -129,7 +129,7 @@ fn rest(path: &Path, lasting: Duration) -> Result<Option<AtRest>, String> {
 /// A runtime that has nothing to do.
 pub(crate) fn serve(path: &str) -> Result<(), String> {
     tokio::runtime::Runtime::new().map_err(said)?.block_on(async {
-        let _host = Host::start(path, None, None).await?;
+        let _host = Host::start(path, Habit::Answers, None).await?;
         say("asleep");
         std::future::pending().await
     })

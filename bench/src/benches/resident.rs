@@ -3,7 +3,7 @@
 use crate::{
     agent::{said, session},
     harness::{Bench, Gate, Plan, Report, Row},
-    host::Host,
+    host::{Habit, Host},
     peer::{Peer, wait_for_go},
     say,
 };
@@ -55,7 +55,7 @@ impl Bench for Resident {
 pub(crate) fn serve(path: &str, messages: &str) -> Result<(), String> {
     let messages: usize = messages.parse().map_err(said)?;
     tokio::runtime::Runtime::new().map_err(said)?.block_on(async {
-        let host = Host::start(path, None, None).await?;
+        let host = Host::start(path, Habit::Answers, None).await?;
         say("idle");
         tokio::task::spawn_blocking(wait_for_go).await.map_err(said)??;
         let mut talks = Vec::new();
