@@ -212,6 +212,22 @@ impl GuardedClient {
         Ok(Opened { status: parts.status, headers: parts.headers, url: url.clone(), body })
     }
 
+    /// POSTs JSON to a URL whose answer is a stream: it is read piece by piece, as long as it lasts. The time
+    /// limit is for the answer to begin.
+    ///
+    /// # Errors
+    /// [`ClientError`] when no answer began.
+    pub async fn post_json_opening(
+        &self,
+        url: &HttpUrl,
+        body: Bytes,
+        headers: HeaderMap,
+    ) -> Result<Opened, ClientError> {
+        let response = self.limited(url, self.send(Method::POST, url, headers, Some(body))).await?;
+        let (parts, body) = response.into_parts();
+        Ok(Opened { status: parts.status, headers: parts.headers, url: url.clone(), body })
+    }
+
     async fn limited<T>(
         &self,
         url: &HttpUrl,
@@ -435,8 +451,8 @@ async fn drain(mut body: Incoming) {
     .await;
 }
 
-/// `Retry-After`: seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// What `Retry-After` asks for, written as seconds or as a date; none where it is absent or neither.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));

@@ -29,7 +29,9 @@ pub use host::{
     ToolsetProblem, ToolsetProblemKind, Watch, Watched,
 };
 pub use memory::MemoryStore;
-pub use model::{Delta, ModelCard, ModelError, ModelProvider, Retry};
+pub use model::{
+    CallIds, Delta, IdAlphabet, ModelCard, ModelError, ModelProvider, ReasoningPolicy, Retry, Roles,
+};
 pub use remote::RemoteHost;
 pub use runtime::{Choices, DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
 pub use scripted::{ScriptError, ScriptedModel};

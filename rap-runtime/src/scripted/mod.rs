@@ -8,7 +8,7 @@ mod scene;
 mod script;
 mod words;
 
-use crate::{Delta, ModelCard, ModelError, ModelProvider, Retry};
+use crate::{Delta, ModelCard, ModelError, ModelProvider};
 use futures_util::{StreamExt, stream::BoxStream};
 use rap_core::{ModelCall, ModelRequest, StopReason, Usage};
 use rap_types::ThreadId;
@@ -147,7 +147,7 @@ fn deltas(act: Act, seen: u64) -> Vec<Piece> {
         }
         Some(Fault::RetryAfter(wait)) => {
             let message = "the script says that the model wants to be left alone".to_owned();
-            pieces = vec![Piece::Error(ModelError { message, retry: Retry::At(*wait) })];
+            pieces = vec![Piece::Error(ModelError::retry_after(message, *wait))];
         }
         Some(Fault::Break) => {
             pieces.truncate(pieces.len().div_ceil(2));

@@ -1,0 +1,420 @@
+//! From our history to what any provider may be sent: a plan, which the wires then only have to spell.
+//!
+//! Pure. Whatever the history looks like (cut short anywhere, inherited, written by another model), the plan keeps
+//! the rules that providers check: every call is followed by its results and every result has its call, the user's
+//! side speaks first and last, no text is empty, ids and names fit, reasoning goes back only to whom it came from.
+
+mod names;
+mod told;
+
+pub use names::Names;
+
+use crate::{schema, wire::Wire};
+use rap_runtime::{
+    ModelCard, ReasoningPolicy, Roles,
+    core::{Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry},
+};
+use rap_types::{ContentPart, RECEIVE_EVENT};
+use serde_json::{Map, Value, json};
+
+/// A request as any provider may see it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The system prompt; may be empty.
+    pub system: String,
+    /// The tools.
+    pub tools: Vec<PlanTool>,
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// The names and ids that stand for ours.
+    pub names: Names,
+    /// The session: requests of one session share a prompt cache.
+    pub session: String,
+}
+
+/// A tool on offer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanTool {
+    /// Its name, or an alias that the provider takes.
+    pub name: String,
+    /// What it does; never empty, and not too long for the provider.
+    pub description: String,
+    /// The schema of its arguments, in the provider's dialect.
+    pub schema: Value,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// The user's side says something: at least one part, none of them empty.
+    User(Vec<Part>),
+    /// The model's turn: a text or a call at least.
+    Assistant(Assistant),
+    /// The results of the calls of the turn before: all of them, in call order.
+    Results(Vec<PlanResult>),
+}
+
+/// A turn of the model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Assistant {
+    /// Reasoning that this provider made and signed.
+    pub reasoning: Vec<Signed>,
+    /// The text; may be empty where there are calls.
+    pub text: String,
+    /// The calls.
+    pub calls: Vec<PlanCall>,
+}
+
+/// A reasoning block and its provider's signature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signed {
+    /// The text.
+    pub text: String,
+    /// What its wire needs to send it back.
+    pub signature: String,
+}
+
+/// A call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanCall {
+    /// Its id.
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+    /// Its arguments: an object, always.
+    pub arguments: Map<String, Value>,
+    /// What its wire wants to send back with it.
+    pub signature: Option<String>,
+}
+
+/// The result of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanResult {
+    /// The call's id.
+    pub call: String,
+    /// The tool's name.
+    pub name: String,
+    /// At least one part, none of them empty.
+    pub content: Vec<Part>,
+    /// The call failed.
+    pub is_error: bool,
+}
+
+/// A piece of content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Text with something in it.
+    Text(String),
+    /// An image of a kind that the provider takes.
+    Image {
+        /// Its media type.
+        media_type: String,
+        /// Its bytes, as base64.
+        data: String,
+    },
+}
+
+/// What a private mark of a provider begins with, so that it goes back to nobody else.
+pub(crate) fn mark(card: &ModelCard) -> String {
+    format!("{}:", card.id.split('/').next().unwrap_or_default())
+}
+
+impl Plan {
+    /// The plan for a request, to a model with this card, over this wire.
+    pub fn new(request: &ModelRequest, card: &ModelCard, wire: Wire) -> Self {
+        let names = Names::of(request, card);
+        let limit = wire.description_limit();
+        let tools = request.tools.iter().map(|tool| PlanTool {
+            name: names.name(&tool.name),
+            description: described(&tool.description, limit),
+            schema: schema::fit(&tool.input_schema, wire.schema_dialect()),
+        });
+        let mut building = Building {
+            card,
+            wire,
+            mark: mark(card),
+            names: &names,
+            // Providers refuse calls in a history without tools on offer.
+            no_tools: request.tools.is_empty(),
+            messages: Vec::new(),
+        };
+        building.history(&request.history);
+        let messages = building.finish();
+        Self {
+            system: request.system.trim().to_owned(),
+            tools: tools.collect(),
+            messages,
+            names,
+            session: request.session.to_string(),
+        }
+    }
+}
+
+fn described(text: &str, limit: usize) -> String {
+    let text = if text.trim().is_empty() { "(no description)" } else { text.trim() };
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(limit - '…'.len_utf8())])
+}
+
+struct Building<'a> {
+    card: &'a ModelCard,
+    wire: Wire,
+    mark: String,
+    names: &'a Names,
+    no_tools: bool,
+    messages: Vec<Message>,
+}
+
+impl Building<'_> {
+    fn history(&mut self, history: &[std::sync::Arc<Entry>]) {
+        let mut entries = history.iter().peekable();
+        while let Some(entry) = entries.next() {
+            match &**entry {
+                Entry::User(user) => {
+                    let parts = self.parts(&user.content, "(an empty message)");
+                    self.user(parts);
+                }
+                Entry::Turn(turn) if turn.calls.is_empty() => self.turn_without_calls(turn),
+                Entry::Turn(turn) => {
+                    let results = match entries.peek().map(|next| &***next) {
+                        Some(Entry::Results { results }) => {
+                            entries.next();
+                            results.as_slice()
+                        }
+                        _ => &[],
+                    };
+                    self.turn_with_calls(turn, results);
+                }
+                // Results whose turn is not there: told, so that nothing is lost.
+                Entry::Results { results } => {
+                    for result in results {
+                        let mut parts =
+                            vec![Part::Text(told::result_head("a tool", self.names, &result.call))];
+                        parts.extend(self.parts(&result.content, "(no output)"));
+                        self.user(parts);
+                    }
+                }
+                Entry::Event(event) => self.event(event),
+                _ => {}
+            }
+        }
+    }
+
+    fn turn_without_calls(&mut self, turn: &TurnEntry) {
+        let text = text_of(turn);
+        if !text.is_empty() {
+            let reasoning = self.reasoning(turn);
+            self.assistant(Assistant { reasoning, text, calls: Vec::new() });
+        }
+    }
+
+    fn turn_with_calls(&mut self, turn: &TurnEntry, results: &[ResultEntry]) {
+        let reasoning = self.reasoning(turn);
+        let calls: Vec<PlanCall> = turn.calls.iter().map(|call| self.call(call)).collect();
+        let signed = !reasoning.is_empty() || calls.first().is_some_and(|call| call.signature.is_some());
+        let answered: Vec<PlanResult> = turn
+            .calls
+            .iter()
+            .map(|call| match results.iter().find(|result| result.call == call.id) {
+                Some(result) => PlanResult {
+                    call: self.names.id(call.id.as_str()),
+                    name: self.names.name(&call.name),
+                    content: self.parts(&result.content, "(no output)"),
+                    is_error: result.is_error,
+                },
+                None => PlanResult {
+                    call: self.names.id(call.id.as_str()),
+                    name: self.names.name(&call.name),
+                    content: vec![Part::Text("(no result yet)".to_owned())],
+                    is_error: false,
+                },
+            })
+            .collect();
+        let told = self.no_tools || (self.card.reasoning == ReasoningPolicy::Required && !signed);
+        let text = text_of(turn);
+        if told {
+            self.tell(text, &calls, answered);
+        } else {
+            self.assistant(Assistant { reasoning, text, calls });
+            self.messages.push(Message::Results(answered));
+        }
+    }
+
+    /// Calls and results as text.
+    fn tell(&mut self, mut text: String, calls: &[PlanCall], results: Vec<PlanResult>) {
+        for call in calls {
+            told::line(&mut text, &told::call(call));
+        }
+        self.assistant(Assistant { text, ..Assistant::default() });
+        for result in results {
+            let mut parts = vec![Part::Text(format!("[result of {} ({})]", result.name, result.call))];
+            parts.extend(result.content);
+            self.user(parts);
+        }
+    }
+
+    /// An event (SUB-14): a call of `receive_event` with its result, or words of the user's side where calls need
+    /// a signature that nobody has given this one.
+    fn event(&mut self, event: &EventEntry) {
+        let content = self.parts(&event.content, "(an event without text)");
+        let origin = self.names.id(event.original_tool_call_id.as_str());
+        let tool = self.names.name(&event.original_tool_name);
+        if self.no_tools || self.card.reasoning == ReasoningPolicy::Required {
+            let mut parts = vec![Part::Text(told::event_head(&tool, &origin, &event.original_args))];
+            parts.extend(content);
+            return self.user(parts);
+        }
+        let mut arguments = event.arguments();
+        arguments.insert("original_tool_name".to_owned(), tool.into());
+        arguments.insert("original_tool_call_id".to_owned(), origin.into());
+        let id = self.names.id(event.id.as_str());
+        let call = PlanCall { id: id.clone(), name: RECEIVE_EVENT.to_owned(), arguments, signature: None };
+        self.assistant(Assistant { calls: vec![call], ..Assistant::default() });
+        self.messages.push(Message::Results(vec![PlanResult {
+            call: id,
+            name: RECEIVE_EVENT.to_owned(),
+            content,
+            is_error: event.is_error,
+        }]));
+    }
+
+    fn call(&self, call: &TurnCall) -> PlanCall {
+        let arguments = match &call.arguments {
+            Value::Object(arguments) => arguments.clone(),
+            // The model wrote something else, and was told so by the result.
+            other => Map::from_iter([("not_an_object".to_owned(), other.clone())]),
+        };
+        let signature = match self.card.reasoning {
+            ReasoningPolicy::Dropped => None,
+            _ => call.provider_id.as_deref().and_then(|mark| mark.strip_prefix(&self.mark)),
+        };
+        PlanCall {
+            id: self.names.id(call.id.as_str()),
+            name: self.names.name(&call.name),
+            arguments,
+            signature: signature.map(str::to_owned),
+        }
+    }
+
+    fn reasoning(&self, turn: &TurnEntry) -> Vec<Signed> {
+        if self.card.reasoning == ReasoningPolicy::Dropped {
+            return Vec::new();
+        }
+        let own = |block: &ReasoningBlock| {
+            let signature = block.signature.as_deref()?.strip_prefix(&self.mark)?;
+            Some(Signed { text: block.text.clone(), signature: signature.to_owned() })
+        };
+        turn.reasoning.iter().filter_map(own).collect()
+    }
+
+    /// Content as parts of which none is empty.
+    fn parts(&self, content: &[ContentPart], nothing: &str) -> Vec<Part> {
+        let part = |part: &ContentPart| match part {
+            ContentPart::Text(text) if text.text.trim().is_empty() => None,
+            ContentPart::Text(text) => Some(Part::Text(text.text.clone())),
+            ContentPart::Image(image) if !self.card.images => Some(Part::Text(format!(
+                "[an image ({}), which this model cannot see]",
+                image.media_type
+            ))),
+            ContentPart::Image(image) if self.wire.takes_image(&image.media_type) => {
+                Some(Part::Image { media_type: image.media_type.clone(), data: image.data.encode() })
+            }
+            ContentPart::Image(image) => Some(Part::Text(format!(
+                "[an image ({}), of a kind that this model does not take]",
+                image.media_type
+            ))),
+            ContentPart::Other(other) => {
+                Some(Part::Text(format!("[content of the kind {:?}, which cannot be shown]", other.kind())))
+            }
+            _ => Some(Part::Text("[content of an unknown kind]".to_owned())),
+        };
+        let mut parts: Vec<Part> = content.iter().filter_map(part).collect();
+        if parts.is_empty() {
+            parts.push(Part::Text(nothing.to_owned()));
+        }
+        parts
+    }
+
+    fn user(&mut self, parts: Vec<Part>) {
+        match self.messages.last_mut() {
+            Some(Message::User(last)) if self.card.roles == Roles::Alternating => last.extend(parts),
+            _ => self.messages.push(Message::User(parts)),
+        }
+    }
+
+    fn assistant(&mut self, turn: Assistant) {
+        match self.messages.last_mut() {
+            Some(Message::Assistant(last))
+                if last.calls.is_empty() && self.card.roles == Roles::Alternating =>
+            {
+                last.reasoning.extend(turn.reasoning);
+                told::line(&mut last.text, &turn.text);
+                last.calls = turn.calls;
+            }
+            _ => self.messages.push(Message::Assistant(turn)),
+        }
+    }
+
+    fn finish(mut self) -> Vec<Message> {
+        let words = |text: &str| Message::User(vec![Part::Text(text.to_owned())]);
+        if !matches!(self.messages.first(), Some(Message::User(_))) {
+            self.messages.insert(0, words("(What came before is not shown.)"));
+        }
+        if matches!(self.messages.last(), Some(Message::Assistant(_))) {
+            self.messages.push(words("(Go on.)"));
+        }
+        self.messages
+    }
+}
+
+fn text_of(turn: &TurnEntry) -> String {
+    let text = turn.text.trim_end();
+    if turn.interrupted && !text.is_empty() {
+        return format!("{text} [interrupted]");
+    }
+    text.to_owned()
+}
+
+/// A result's text as one, images left out; errors say so.
+pub(crate) fn result_text(result: &PlanResult) -> String {
+    let texts: Vec<&str> = result.content.iter().filter_map(Part::text).collect();
+    let text = if texts.is_empty() { "[an image, which follows]".to_owned() } else { texts.join("\n") };
+    if result.is_error && !text.starts_with("Error") { format!("Error: {text}") } else { text }
+}
+
+/// The images of results, to be sent after them, with a word on what each belongs to.
+pub(crate) fn result_images(results: &[PlanResult]) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for result in results {
+        let images: Vec<&Part> = result.content.iter().filter(|part| part.text().is_none()).collect();
+        if !images.is_empty() {
+            parts.push(Part::Text(format!("[shown by {} ({})]", result.name, result.call)));
+            parts.extend(images.into_iter().cloned());
+        }
+    }
+    parts
+}
+
+impl Part {
+    /// The text, where it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Image { .. } => None,
+        }
+    }
+
+    /// As a data URL, where it is an image; its text otherwise.
+    pub(crate) fn as_openai(&self, text_kind: &str, image_kind: &str) -> Value {
+        match self {
+            Self::Text(text) => json!({"type": text_kind, "text": text}),
+            Self::Image { media_type, data } => {
+                let url = format!("data:{media_type};base64,{data}");
+                let image = if image_kind == "image_url" { json!({ "url": url }) } else { url.into() };
+                json!({"type": image_kind, "image_url": image})
+            }
+        }
+    }
+}

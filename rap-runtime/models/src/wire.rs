@@ -1,0 +1,269 @@
+//! The wires: how each API spells a plan, and how its stream is read back. One file for each, pure both ways.
+
+mod anthropic;
+mod bedrock;
+mod gemini;
+mod ollama;
+mod openai_chat;
+mod openai_responses;
+
+use crate::{
+    fault,
+    frames::{AwsEvents, Frame, Framing, Lines, Sse},
+    plan::Plan,
+    schema::Dialect,
+};
+use rap_runtime::{
+    Delta, ModelCard, ModelError,
+    core::{ModelCall, ReasoningBlock, Usage},
+};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// An API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// Anthropic Messages.
+    Anthropic,
+    /// OpenAI chat completions, and whatever speaks like it.
+    OpenAiChat,
+    /// OpenAI Responses.
+    OpenAiResponses,
+    /// Google Gemini.
+    Gemini,
+    /// Ollama.
+    Ollama,
+    /// Amazon Bedrock Converse.
+    Bedrock,
+}
+
+/// How much a model is to think, where it can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Briefly.
+    Low,
+    /// As usual.
+    Medium,
+    /// At length.
+    High,
+}
+
+impl Effort {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
+    /// Tokens to think with, where a provider wants a number.
+    pub(crate) fn budget(self, output_limit: u64) -> u64 {
+        let wanted = match self {
+            Self::Low => 2_048,
+            Self::Medium => 8_192,
+            Self::High => 24_576,
+        };
+        wanted.min(output_limit.saturating_sub(1_024)).max(1_024)
+    }
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The model's name before its provider.
+    pub model: &'a str,
+    /// What it takes.
+    pub card: &'a ModelCard,
+    /// How much it is to think; none leaves that to the provider.
+    pub effort: Option<Effort>,
+}
+
+impl Wire {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Anthropic,
+        Self::OpenAiChat,
+        Self::OpenAiResponses,
+        Self::Gemini,
+        Self::Ollama,
+        Self::Bedrock,
+    ];
+
+    /// The body of a request.
+    pub fn body(self, plan: &Plan, target: Target<'_>) -> Value {
+        match self {
+            Self::Anthropic => anthropic::body(plan, target),
+            Self::OpenAiChat => openai_chat::body(plan, target),
+            Self::OpenAiResponses => openai_responses::body(plan, target),
+            Self::Gemini => gemini::body(plan, target),
+            Self::Ollama => ollama::body(plan, target),
+            Self::Bedrock => bedrock::body(plan, target),
+        }
+    }
+
+    /// Where below the base URL a request goes.
+    pub fn path(self, model: &str) -> String {
+        match self {
+            Self::Anthropic => "v1/messages".to_owned(),
+            Self::OpenAiChat => "chat/completions".to_owned(),
+            Self::OpenAiResponses => "responses".to_owned(),
+            Self::Gemini => format!("v1beta/models/{}:streamGenerateContent?alt=sse", escaped(model)),
+            Self::Ollama => "api/chat".to_owned(),
+            Self::Bedrock => format!("model/{}/converse-stream", escaped(model)),
+        }
+    }
+
+    /// A reader of one answer; `mark` is what its private marks begin with.
+    pub fn reader(self, mark: &str) -> Reader {
+        let mark = mark.to_owned();
+        let (framing, parser): (Framing, Box<dyn Parser>) = match self {
+            Self::Anthropic => (Framing::Sse(Sse::default()), Box::new(anthropic::Reading::new(mark))),
+            Self::OpenAiChat => {
+                (Framing::Sse(Sse::default()), Box::new(openai_chat::Reading::default()))
+            }
+            Self::OpenAiResponses => {
+                (Framing::Sse(Sse::default()), Box::new(openai_responses::Reading::new(mark)))
+            }
+            Self::Gemini => (Framing::Sse(Sse::default()), Box::new(gemini::Reading::new(mark))),
+            Self::Ollama => (Framing::Lines(Lines::default()), Box::new(ollama::Reading::default())),
+            Self::Bedrock => (Framing::Aws(AwsEvents::default()), Box::new(bedrock::Reading::new(mark))),
+        };
+        Reader { framing, parser }
+    }
+
+    pub(crate) fn schema_dialect(self) -> Dialect {
+        match self {
+            Self::Gemini => Dialect::OpenApi,
+            _ => Dialect::Json,
+        }
+    }
+
+    /// The longest description of a tool, in bytes.
+    pub(crate) fn description_limit(self) -> usize {
+        match self {
+            Self::OpenAiChat | Self::OpenAiResponses => 1_024,
+            _ => 8_192,
+        }
+    }
+
+    pub(crate) fn takes_image(self, media_type: &str) -> bool {
+        match media_type {
+            "image/png" | "image/jpeg" | "image/webp" => true,
+            "image/gif" => self != Self::Gemini,
+            "image/heic" | "image/heif" => self == Self::Gemini,
+            _ => false,
+        }
+    }
+}
+
+/// Reads an answer: bytes in, deltas out.
+pub struct Reader {
+    framing: Framing,
+    parser: Box<dyn Parser>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("framing", &self.framing).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Takes a piece of the answer in.
+    ///
+    /// # Errors
+    /// When the provider reports a failure, or what came is not its wire.
+    pub fn push(&mut self, piece: &[u8], out: &mut Vec<Delta>) -> Result<(), ModelError> {
+        let frames = self.framing.push(piece).map_err(|broken| ModelError::passing(broken.0))?;
+        frames.iter().try_for_each(|frame| self.parser.frame(frame, out))
+    }
+
+    /// The answer has ended, or broken off.
+    ///
+    /// # Errors
+    /// Where the turn is not whole.
+    pub fn end(&mut self, out: &mut Vec<Delta>) -> Result<(), ModelError> {
+        if let Some(frame) = self.framing.finish() {
+            self.parser.frame(&frame, out)?;
+        }
+        self.parser.end(out)
+    }
+}
+
+/// Reads the frames of one answer.
+trait Parser: Send {
+    fn frame(&mut self, frame: &Frame, out: &mut Vec<Delta>) -> Result<(), ModelError>;
+
+    /// Nothing more comes.
+    fn end(&mut self, out: &mut Vec<Delta>) -> Result<(), ModelError>;
+}
+
+/// A frame's JSON.
+fn json_of(data: &str) -> Result<Value, ModelError> {
+    serde_json::from_str(data)
+        .map_err(|_| ModelError::passing("the provider's stream broke off, or is not what its API promises"))
+}
+
+fn cut() -> ModelError {
+    ModelError::passing("the provider's stream ended in the middle of the turn")
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, pointer: &str) -> u64 {
+    value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn push_text(out: &mut Vec<Delta>, text: &str) {
+    if !text.is_empty() {
+        out.push(Delta::Text(text.to_owned()));
+    }
+}
+
+fn push_reasoning(out: &mut Vec<Delta>, text: &str) {
+    if !text.is_empty() {
+        out.push(Delta::Reasoning(ReasoningBlock { text: text.to_owned(), signature: None }));
+    }
+}
+
+fn push_signature(out: &mut Vec<Delta>, signature: String) {
+    out.push(Delta::Reasoning(ReasoningBlock { text: String::new(), signature: Some(signature) }));
+}
+
+fn push_usage(out: &mut Vec<Delta>, input: u64, output: u64) {
+    if input > 0 || output > 0 {
+        out.push(Delta::Usage(Usage { input, output }));
+    }
+}
+
+/// A call from its arguments as text. Text that is no JSON object is handed back as it is: the model is told.
+fn call_of(name: String, arguments: &str, provider_id: Option<String>) -> Delta {
+    let arguments = match serde_json::from_str::<Value>(arguments) {
+        Ok(Value::Null) => Value::Object(Map::new()),
+        Ok(value) => value,
+        Err(_) if arguments.trim().is_empty() => Value::Object(Map::new()),
+        Err(_) => Value::String(arguments.to_owned()),
+    };
+    Delta::Call(ModelCall { name, arguments, provider_id })
+}
+
+/// What a provider reports in its stream.
+fn reported(kind: &str, message: &str) -> ModelError {
+    fault::in_stream(kind, message)
+}
+
+/// A path segment, percent-encoded.
+fn escaped(segment: &str) -> String {
+    let mut out = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

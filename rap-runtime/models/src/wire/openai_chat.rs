@@ -1,0 +1,188 @@
+//! OpenAI chat completions, and the many that speak like it. Results are messages of their own, right after their
+//! calls, text only; what they show follows as a user's message. Arguments are text.
+
+use super::{
+    Effort, Parser, Target, call_of, cut, json_of, number, push_reasoning, push_text, push_usage, reported,
+    text,
+};
+use crate::{
+    frames::Frame,
+    plan::{Message, Part, Plan, result_images, result_text},
+};
+use rap_runtime::{Delta, ModelError, core::StopReason};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
+    let mut messages = Vec::new();
+    if !plan.system.is_empty() {
+        messages.push(json!({"role": "system", "content": plan.system}));
+    }
+    for message in &plan.messages {
+        match message {
+            Message::User(parts) => messages.push(user(parts)),
+            Message::Assistant(turn) => {
+                let calls: Vec<Value> = turn
+                    .calls
+                    .iter()
+                    .map(|call| {
+                        let arguments = Value::Object(call.arguments.clone()).to_string();
+                        json!({
+                            "id": call.id, "type": "function",
+                            "function": {"name": call.name, "arguments": arguments},
+                        })
+                    })
+                    .collect();
+                let mut message = json!({"role": "assistant"});
+                message["content"] = if turn.text.is_empty() { Value::Null } else { turn.text.as_str().into() };
+                if !calls.is_empty() {
+                    message["tool_calls"] = calls.into();
+                }
+                messages.push(message);
+            }
+            Message::Results(results) => {
+                for result in results {
+                    let text = result_text(result);
+                    messages.push(json!({"role": "tool", "tool_call_id": result.call, "content": text}));
+                }
+                let images = result_images(results);
+                if !images.is_empty() {
+                    messages.push(user(&images));
+                }
+            }
+        }
+    }
+    let mut body = json!({
+        "model": target.model,
+        "messages": messages,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    if !plan.tools.is_empty() {
+        let tools = plan.tools.iter().map(|tool| {
+            json!({"type": "function", "function": {
+                "name": tool.name, "description": tool.description, "parameters": tool.schema,
+            }})
+        });
+        body["tools"] = tools.collect();
+    }
+    if let Some(effort) = target.effort {
+        body["reasoning_effort"] = Effort::word(effort).into();
+    }
+    body
+}
+
+fn user(parts: &[Part]) -> Value {
+    // Plain text as plain text: not every server of this wire takes parts.
+    let texts: Option<Vec<&str>> = parts.iter().map(Part::text).collect();
+    match texts {
+        Some(texts) => json!({"role": "user", "content": texts.join("\n")}),
+        None => {
+            let parts: Vec<Value> = parts.iter().map(|part| part.as_openai("text", "image_url")).collect();
+            json!({"role": "user", "content": parts})
+        }
+    }
+}
+
+#[derive(Default)]
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+#[derive(Default)]
+pub(super) struct Reading {
+    calls: BTreeMap<u64, Call>,
+    refusal: bool,
+    usage: (u64, u64),
+    stop: Option<StopReason>,
+    is_done: bool,
+}
+
+impl Reading {
+    fn calls(&mut self, calls: &Value) {
+        for (n, piece) in calls.as_array().into_iter().flatten().enumerate() {
+            // Some servers leave the index out; then an id begins a new call.
+            let index = piece["index"].as_u64().unwrap_or_else(|| {
+                let next = self.calls.keys().next_back().map_or(0, |last| last + 1);
+                if text(piece, "/id").is_empty() { next.saturating_sub(1) } else { next.max(n as u64) }
+            });
+            let call = self.calls.entry(index).or_default();
+            if call.id.is_empty() {
+                text(piece, "/id").clone_into(&mut call.id);
+            }
+            if call.name.is_empty() {
+                text(piece, "/function/name").clone_into(&mut call.name);
+            }
+            match &piece["function"]["arguments"] {
+                Value::String(piece) => call.arguments.push_str(piece),
+                Value::Object(whole) => call.arguments = Value::Object(whole.clone()).to_string(),
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Delta>) {
+        if std::mem::replace(&mut self.is_done, true) {
+            return;
+        }
+        let had_calls = !self.calls.is_empty();
+        for call in std::mem::take(&mut self.calls).into_values() {
+            let id = (!call.id.is_empty()).then_some(call.id);
+            out.push(call_of(call.name, &call.arguments, id));
+        }
+        push_usage(out, self.usage.0, self.usage.1);
+        let stop = match self.stop {
+            _ if self.refusal => StopReason::Refused,
+            Some(StopReason::End) if had_calls => StopReason::Calls,
+            stop => stop.unwrap_or_default(),
+        };
+        out.push(Delta::Stop(stop));
+    }
+}
+
+impl Parser for Reading {
+    fn frame(&mut self, frame: &Frame, out: &mut Vec<Delta>) -> Result<(), ModelError> {
+        if frame.data.trim() == "[DONE]" {
+            return self.end(out);
+        }
+        let data = json_of(&frame.data)?;
+        if let Some(error) = data.get("error").filter(|error| !error.is_null()) {
+            let kind = [text(error, "/code"), text(error, "/type")].join(" ");
+            let message = if text(error, "/message").is_empty() { error.as_str().unwrap_or_default() } else { text(error, "/message") };
+            return Err(reported(&kind, message));
+        }
+        if data["usage"].is_object() {
+            self.usage = (number(&data, "/usage/prompt_tokens"), number(&data, "/usage/completion_tokens"));
+        }
+        let choice = &data["choices"][0];
+        let delta = &choice["delta"];
+        let thought = text(delta, "/reasoning_content");
+        push_reasoning(out, if thought.is_empty() { text(delta, "/reasoning") } else { thought });
+        push_text(out, text(delta, "/content"));
+        if !text(delta, "/refusal").is_empty() {
+            self.refusal = true;
+            push_text(out, text(delta, "/refusal"));
+        }
+        self.calls(&delta["tool_calls"]);
+        self.stop = match text(choice, "/finish_reason") {
+            "" => self.stop,
+            "tool_calls" | "function_call" => Some(StopReason::Calls),
+            "length" => Some(StopReason::Length),
+            "content_filter" => Some(StopReason::Refused),
+            "error" => return Err(cut()),
+            _ => Some(StopReason::End),
+        };
+        Ok(())
+    }
+
+    fn end(&mut self, out: &mut Vec<Delta>) -> Result<(), ModelError> {
+        // `[DONE]` alone is no end of a turn: some gateways write it after a stream that broke.
+        if self.stop.is_none() {
+            return Err(cut());
+        }
+        self.finish(out);
+        Ok(())
+    }
+}
