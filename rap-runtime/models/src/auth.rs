@@ -64,9 +64,8 @@ impl Auth {
 }
 
 fn secret(value: &str) -> Result<HeaderValue, ModelError> {
-    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| {
-        ModelError::fatal("the key holds characters that no header can carry; copy it anew")
-    })?;
+    let mut value = HeaderValue::from_str(value.trim())
+        .map_err(|_| ModelError::fatal("the key holds characters that no header can carry; copy it anew"))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -35,7 +35,11 @@ pub fn answered(place: &Place, status: StatusCode, headers: &HeaderMap, body: &[
     let code = [word("/code"), word("/type"), word("/status")].join(" ");
     let Place { provider, model, key_variable } = place;
     let told = |what: &str| {
-        if said.is_empty() { format!("{provider}: {what} ({status})") } else { format!("{provider}: {what} ({status}): {said}") }
+        if said.is_empty() {
+            format!("{provider}: {what} ({status})")
+        } else {
+            format!("{provider}: {what} ({status}): {said}")
+        }
     };
     let wait = wait(headers, error);
     let passing = |what: &str| match wait {
@@ -78,8 +82,18 @@ pub(crate) fn in_stream(kind: &str, message: &str) -> ModelError {
         (kind, said) => format!("the provider failed in the middle of the turn: {kind}: {said}"),
     };
     let low = kind.to_ascii_lowercase();
-    let final_kinds = ["invalid_request", "authentication", "permission", "not_found", "insufficient_quota",
-        "invalid_argument", "validationexception", "accessdenied", "billing", "invalid_prompt"];
+    let final_kinds = [
+        "invalid_request",
+        "authentication",
+        "permission",
+        "not_found",
+        "insufficient_quota",
+        "invalid_argument",
+        "validationexception",
+        "accessdenied",
+        "billing",
+        "invalid_prompt",
+    ];
     if is_overflow(kind, &said) {
         ModelError::overflow(told)
     } else if final_kinds.iter().any(|word| low.contains(word)) {

@@ -213,7 +213,15 @@ impl Building<'_> {
     fn turn_with_calls(&mut self, turn: &TurnEntry, results: &[ResultEntry]) {
         let reasoning = self.reasoning(turn);
         let calls: Vec<PlanCall> = turn.calls.iter().map(|call| self.call(call)).collect();
-        let signed = !reasoning.is_empty() || calls.first().is_some_and(|call| call.signature.is_some());
+        let text = text_of(turn);
+        let signed = match self.wire {
+            // Gemini's signature stands on the first call itself.
+            Wire::Gemini => {
+                calls.first().is_some_and(|call| call.signature.is_some())
+                    || (text.is_empty() && !reasoning.is_empty())
+            }
+            _ => !reasoning.is_empty(),
+        };
         let answered: Vec<PlanResult> = turn
             .calls
             .iter()
@@ -233,7 +241,6 @@ impl Building<'_> {
             })
             .collect();
         let told = self.no_tools || (self.card.reasoning == ReasoningPolicy::Required && !signed);
-        let text = text_of(turn);
         if told {
             self.tell(text, &calls, answered);
         } else {
@@ -288,6 +295,7 @@ impl Building<'_> {
         };
         let signature = match self.card.reasoning {
             ReasoningPolicy::Dropped => None,
+            _ if self.wire != Wire::Gemini => None,
             _ => call.provider_id.as_deref().and_then(|mark| mark.strip_prefix(&self.mark)),
         };
         PlanCall {
@@ -314,10 +322,9 @@ impl Building<'_> {
         let part = |part: &ContentPart| match part {
             ContentPart::Text(text) if text.text.trim().is_empty() => None,
             ContentPart::Text(text) => Some(Part::Text(text.text.clone())),
-            ContentPart::Image(image) if !self.card.images => Some(Part::Text(format!(
-                "[an image ({}), which this model cannot see]",
-                image.media_type
-            ))),
+            ContentPart::Image(image) if !self.card.images => {
+                Some(Part::Text(format!("[an image ({}), which this model cannot see]", image.media_type)))
+            }
             ContentPart::Image(image) if self.wire.takes_image(&image.media_type) => {
                 Some(Part::Image { media_type: image.media_type.clone(), data: image.data.encode() })
             }

@@ -150,9 +150,20 @@ impl Fitting<'_> {
             | "$dynamicRef" | "$vocabulary" | "oneOf" | "anyOf" | "examples" | "readOnly" | "writeOnly"
             | "deprecated" | "title" => return None,
             // Conditions are the runtime's to check.
-            "if" | "then" | "else" | "not" | "dependentSchemas" | "dependentRequired"
-            | "unevaluatedProperties" | "unevaluatedItems" | "contains" | "minContains" | "maxContains"
-            | "propertyNames" | "patternProperties" | "prefixItems" => return None,
+            "if"
+            | "then"
+            | "else"
+            | "not"
+            | "dependentSchemas"
+            | "dependentRequired"
+            | "unevaluatedProperties"
+            | "unevaluatedItems"
+            | "contains"
+            | "minContains"
+            | "maxContains"
+            | "propertyNames"
+            | "patternProperties"
+            | "prefixItems" => return None,
             "properties" => {
                 let properties = value.as_object()?;
                 let good = properties.iter().filter(|(name, _)| is_good_name(name));
@@ -181,10 +192,14 @@ impl Fitting<'_> {
 
 /// No choice at the top, where several providers refuse one: what any of its options takes may be given.
 fn flatten_top(fitted: &mut Map<String, Value>) {
-    let Some(Value::Array(options)) = fitted.remove("anyOf") else { return };
-    for option in options.iter().filter_map(Value::as_object) {
-        merge(fitted, option, false);
+    for _ in 0..DEPTH {
+        let Some(Value::Array(options)) = fitted.remove("anyOf") else { break };
+        for option in options.iter().filter_map(Value::as_object) {
+            merge(fitted, option, false);
+        }
     }
+    const OF_OBJECTS: [&str; 5] = ["type", "description", "properties", "required", "additionalProperties"];
+    fitted.retain(|key, _| OF_OBJECTS.contains(&key.as_str()));
 }
 
 /// Adds the members of a schema to another; the first word on a property counts.
@@ -239,8 +254,7 @@ fn unwrap_null(schema: &mut Map<String, Value>) -> bool {
 
 /// Names of members that every provider takes.
 fn is_good_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 /// Leaves what Gemini's dialect knows.

@@ -32,8 +32,7 @@ pub(crate) fn authorization(request: &Request<'_>, keys: &AwsKeys) -> String {
         format!("{}\n{path}\n\n{lines}\n{names}\n{}", request.method, hex(&Sha256::digest(request.body)));
     let day = &request.time[..request.time.len().min(8)];
     let scope = format!("{day}/{}/{}/aws4_request", request.region, request.service);
-    let to_sign =
-        format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", request.time, hex(&Sha256::digest(canonical)));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", request.time, hex(&Sha256::digest(canonical)));
     let mut key = format!("AWS4{}", keys.secret_access_key.expose()).into_bytes();
     for part in [day, request.region, request.service, "aws4_request"] {
         key = mac(&key, part);

@@ -81,14 +81,8 @@ pub struct Target<'a> {
 
 impl Wire {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Anthropic,
-        Self::OpenAiChat,
-        Self::OpenAiResponses,
-        Self::Gemini,
-        Self::Ollama,
-        Self::Bedrock,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Anthropic, Self::OpenAiChat, Self::OpenAiResponses, Self::Gemini, Self::Ollama, Self::Bedrock];
 
     /// The body of a request.
     pub fn body(self, plan: &Plan, target: Target<'_>) -> Value {
@@ -119,9 +113,7 @@ impl Wire {
         let mark = mark.to_owned();
         let (framing, parser): (Framing, Box<dyn Parser>) = match self {
             Self::Anthropic => (Framing::Sse(Sse::default()), Box::new(anthropic::Reading::new(mark))),
-            Self::OpenAiChat => {
-                (Framing::Sse(Sse::default()), Box::new(openai_chat::Reading::default()))
-            }
+            Self::OpenAiChat => (Framing::Sse(Sse::default()), Box::new(openai_chat::Reading::default())),
             Self::OpenAiResponses => {
                 (Framing::Sse(Sse::default()), Box::new(openai_responses::Reading::new(mark)))
             }

@@ -311,6 +311,16 @@ impl Gathered {
         self.turn.text = self.text;
         let natural = if self.turn.calls.is_empty() { StopReason::End } else { StopReason::Calls };
         self.turn.stop = self.stop.unwrap_or(natural);
+        // Said where both people and the model see it: the turn is not what the model meant to say.
+        let note = match self.turn.stop {
+            StopReason::Length if self.turn.calls.is_empty() => "[cut off here: the output limit was reached]",
+            StopReason::Refused if self.turn.calls.is_empty() => "[the model, or a filter, refused to go on]",
+            _ => return self.turn,
+        };
+        if !self.turn.text.is_empty() {
+            self.turn.text.push('\n');
+        }
+        self.turn.text.push_str(note);
         self.turn
     }
 }

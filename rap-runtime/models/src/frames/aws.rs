@@ -47,7 +47,7 @@ fn whole(bytes: &[u8]) -> Result<Option<usize>, Broken> {
         return Err(Broken("the event stream is damaged: a checksum is wrong"));
     }
     let (total, headers) = (number(bytes, 0).unwrap_or(0), number(bytes, 4).unwrap_or(0));
-    if total > LIMIT || total < PRELUDE + 4 || headers > total - PRELUDE - 4 {
+    if !(PRELUDE + 4..=LIMIT).contains(&total) || headers > total - PRELUDE - 4 {
         return Err(Broken("the event stream is damaged: a length is wrong"));
     }
     Ok((bytes.len() >= total).then_some(total))

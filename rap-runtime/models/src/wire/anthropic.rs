@@ -9,10 +9,7 @@ use crate::{
     frames::Frame,
     plan::{Assistant, Message, Part, Plan, PlanResult},
 };
-use rap_runtime::{
-    Delta, ModelError, ReasoningPolicy,
-    core::StopReason,
-};
+use rap_runtime::{Delta, ModelError, ReasoningPolicy, core::StopReason};
 use serde_json::{Value, json};
 
 pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
@@ -46,9 +43,7 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
     let mut tools: Vec<Value> = plan
         .tools
         .iter()
-        .map(|tool| {
-            json!({"name": tool.name, "description": tool.description, "input_schema": tool.schema})
-        })
+        .map(|tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.schema}))
         .collect();
     if let Some(last) = tools.last_mut() {
         last["cache_control"] = json!({"type": "ephemeral"});
@@ -120,9 +115,7 @@ fn assistant(turn: &Assistant) -> Vec<Value> {
         blocks.push(json!({"type": "text", "text": turn.text.trim_end()}));
     }
     for call in &turn.calls {
-        blocks.push(
-            json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}),
-        );
+        blocks.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}));
     }
     blocks
 }

@@ -30,9 +30,7 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
         }
     }
     let caches = target.model.contains("anthropic.") || target.model.contains("amazon.nova");
-    if caches
-        && let Some(content) = messages.last_mut().and_then(|last| last["content"].as_array_mut())
-    {
+    if caches && let Some(content) = messages.last_mut().and_then(|last| last["content"].as_array_mut()) {
         content.push(cache_point());
     }
     let mut body = json!({
@@ -178,7 +176,8 @@ impl Parser for Reading {
                 });
             }
             "metadata" => {
-                let input = ["/usage/inputTokens", "/usage/cacheReadInputTokens", "/usage/cacheWriteInputTokens"];
+                let input =
+                    ["/usage/inputTokens", "/usage/cacheReadInputTokens", "/usage/cacheWriteInputTokens"];
                 let input = input.iter().map(|pointer| number(&data, pointer)).sum();
                 self.usage = (input, number(&data, "/usage/outputTokens"));
                 return self.end(out);

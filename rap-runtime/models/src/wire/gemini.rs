@@ -106,8 +106,7 @@ fn model(turn: &Assistant) -> Vec<Value> {
         parts.push(text);
     }
     for call in &turn.calls {
-        let mut part =
-            json!({"functionCall": {"id": call.id, "name": call.name, "args": call.arguments}});
+        let mut part = json!({"functionCall": {"id": call.id, "name": call.name, "args": call.arguments}});
         if let Some(signature) = &call.signature {
             part["thoughtSignature"] = signature.as_str().into();
         }
@@ -181,7 +180,9 @@ impl Parser for Reading {
             "STOP" if self.had_calls => StopReason::Calls,
             "STOP" => StopReason::End,
             "MAX_TOKENS" => StopReason::Length,
-            "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "MALFORMED_RESPONSE"
+            "MALFORMED_FUNCTION_CALL"
+            | "UNEXPECTED_TOOL_CALL"
+            | "MALFORMED_RESPONSE"
             | "MISSING_THOUGHT_SIGNATURE" => {
                 return Err(ModelError::passing("the model wrote a call that its provider could not read"));
             }

@@ -34,7 +34,8 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
                     })
                     .collect();
                 let mut message = json!({"role": "assistant"});
-                message["content"] = if turn.text.is_empty() { Value::Null } else { turn.text.as_str().into() };
+                message["content"] =
+                    if turn.text.is_empty() { Value::Null } else { turn.text.as_str().into() };
                 if !calls.is_empty() {
                     message["tool_calls"] = calls.into();
                 }
@@ -150,7 +151,11 @@ impl Parser for Reading {
         let data = json_of(&frame.data)?;
         if let Some(error) = data.get("error").filter(|error| !error.is_null()) {
             let kind = [text(error, "/code"), text(error, "/type")].join(" ");
-            let message = if text(error, "/message").is_empty() { error.as_str().unwrap_or_default() } else { text(error, "/message") };
+            let message = if text(error, "/message").is_empty() {
+                error.as_str().unwrap_or_default()
+            } else {
+                text(error, "/message")
+            };
             return Err(reported(&kind, message));
         }
         if data["usage"].is_object() {

@@ -9,10 +9,7 @@ use crate::{
     frames::Frame,
     plan::{Assistant, Message, Part, Plan, result_images, result_text},
 };
-use rap_runtime::{
-    Delta, ModelError, ReasoningPolicy,
-    core::StopReason,
-};
+use rap_runtime::{Delta, ModelError, ReasoningPolicy, core::StopReason};
 use serde_json::{Value, json};
 
 pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {

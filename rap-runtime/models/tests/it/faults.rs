@@ -1,0 +1,178 @@
+//! Faults of providers: what is waited for, what is tried again, what only a person can mend, and what a key is never
+//! part of.
+
+use crate::{
+    matrix::{World, until},
+    plans::cards,
+    serve::{Act, Provider},
+    spoken::Spoken,
+};
+use futures_util::StreamExt;
+use rap_models::Wire;
+use rap_runtime::{Delta, ModelError, ModelProvider, Retry, core::Surface};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+async fn asked(wire: Wire, act: Act) -> Result<Vec<Delta>, ModelError> {
+    let (card, known) = cards(wire).remove(0);
+    let provider = Provider::new(wire, known, vec![act]).await;
+    let model = provider.model(card);
+    let request = crate::histories::request(vec![crate::histories::user("hello")], Vec::new());
+    let deltas: Vec<Result<Delta, ModelError>> = model.complete(&request).collect().await;
+    assert!(provider.seen(|seen| seen.refused.is_empty()));
+    deltas.into_iter().collect()
+}
+
+fn error(message: &str) -> Value {
+    json!({"error": {"message": message}})
+}
+
+#[tokio::test]
+async fn answers_that_are_no_turn() {
+    let seconds = |s| Retry::At(Duration::from_secs(s));
+    let cases: Vec<(u16, Vec<(&'static str, &'static str)>, Value, Retry, bool, &str)> = vec![
+        (429, vec![("retry-after", "7")], error("slow down"), seconds(7), false, "less often"),
+        (
+            529,
+            vec![("retry-after-ms", "1500")],
+            error("busy"),
+            Retry::At(Duration::from_millis(1500)),
+            false,
+            "overloaded",
+        ),
+        (
+            503,
+            vec![("retry-after", "Fri, 31 Dec 2010 23:59:59 GMT")],
+            error("busy"),
+            seconds(0),
+            false,
+            "overloaded",
+        ),
+        (
+            429,
+            vec![],
+            json!({"error": {"status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "34.5s"}]}}),
+            Retry::At(Duration::from_millis(34_500)),
+            false,
+            "less often",
+        ),
+        (
+            429,
+            vec![],
+            json!({"error": {"code": "insufficient_quota", "message": "no"}}),
+            Retry::Never,
+            false,
+            "billing",
+        ),
+        (500, vec![], json!("oops"), Retry::Soon, false, "it failed"),
+        (502, vec![], Value::Null, Retry::Soon, false, "it failed"),
+        (401, vec![], error("bad key sk-very-secret"), Retry::Never, false, "check P_API_KEY"),
+        (403, vec![], error("no"), Retry::Never, false, "check P_API_KEY"),
+        (404, vec![], error("no such model"), Retry::Never, false, "rap models"),
+        (301, vec![("location", "http://127.0.0.1:1/")], Value::Null, Retry::Never, false, "redirects"),
+        (
+            400,
+            vec![],
+            error("prompt is too long: 210000 tokens > 200000 maximum"),
+            Retry::Never,
+            true,
+            "longer than",
+        ),
+        (
+            400,
+            vec![],
+            json!({"error": {"code": "context_length_exceeded", "message": "x"}}),
+            Retry::Never,
+            true,
+            "longer than",
+        ),
+        (
+            400,
+            vec![],
+            error("The input token count (1) exceeds the maximum number of tokens allowed (0)."),
+            Retry::Never,
+            true,
+            "longer than",
+        ),
+        (413, vec![], Value::Null, Retry::Never, true, "too large"),
+        (400, vec![], error("no"), Retry::Never, false, "refuses the request"),
+    ];
+    for (status, headers, body, retry, overflow, says) in cases {
+        let error = asked(Wire::OpenAiChat, Act::Status(status, headers, body)).await.unwrap_err();
+        assert_eq!((error.retry, error.overflow), (retry, overflow), "{status}: {error}");
+        assert!(error.message.contains(says), "{status}: {error}");
+        assert!(!error.message.contains("very-secret"), "{status}: {error}");
+    }
+}
+
+/// A connection that breaks is a failure of the moment; a turn that was whole by then is whole.
+#[tokio::test]
+async fn broken_connections() {
+    for wire in Wire::ALL {
+        let spoken = Spoken::text("a rather long text, so that there is something to cut");
+        for hundredths in [0, 10, 40, 70] {
+            let error = asked(wire, Act::Cut(spoken.clone(), hundredths)).await.unwrap_err();
+            assert_eq!(error.retry, Retry::Soon, "{wire:?} at {hundredths} %: {error}");
+        }
+        let whole = asked(wire, Act::Cut(spoken, 100)).await.unwrap_or_else(|e| panic!("{wire:?}: {e}"));
+        assert!(matches!(whole.last(), Some(Delta::Stop(_))), "{wire:?}: {whole:?}");
+    }
+}
+
+/// Nobody there, and an address that cannot be.
+#[tokio::test]
+async fn nobody_there() {
+    let (card, _) = cards(Wire::Anthropic).remove(0);
+    let request = crate::histories::request(vec![crate::histories::user("hello")], Vec::new());
+    let model = rap_models::HttpModel::builder("p/m", Wire::Anthropic, "http://127.0.0.1:9".parse().unwrap())
+        .card(card.clone())
+        .build();
+    let error = model.complete(&request).next().await.unwrap().unwrap_err();
+    assert_eq!(error.retry, Retry::Soon, "{error}");
+    #[cfg(not(feature = "tls"))]
+    {
+        let model =
+            rap_models::HttpModel::builder("p/m", Wire::Anthropic, "https://127.0.0.1:9".parse().unwrap())
+                .card(card)
+                .build();
+        let error = model.complete(&request).next().await.unwrap().unwrap_err();
+        assert_eq!(error.retry, Retry::Never);
+        assert!(error.message.contains("built without https"), "{error}");
+    }
+}
+
+/// In a running agent: a short wait is waited for, a stop for its length is said and kept, a refused key is told with
+/// the variable to set, and in no case is the key seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_running_agent() {
+    let (card, known) = cards(Wire::OpenAiChat).remove(0);
+    let acts = vec![
+        Act::Status(429, vec![("retry-after-ms", "20")], error("slow down")),
+        Act::Say(Spoken::text("This is too lo").stopped("length")),
+        Act::Say(Spoken::text("").stopped("refused")),
+        Act::Status(401, vec![], error("bad key sk-very-secret")),
+    ];
+    let provider = Provider::new(Wire::OpenAiChat, known, acts).await;
+    let world = World::new(provider.model(card)).await;
+    let (session, mut watch) = world.told("one").await;
+    use rap_runtime::AgentHost;
+    let seen = until(&mut watch, |what| *what == Surface::Resting).await;
+    assert!(
+        seen.iter().any(|what| matches!(what, Surface::Text { text, .. } if text.starts_with("This is too lo") && text.contains("output limit"))),
+        "{seen:#?}"
+    );
+    world.runtime.send(&session, "second", "two").await.unwrap();
+    let seen = until(&mut watch, |what| *what == Surface::Resting).await;
+    assert!(
+        seen.iter().any(|what| matches!(what, Surface::Text { text, .. } if text.contains("refused"))),
+        "{seen:#?}"
+    );
+    world.runtime.send(&session, "third", "three").await.unwrap();
+    let seen = until(&mut watch, |what| matches!(what, Surface::Error { .. })).await;
+    let told = format!("{seen:?}");
+    assert!(told.contains("check P_API_KEY") && !told.contains("very-secret"), "{told}");
+    assert!(provider.seen(|seen| seen.refused.is_empty()));
+    // What the model is told of its own turns.
+    let last = provider.seen(|seen| seen.bodies.last().unwrap().to_string());
+    assert!(last.contains("output limit") && last.contains("refused"), "{last}");
+}

@@ -1,0 +1,14 @@
+//! One binary: histories of every kind against strict checkers, streams cut everywhere, and whole conversations against
+//! servers that enforce what each provider publishes.
+
+//mod aimock;
+mod faults;
+mod histories;
+mod matrix;
+mod plans;
+mod schemas;
+//mod selection;
+mod serve;
+mod spoken;
+mod streams;
+mod strict;

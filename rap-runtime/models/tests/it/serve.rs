@@ -1,0 +1,142 @@
+//! A server that speaks one wire and enforces what its provider publishes: a request that the strict checker refuses is
+//! answered as the provider answers it, and remembered.
+
+use crate::{
+    spoken::{Spoken, content_type, stream},
+    strict::{Known, check},
+};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, Response, StatusCode, Uri},
+};
+use futures_util::stream as futures;
+use rap_models::{Auth, HttpModel, Wire};
+use rap_runtime::ModelCard;
+use serde_json::{Value, json};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+/// What the server does with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    /// Makes a turn.
+    Say(Spoken),
+    /// Makes a turn and breaks the connection after so many hundredths of its bytes.
+    Cut(Spoken, usize),
+    /// Answers with a status, headers and a body.
+    Status(u16, Vec<(&'static str, &'static str)>, Value),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) bodies: Vec<Value>,
+    pub(crate) uris: Vec<String>,
+    pub(crate) headers: Vec<HeaderMap>,
+    pub(crate) refused: Vec<String>,
+    acts: VecDeque<Act>,
+    known: Known,
+}
+
+/// The server, as a test holds it.
+#[derive(Clone)]
+pub(crate) struct Provider {
+    pub(crate) wire: Wire,
+    pub(crate) base: String,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+}
+
+impl Provider {
+    pub(crate) async fn new(wire: Wire, known: Known, acts: Vec<Act>) -> Self {
+        let seen = Seen { acts: acts.into(), known, ..Seen::default() };
+        let seen = Arc::new(Mutex::new(seen));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer).with_state((wire, seen.clone()));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        Self { wire, base, seen }
+    }
+
+    pub(crate) fn model(&self, card: ModelCard) -> HttpModel {
+        HttpModel::builder("p/m", self.wire, self.base.parse().unwrap())
+            .effort(
+                (card.reasoning != rap_runtime::ReasoningPolicy::Dropped).then_some(rap_models::Effort::Low),
+            )
+            .card(card)
+            .auth(Auth::Key("sk-very-secret".into()))
+            .key_variable("P_API_KEY")
+            .build()
+    }
+
+    pub(crate) fn seen<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.seen.lock().unwrap())
+    }
+}
+
+/// What a provider calls a bad request.
+fn refusal(wire: Wire, why: &str) -> Value {
+    match wire {
+        Wire::Anthropic => {
+            json!({"type": "error", "error": {"type": "invalid_request_error", "message": why}})
+        }
+        Wire::Bedrock => json!({ "message": why }),
+        Wire::Ollama => json!({ "error": why }),
+        Wire::Gemini => json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": why}}),
+        _ => json!({"error": {"type": "invalid_request_error", "message": why}}),
+    }
+}
+
+async fn answer(
+    State((wire, seen)): State<(Wire, Arc<Mutex<Seen>>)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let mut seen = seen.lock().unwrap();
+    let checked = check(wire, &body, &seen.known);
+    seen.bodies.push(body);
+    seen.uris.push(uri.to_string());
+    seen.headers.push(headers);
+    let json = |status: u16, body: Value| {
+        Response::builder()
+            .status(StatusCode::from_u16(status).unwrap())
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap()
+    };
+    if let Err(why) = checked {
+        seen.refused.push(why.clone());
+        return json(400, refusal(wire, &why));
+    }
+    let Some(act) = seen.acts.pop_front() else {
+        return json(400, refusal(wire, "the test has nothing more to say"));
+    };
+    if let Act::Say(spoken) | Act::Cut(spoken, _) = &act
+        && let Some((_, signature)) = &spoken.reasoning
+    {
+        seen.known.signatures.insert(signature.clone());
+    }
+    let streamed =
+        |body: Body| Response::builder().header("content-type", content_type(wire)).body(body).unwrap();
+    match act {
+        Act::Say(spoken) => streamed(Body::from(stream(wire, &spoken))),
+        Act::Cut(spoken, hundredths) => {
+            let mut bytes = stream(wire, &spoken);
+            bytes.truncate(bytes.len() * hundredths / 100);
+            let pieces: Vec<Result<Bytes, std::io::Error>> =
+                vec![Ok(bytes.into()), Err(std::io::Error::other("cut"))];
+            streamed(Body::from_stream(futures::iter(pieces)))
+        }
+        Act::Status(status, headers, body) => {
+            let mut response = json(status, body);
+            for (name, value) in headers {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            response
+        }
+    }
+}
