@@ -3,9 +3,16 @@
 use crate::{ModelProvider, ScriptedModel, hub::Hub, net::Net};
 use ipnet::IpNet;
 use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
-use rap_core::{Rules, Store};
-use rap_types::HttpUrl;
-use std::{sync::Arc, time::Duration};
+use rap_core::{ModelRequest, Rules, Store};
+use rap_types::{HttpUrl, ThreadId};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How many models that were found are kept.
+const FOUND_MODELS: usize = 64;
 
 /// A durable agent runtime: sessions on a [`Store`], a model, tool servers. Cheap to clone.
 ///
@@ -20,6 +27,11 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     /// At least one; the first is the default.
     pub(crate) models: Vec<Arc<dyn ModelProvider>>,
+    pub(crate) finder: Option<ModelFinder>,
+    /// Models that the finder has found, by id.
+    pub(crate) found: Mutex<HashMap<String, Arc<dyn ModelProvider>>>,
+    /// What was chosen for threads, or for whole sessions by their roots, after they began.
+    pub(crate) chosen: Mutex<HashMap<ThreadId, String>>,
     pub(crate) toolsets: Vec<HttpUrl>,
     pub(crate) net: Net,
     pub(crate) known_toolsets: ToolsetCache,
@@ -35,6 +47,9 @@ pub(crate) struct Inner {
     #[cfg(feature = "sqlite")]
     pub(crate) elsewhere: Option<Arc<crate::SliceProcesses>>,
 }
+
+/// Makes a model of its id, `provider/model`, or says in a sentence why it cannot.
+pub(crate) type ModelFinder = Box<dyn Fn(&str) -> Result<Arc<dyn ModelProvider>, String> + Send + Sync>;
 
 /// What becomes of a tool's question to a person (CHO-01). It is surfaced and kept either way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +70,7 @@ long: its result can come later, as an event. Say briefly what you do.";
 pub struct RuntimeBuilder {
     store: Option<Arc<dyn Store>>,
     models: Vec<Arc<dyn ModelProvider>>,
+    finder: Option<ModelFinder>,
     toolsets: Vec<HttpUrl>,
     public_url: Option<HttpUrl>,
     keys: Option<KeyRing>,
@@ -92,6 +108,7 @@ impl Runtime {
         RuntimeBuilder {
             store: None,
             models: Vec::new(),
+            finder: None,
             toolsets: Vec::new(),
             public_url: None,
             keys: None,
@@ -122,12 +139,56 @@ impl Runtime {
         self.inner.models.iter().map(|model| model.card().id).collect()
     }
 
-    /// The model of a session: the one it names, or the default.
-    pub(crate) fn model_for(&self, name: Option<&str>) -> Option<&Arc<dyn ModelProvider>> {
-        match name {
-            None => self.inner.models.first(),
-            Some(name) => self.inner.models.iter().find(|model| model.card().id == name),
+    /// The model of a name, or the default where none is named.
+    pub(crate) fn model_for(&self, name: Option<&str>) -> Result<Arc<dyn ModelProvider>, String> {
+        let Some(name) = name else { return Ok(self.model().clone()) };
+        if let Some(model) = self.inner.models.iter().find(|model| model.card().id == name) {
+            return Ok(model.clone());
         }
+        let Some(finder) = &self.inner.finder else {
+            return Err(format!("there is no model {name:?}; there are: {}", self.model_ids().join(", ")));
+        };
+        let found = |known: &Mutex<HashMap<String, Arc<dyn ModelProvider>>>| {
+            known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        };
+        if let Some(model) = found(&self.inner.found) {
+            return Ok(model);
+        }
+        let model = finder(name)?;
+        let mut known = self.inner.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= FOUND_MODELS {
+            known.clear();
+        }
+        known.insert(name.to_owned(), model.clone());
+        Ok(model)
+    }
+
+    /// The model of a request: what was chosen for its thread, else for its session, else what its session
+    /// began with.
+    pub(crate) fn model_of(&self, request: &ModelRequest) -> Result<Arc<dyn ModelProvider>, String> {
+        let chosen = {
+            let chosen = self.inner.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+            chosen.get(&request.thread).or_else(|| chosen.get(&request.session)).cloned()
+        };
+        self.model_for(chosen.as_deref().or(request.model.as_deref()))
+    }
+
+    /// Lets a thread go on with another model from its next turn; for a session's root that goes for all its
+    /// threads for which nothing else is chosen. None takes the choice back. Any model takes over what another began.
+    /// The choice lasts as long as this runtime: whoever keeps sessions keeps it and makes it again.
+    ///
+    /// # Errors
+    /// When there is no such model; the sentence says what to do.
+    pub fn choose_model(&self, thread: &ThreadId, model: Option<&str>) -> Result<(), String> {
+        if let Some(model) = model {
+            self.model_for(Some(model))?;
+        }
+        let mut chosen = self.inner.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        match model {
+            Some(model) => chosen.insert(thread.clone(), model.to_owned()),
+            None => chosen.remove(thread),
+        };
+        Ok(())
     }
 
     /// Where tool servers reach the gateway.
@@ -166,6 +227,16 @@ impl RuntimeBuilder {
     /// scripted one that understands plain words.
     pub fn model(mut self, model: impl ModelProvider) -> Self {
         self.models.push(Arc::new(model));
+        self
+    }
+
+    /// How to find a model that is none of those given with [`model`](Self::model), by the id that a session names:
+    /// `provider/model`. What it answers is kept.
+    pub fn model_finder(
+        mut self,
+        finder: impl Fn(&str) -> Result<Arc<dyn ModelProvider>, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.finder = Some(Box::new(finder));
         self
     }
 
@@ -260,6 +331,9 @@ impl RuntimeBuilder {
             inner: Arc::new(Inner {
                 store,
                 models,
+                finder: self.finder,
+                found: Mutex::default(),
+                chosen: Mutex::default(),
                 toolsets: self.toolsets,
                 net: Net::new(&self.targets),
                 known_toolsets: ToolsetCache::new(),

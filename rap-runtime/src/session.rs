@@ -15,13 +15,7 @@ use std::collections::{HashMap, HashSet};
 #[async_trait::async_trait]
 impl AgentHost for Runtime {
     async fn create(&self, new: NewSession) -> Result<SessionOpened, HostError> {
-        if let Some(name) = &new.model
-            && self.model_for(Some(name)).is_none()
-        {
-            let known = self.model_ids().join(", ");
-            let message = format!("there is no model {name:?}; there are: {known}");
-            return Err(HostError::new(HostErrorKind::Refused, message));
-        }
+        self.model_for(new.model.as_deref()).map_err(|why| HostError::new(HostErrorKind::Refused, why))?;
         let bases = new.toolsets.unwrap_or_else(|| self.inner.toolsets.clone());
         let (toolbox, problems) = self.discover(&bases).await;
         if toolbox.servers.is_empty() && !bases.is_empty() {

@@ -42,7 +42,18 @@ pub(crate) fn run() -> Result<(), String> {
     step("torture", || torture::run(&["--rounds", "5"]))?;
     step("the demo", || cargo(&["demo"]))?;
     step("optional features", || {
-        cargo(&["clippy", "--quiet", "-p", "rap-cli", "--all-features", "--", "-D", "warnings"])
+        cargo(&[
+            "clippy",
+            "--quiet",
+            "-p",
+            "rap-cli",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ])?;
+        test(&["test", "-p", "rap-cli", "--features", "models", "models"], &mut tests)
     })?;
     step("documentation", || {
         run_with(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])

@@ -36,6 +36,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("capability", &[]),
     ("webhooks", &[]),
     ("retry_after", &[]),
+    ("model_streams", &[]),
 ];
 
 /// Coverage as libFuzzer reads it.

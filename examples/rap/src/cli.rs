@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// List the calls that are open, with their age
     Calls(CallsArgs),
+    /// List the models that can be used as things are, with their context windows
+    Models,
     /// List what could not be delivered or used, and why
     DeadLetters(DbArgs),
     /// Explain what woke a thread, what it decided and what it sent, slice by slice
@@ -71,7 +73,7 @@ pub(crate) struct RunArgs {
     /// Go on with this session, which keeps its tool servers, instead of beginning one
     #[arg(long, value_name = "ID", requires = "db")]
     pub(crate) session: Option<ThreadId>,
-    /// The model, as provider/model
+    /// The model, as provider/model; a session that goes on goes on with it. rap models lists some
     #[arg(long, value_name = "ID")]
     pub(crate) model: Option<String>,
     /// Rules for the scripted model
@@ -101,7 +103,7 @@ pub(crate) struct ServeArgs {
     /// A tool server, by its base URL; may be given several times
     #[arg(long = "server", value_name = "URL", value_parser = server_url)]
     pub(crate) servers: Vec<HttpUrl>,
-    /// The model, as provider/model
+    /// The model of new sessions, as provider/model; rap models lists some
     #[arg(long, value_name = "ID")]
     pub(crate) model: Option<String>,
     /// Rules for the scripted model

@@ -4,7 +4,7 @@ use crate::{failure::Failure, inspect::count, output::Out};
 use futures_util::StreamExt;
 use rap_http::{Auth, Listener};
 use rap_runtime::{
-    AgentHost, LocalFiles, Runtime, RuntimeBuilder, ScriptedModel, Watched,
+    AgentHost, LocalFiles, Runtime, RuntimeBuilder, Watched,
     core::{Store, Surface},
     sqlite::SqliteStore,
 };
@@ -128,30 +128,6 @@ pub(crate) fn url_of(listener: &Listener) -> Result<HttpUrl, Failure> {
             .hint("say with --public-url under which URL tool servers reach it"));
     }
     HttpUrl::new(format!("http://{address}")).map_err(Failure::of)
-}
-
-/// The scripted model: the rules of a file, or the one that understands plain words. No other is in this version.
-pub(crate) fn model(id: Option<&str>, script: Option<&Path>) -> Result<ScriptedModel, Failure> {
-    if let Some(id) = id
-        && id != "scripted"
-        && !id.starts_with("scripted/")
-    {
-        return Err(Failure::new(format!(
-            "no model {id:?}: real models are the feature `models`, which this version does not have yet"
-        ))
-        .hint("leave --model out; the scripted model does what its message says"));
-    }
-    match script {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Failure::new(format!("cannot read the script {}: {e}", path.display()))
-                    .hint("give a file with rules for the scripted model")
-            })?;
-            ScriptedModel::from_toml(&text)
-                .map_err(|e| Failure::new(format!("the script {} is wrong: {e}", path.display())))
-        }
-        None => Ok(ScriptedModel::demo()),
-    }
 }
 
 /// Refuses https where this build cannot speak it.

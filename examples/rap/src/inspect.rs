@@ -7,11 +7,13 @@ use crate::{
     output::{BAD, DIM, GOOD, NAME, Out, paint},
 };
 use rap_runtime::{
-    core::{CallState, CallView, Entry, Millis, SessionView, ThreadState, UserAuthor},
+    core::{CallState, CallView, Entry, Millis, SessionView, Surface, ThreadState, Usage, UserAuthor},
     sqlite::SqliteReader,
 };
+use rap_types::ThreadId;
 use serde_json::json;
 use std::{
+    collections::HashMap,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -82,6 +84,19 @@ pub(crate) async fn show(args: ShowArgs, out: &Out) -> Result<(), Failure> {
         out.record(&json!({"n": n, "inherited": inherited, "entry": entry.as_ref()}));
         entry_lines(entry, |line| out.line(line));
     }
+    let used = used(&reader, &row.session).await?;
+    let of_session = used.values().fold(Usage::default(), |sum, usage| added(sum, *usage));
+    let of_thread = used.get(&row.id).copied().unwrap_or_default();
+    out.record(&json!({"usage": {"thread": of_thread, "session": of_session}}));
+    if of_session != Usage::default() {
+        out.line(paint(
+            DIM,
+            format!(
+                "tokens: {} read, {} written; in the whole session {} read, {} written",
+                of_thread.input, of_thread.output, of_session.input, of_session.output
+            ),
+        ));
+    }
     for child in reader.threads(&row.session).await? {
         if child.row.ancestors.last() == Some(&row.id) {
             out.record(&json!({"child": child.row.id, "state": child.state}));
@@ -94,6 +109,30 @@ pub(crate) async fn show(args: ShowArgs, out: &Out) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The tokens that each thread of a session has used.
+async fn used(reader: &SqliteReader, session: &ThreadId) -> Result<HashMap<ThreadId, Usage>, Failure> {
+    const AT_ONCE: usize = 1_000;
+    let mut used = HashMap::new();
+    let mut after = 0;
+    loop {
+        let events = reader.events(session, after, AT_ONCE).await?;
+        for numbered in &events {
+            after = numbered.n;
+            if let Surface::Usage(usage) = numbered.event.what {
+                let sum: &mut Usage = used.entry(numbered.event.thread.clone()).or_default();
+                *sum = added(*sum, usage);
+            }
+        }
+        if events.len() < AT_ONCE {
+            return Ok(used);
+        }
+    }
+}
+
+fn added(a: Usage, b: Usage) -> Usage {
+    Usage { input: a.input.saturating_add(b.input), output: a.output.saturating_add(b.output) }
 }
 
 fn entry_lines(entry: &Entry, mut line: impl FnMut(String)) {
@@ -232,7 +271,7 @@ pub(crate) fn state(state: ThreadState) -> &'static str {
 }
 
 /// What to say of a thread that is not there.
-pub(crate) fn unknown_thread(thread: &rap_types::ThreadId, db: &Path) -> Failure {
+pub(crate) fn unknown_thread(thread: &ThreadId, db: &Path) -> Failure {
     Failure::new(format!("there is no thread {thread} in {}", db.display()))
         .hint(format!("list its sessions with rap sessions --db {}", db.display()))
 }

@@ -6,6 +6,7 @@ mod explain;
 mod failure;
 mod host;
 mod inspect;
+mod models;
 mod output;
 mod run;
 mod serve;
@@ -47,6 +48,7 @@ async fn command(command: Command, out: &Out) -> Result<(), Failure> {
         Command::Sessions(args) => inspect::sessions(args, out).await,
         Command::Show(args) => inspect::show(args, out).await,
         Command::Calls(args) => inspect::calls(args, out).await,
+        Command::Models => models::list(out),
         Command::DeadLetters(args) => inspect::dead_letters(args, out).await,
         Command::Explain(args) => explain::explain(args, out).await,
         Command::Replay(args) => explain::replay(args, out).await,

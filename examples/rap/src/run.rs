@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     host,
     inspect::{count, unknown_thread},
+    models,
     output::Out,
     serve, shutdown,
 };
@@ -41,7 +42,8 @@ enum Ended {
 pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let stop = shutdown::signals()?;
     host::check_servers(&args.servers)?;
-    let model = host::model(args.model.as_deref(), args.script.as_deref())?;
+    let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
+    let scripted = model.is_plain();
     if args.session.is_some() && args.db.as_deref().is_some_and(|db| !db.exists()) {
         let db = args.db.as_deref().unwrap_or(Path::new(""));
         return Err(Failure::new(format!(
@@ -63,15 +65,20 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let store = host::open(&db).await?;
     let listener = host::listen(&store, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let url = host::url_of(&listener)?;
-    let runtime = host::builder(store.clone(), &db, url, out)
-        .await?
-        .model(model)
+    let runtime = model
+        .into_builder(host::builder(store.clone(), &db, url, out).await?)
         .rules(serve::rules(args.allow_destructive))
         .choices(if ask::somebody_is_there(out) { Choices::Ask } else { Choices::Dismiss })
         .build()
         .await
         .map_err(Failure::of)?;
-    if args.script.is_none() {
+    if let (Some(session), Some(model)) = (&args.session, &args.model) {
+        models::remember(&store, session, model).await?;
+    }
+    for warning in models::choose_again(&runtime, &models::remembered(&store).await?) {
+        out.warning(warning);
+    }
+    if scripted {
         out.note(
             "no model is configured, so the scripted one answers; tell it what to call, e.g. call get_weather {\"city\":\"Oslo\"} and get_time {}",
         );
@@ -187,7 +194,11 @@ async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<Thr
             Err(error) => Err(Failure::of(error)),
         };
     }
-    let opened = agent.create(NewSession::new().toolsets(args.servers.iter().cloned())).await;
+    let mut new = NewSession::new().toolsets(args.servers.iter().cloned());
+    if let Some(model) = args.model.as_ref().filter(|id| !id.starts_with("scripted")) {
+        new = new.model(model);
+    }
+    let opened = agent.create(new).await;
     let opened = opened.map_err(|error| no_session(&error, out))?;
     for problem in &opened.problems {
         out.warning(problem);

@@ -3,7 +3,7 @@
 use crate::{
     cli::{ServeArgs, SliceArgs},
     failure::Failure,
-    host,
+    host, models,
     output::Out,
     shutdown,
 };
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
     let stop = shutdown::asked_to_stop(args.stop_with_stdin)?;
     host::check_servers(args.servers.iter().chain(&args.public_url))?;
-    let model = host::model(args.model.as_deref(), args.script.as_deref())?;
+    let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
     let store = host::open(&args.db).await?;
     let (owner, exec_slices) = (store.clone(), args.exec_slices);
     let listener = host::listen(&store, args.listen).await?;
@@ -30,10 +30,9 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
         None => host::url_of(&listener)?,
     };
     let address = listener.local_addr();
-    let mut builder = host::builder(store, &args.db, url.clone(), out)
-        .await?
-        .model(model)
-        .rules(rules(args.allow_destructive));
+    let chosen = models::remembered(&store).await?;
+    let builder = host::builder(store, &args.db, url.clone(), out).await?;
+    let mut builder = model.into_builder(builder).rules(rules(args.allow_destructive));
     if exec_slices {
         let slice = slice_command(&args.db, args.model.as_deref(), args.script.as_deref(), &url)?;
         builder = builder.slice_processes(SliceProcesses::new(owner, slice));
@@ -42,6 +41,9 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
         builder = builder.toolset(server);
     }
     let runtime = builder.build().await.map_err(Failure::of)?;
+    for warning in models::choose_again(&runtime, &chosen) {
+        out.warning(warning);
+    }
     let files = LocalFiles::beside(&args.db);
     let token = files.token().map_err(Failure::of)?;
     let router = runtime.gateway().merge(runtime.api(token));
@@ -101,14 +103,14 @@ pub(crate) async fn slice(args: SliceArgs) -> Result<(), Failure> {
     let input = tokio::io::BufReader::new(tokio::io::stdin());
     let errand = SliceErrand::read(input).await.map_err(broken)?;
     let store = Arc::new(SqliteStore::join(&args.db, errand.lease().clone()).await?);
-    let runtime = Runtime::builder()
+    let builder = Runtime::builder()
         .shared_store(store.clone())
         .keys(LocalFiles::beside(&args.db).keys().map_err(Failure::of)?)
-        .public_url(args.public_url)
-        .model(host::model(args.model.as_deref(), args.script.as_deref())?)
-        .build()
-        .await
-        .map_err(Failure::of)?;
+        .public_url(args.public_url);
+    let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
+    let runtime = model.into_builder(builder).build().await.map_err(Failure::of)?;
+    // The resident process has told of choices that cannot be kept.
+    models::choose_again(&runtime, &models::remembered(&store).await?);
     runtime.run_slice(errand, &store, tokio::io::stdout()).await.map_err(broken)?;
     drop((runtime, store));
     // The thread that reads stdin cannot be called off.

@@ -87,11 +87,9 @@ enum Try {
 impl Completion<'_> {
     pub(super) async fn run(&self, claim: &Claim) -> Result<Completed, StoreError> {
         let thread = &self.request.thread;
-        let Some(provider) = self.runtime.model_for(self.request.model.as_deref()) else {
-            let name = self.request.model.as_deref().unwrap_or_default();
-            return Ok(failed(&format!(
-                "this session's model {name:?} is not configured; start the runtime with it"
-            )));
+        let provider = match self.runtime.model_of(self.request) {
+            Ok(provider) => provider,
+            Err(why) => return Ok(failed(&format!("this session's model is not configured: {why}"))),
         };
         let card = provider.card();
         let request =
@@ -99,7 +97,7 @@ impl Completion<'_> {
         let model = card.id;
         for tried in 1.. {
             let live = LiveAttempt::begin(self.runtime, self.request);
-            let error = match self.attempt(claim, provider, &model, &request, &live).await? {
+            let error = match self.attempt(claim, &provider, &model, &request, &live).await? {
                 Try::Turn(turn) => {
                     self.patience.forget(thread);
                     return Ok(live.seal(TurnOutcome::Turn(turn)));
@@ -313,7 +311,9 @@ impl Gathered {
         self.turn.stop = self.stop.unwrap_or(natural);
         // Said where both people and the model see it: the turn is not what the model meant to say.
         let note = match self.turn.stop {
-            StopReason::Length if self.turn.calls.is_empty() => "[cut off here: the output limit was reached]",
+            StopReason::Length if self.turn.calls.is_empty() => {
+                "[cut off here: the output limit was reached]"
+            }
             StopReason::Refused if self.turn.calls.is_empty() => "[the model, or a filter, refused to go on]",
             _ => return self.turn,
         };

@@ -10,7 +10,7 @@ mod words;
 
 use crate::{Delta, ModelCard, ModelError, ModelProvider};
 use futures_util::{StreamExt, stream::BoxStream};
-use rap_core::{ModelCall, ModelRequest, StopReason, Usage};
+use rap_core::{ModelCall, ModelRequest, ReasoningBlock, StopReason, Usage};
 use rap_types::ThreadId;
 use scene::Scene;
 use script::{Fault, Script};
@@ -35,6 +35,7 @@ pub struct ScriptError(String);
 /// What the model does in a turn.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Act {
+    reasoning: String,
     text: String,
     calls: Vec<ModelCall>,
     delay: Duration,
@@ -131,6 +132,10 @@ fn deltas(act: Act, seen: u64) -> Vec<Piece> {
         let pause = share(words.len());
         words.into_iter().map(|word| Piece::After(pause, Delta::Text(word))).collect()
     };
+    if !act.reasoning.is_empty() {
+        let thought = ReasoningBlock { text: act.reasoning.clone(), signature: None };
+        pieces.insert(0, Piece::Delta(Delta::Reasoning(thought)));
+    }
     let stop = if act.calls.is_empty() { StopReason::End } else { StopReason::Calls };
     let whole = |pieces: &mut Vec<Piece>| {
         pieces.extend(act.calls.iter().cloned().map(|call| Piece::Delta(Delta::Call(call))));
@@ -144,6 +149,10 @@ fn deltas(act: Act, seen: u64) -> Vec<Piece> {
         }
         Some(Fault::Overloaded) => {
             pieces = vec![Piece::Error(ModelError::passing("the script says that the model is overloaded"))];
+        }
+        Some(Fault::Overflow) => {
+            let message = "the script says that the conversation is longer than the model takes";
+            pieces = vec![Piece::Error(ModelError::overflow(message))];
         }
         Some(Fault::RetryAfter(wait)) => {
             let message = "the script says that the model wants to be left alone".to_owned();

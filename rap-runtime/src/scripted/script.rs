@@ -24,6 +24,8 @@ pub(super) struct Rule {
     #[serde(default)]
     when: When,
     #[serde(default)]
+    reasoning: String,
+    #[serde(default)]
     text: String,
     #[serde(default)]
     calls: Vec<Call>,
@@ -48,6 +50,8 @@ struct When {
     result: Option<String>,
     /// Among what is new is an event, late outcome or report of this tool (pattern).
     event: Option<String>,
+    /// What the newest result or event among what is new says (pattern).
+    says: Option<String>,
     /// The kind of the thread.
     thread: Option<KindName>,
     /// The number of the turn, from 1.
@@ -75,6 +79,7 @@ struct Call {
 enum FaultName {
     Error,
     Overloaded,
+    Overflow,
     RetryAfterMs(u64),
     Break,
     Panic,
@@ -88,6 +93,8 @@ pub(super) enum Fault {
     Error,
     /// For the moment, before the first word.
     Overloaded,
+    /// The conversation is longer than the model takes.
+    Overflow,
     /// With a time to wait.
     RetryAfter(Duration),
     /// After half of the text.
@@ -110,7 +117,11 @@ impl Script {
             if rule.times.is_some() && rule.fault.is_none() {
                 return wrong("has `times` without a `fault`; add one, or remove `times`");
             }
-            if rule.text.is_empty() && rule.calls.is_empty() && rule.fault.is_none() {
+            if rule.text.is_empty()
+                && rule.reasoning.is_empty()
+                && rule.calls.is_empty()
+                && rule.fault.is_none()
+            {
                 return wrong("does nothing; give it `text`, `calls` or a `fault`");
             }
         }
@@ -144,7 +155,12 @@ impl When {
         let event = |pattern: &String| {
             scene.news.iter().any(|news| matches!(news, News::Event { tool, .. } if glob(pattern, tool)))
         };
-        kind && self.turn.is_none_or(|turn| turn == scene.turns + 1)
+        let told = scene.news.iter().rev().find_map(|news| match news {
+            News::Result { placeholder: false, text, .. } | News::Event { text, .. } => Some(text.as_str()),
+            _ => None,
+        });
+        kind && self.says.as_ref().is_none_or(|pattern| told.is_some_and(|text| glob(pattern, text)))
+            && self.turn.is_none_or(|turn| turn == scene.turns + 1)
             && self.user.as_ref().is_none_or(|pattern| said(&|text| glob(pattern, text)))
             && self.contains.as_ref().is_none_or(|part| said(&|text| text.contains(part.as_str())))
             && self.result.as_ref().is_none_or(result)
@@ -160,12 +176,14 @@ impl Rule {
             provider_id: None,
         });
         Act {
+            reasoning: scene.fill(&self.reasoning),
             text: scene.fill(&self.text),
             calls: calls.collect(),
             delay: Duration::from_millis(self.delay_ms),
             fault: self.fault.map(|fault| match fault {
                 FaultName::Error => Fault::Error,
                 FaultName::Overloaded => Fault::Overloaded,
+                FaultName::Overflow => Fault::Overflow,
                 FaultName::RetryAfterMs(ms) => Fault::RetryAfter(Duration::from_millis(ms)),
                 FaultName::Break => Fault::Break,
                 FaultName::Panic => Fault::Panic,

@@ -30,7 +30,8 @@ fn error(message: &str) -> Value {
 #[tokio::test]
 async fn answers_that_are_no_turn() {
     let seconds = |s| Retry::At(Duration::from_secs(s));
-    let cases: Vec<(u16, Vec<(&'static str, &'static str)>, Value, Retry, bool, &str)> = vec![
+    type Case = (u16, Vec<(&'static str, &'static str)>, Value, Retry, bool, &'static str);
+    let cases: Vec<Case> = vec![
         (429, vec![("retry-after", "7")], error("slow down"), seconds(7), false, "less often"),
         (
             529,

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use rap_models::Wire;
 use rap_runtime::{
     AgentHost, MemoryStore, ModelCard, NewSession, Runtime, Watch, Watched,
-    core::{Entry, Rules, Surface, Usage},
+    core::{Entry, Surface, Usage},
 };
 use rap_server::{Call, Subscribed, ToolServer, tool};
 use rap_types::{ContentPart, HttpUrl, ThreadId};
@@ -55,12 +55,9 @@ impl World {
         let tools: HttpUrl = format!("http://{}", bound.local_addr()).parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base: HttpUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let mut rules = Rules::default();
-        rules.hold_ms = 0;
         let runtime = Runtime::builder()
             .store(MemoryStore::new())
             .model(model)
-            .rules(rules)
             .toolset(tools)
             .public_url(base)
             .build()
@@ -162,16 +159,18 @@ async fn lived(wire: Wire, card: ModelCard, known: crate::strict::Known) -> Vec<
     let usage = Usage { input: USAGE.0, output: USAGE.1 };
     assert!(seen.contains(&Surface::Usage(usage)), "{wire:?}: {seen:#?}");
     // The event comes when it comes: before, between or after; what is made of it is the same.
-    let mut history;
-    loop {
-        history = world.history(&session).await;
-        if history.iter().any(|line| line.starts_with("event"))
-            && world.runtime.status(&session).await.unwrap().is_at_rest()
-        {
-            break;
+    let at_rest = async {
+        loop {
+            let history = world.history(&session).await;
+            let status = world.runtime.status(&session).await.unwrap();
+            if history.iter().any(|line| line.starts_with("event")) && status.is_at_rest() {
+                return history;
+            }
+            // A thread rests a moment after the last that is told of it.
+            let _ = tokio::time::timeout(Duration::from_millis(20), watch.next()).await;
         }
-        until(&mut watch, |_| true).await;
-    }
+    };
+    let history = tokio::time::timeout(DEADLINE, at_rest).await.expect("the session comes to rest");
     assert_eq!(provider.seen(|seen| seen.refused.clone()), Vec::<String>::new(), "{wire:?}");
     let leaked = format!("{seen:?} {history:?}").contains("very-secret");
     assert!(!leaked, "a key is in what people see");

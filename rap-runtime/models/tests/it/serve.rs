@@ -127,9 +127,16 @@ async fn answer(
         Act::Cut(spoken, hundredths) => {
             let mut bytes = stream(wire, &spoken);
             bytes.truncate(bytes.len() * hundredths / 100);
-            let pieces: Vec<Result<Bytes, std::io::Error>> =
-                vec![Ok(bytes.into()), Err(std::io::Error::other("cut"))];
-            streamed(Body::from_stream(futures::iter(pieces)))
+            // What was said goes out before the connection breaks.
+            let pieces = futures::unfold(Some(bytes), async |bytes| match bytes {
+                Some(bytes) if !bytes.is_empty() => Some((Ok(Bytes::from(bytes)), Some(Vec::new()))),
+                Some(_) => {
+                    tokio::task::yield_now().await;
+                    Some((Err(std::io::Error::other("cut")), None))
+                }
+                None => None,
+            });
+            streamed(Body::from_stream(pieces))
         }
         Act::Status(status, headers, body) => {
             let mut response = json(status, body);
