@@ -4,6 +4,7 @@
 mod database;
 mod demo;
 mod help;
+mod models;
 mod run;
 mod servers;
 mod slices;

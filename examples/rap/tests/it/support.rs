@@ -12,6 +12,22 @@ use tokio::sync::Notify;
 /// Nothing here takes longer, on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What configures real models.
+const KEYS: [&str; 12] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GEMINI_BASE_URL",
+    "OLLAMA_HOST",
+    "OLLAMA_API_KEY",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_ACCESS_KEY_ID",
+    "RAP_MODEL",
+];
+
 /// How the program ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -24,6 +40,10 @@ pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rap"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env_remove("RAP_LOG").env("NO_COLOR", "1").env("COLUMNS", "100");
+    // Whoever runs the tests may have keys: no test spends anybody's money.
+    for name in KEYS {
+        command.env_remove(name);
+    }
     command
 }
 
