@@ -5,7 +5,7 @@ use crate::trace::{Answer, Begun, Body, Party, Recorder};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -60,12 +60,36 @@ impl Sent {
 pub struct Http {
     recorder: Recorder,
     limit: Duration,
+    dry: bool,
 }
 
 impl Http {
     /// A client that records, and gives up on an answer after `limit`.
     pub fn new(recorder: Recorder, limit: Duration) -> Self {
-        Self { recorder, limit }
+        Self { recorder, limit, dry: false }
+    }
+
+    /// The same with another limit.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
+    /// The same, but nothing is sent: every request is recorded, and answered 200 by nobody.
+    #[must_use]
+    pub fn dry(&self) -> Self {
+        Self { dry: true, ..self.clone() }
+    }
+
+    /// The answer within the limit, or the one that a rehearsal gives.
+    async fn limited(&self, answer: impl Future<Output = Result<Answer, String>>) -> Result<Answer, String> {
+        if self.dry {
+            return Ok(Answer { status: 200, headers: Vec::new(), body: Body::from(&serde_json::json!({})) });
+        }
+        match timeout(self.limit, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("nothing within {} s", self.limit.as_secs_f32())),
+        }
     }
 
     /// Sends a request and waits for its answer.
@@ -78,10 +102,7 @@ impl Http {
             headers: request.headers.clone(),
             body: Body(request.body.clone()),
         });
-        let answer = match timeout(self.limit, exchange(request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("nothing within {} s", self.limit.as_secs_f32())),
-        };
+        let answer = self.limited(exchange(request)).await;
         self.recorder.end(n, answer.clone());
         Sent { n, answer }
     }
@@ -98,10 +119,7 @@ impl Http {
             headers: Vec::new(),
             body: Body(pieces.concat().into()),
         });
-        let answer = match timeout(self.limit, write_raw(url, pieces, pause)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("nothing within {} s", self.limit.as_secs_f32())),
-        };
+        let answer = self.limited(write_raw(url, pieces, pause)).await;
         self.recorder.end(n, answer.clone());
         Sent { n, answer }
     }

@@ -220,37 +220,66 @@ impl Found {
             .collect()
     }
 
+    /// What [`Found::judge`] would send, with nothing sent: each case as far as it goes without an outcome. What
+    /// it would send after that follows from what the server says, and cannot be told before. Cases that kill
+    /// the server are left out.
+    ///
+    /// # Errors
+    /// The listener cannot be bound.
+    pub async fn rehearse(mut self) -> Result<Vec<Exchange>, Halt> {
+        let cases = self.cases();
+        let pace = Pace { jobs: cases.len(), deadline: Instant::now() + self.options.budget };
+        self.recorder = Recorder::default();
+        self.http = Http::new(self.recorder.clone(), self.options.patience).dry();
+        self.options.wait = Duration::from_millis(1);
+        // The server, where it was started, lives until the end, out of the cases' reach.
+        let _spawned = self.spawned.take();
+        let recorder = self.recorder.clone();
+        let world = Arc::new(self.world().await?);
+        let show: Show = Arc::new(|_| {});
+        runner::run(&world, &cases, pace, &show).await;
+        Ok(recorder.all())
+    }
+
+    /// What the cases work with.
+    async fn world(self) -> Result<World, Halt> {
+        let listener =
+            Listener::bind(&self.options.listen, self.options.public_url.as_deref(), self.recorder.clone())
+                .await
+                .map_err(|e| {
+                    Halt(format!("{} cannot be listened on: {e}; hint: --listen", self.options.listen))
+                })?;
+        Ok(World {
+            place: Mutex::new(self.place),
+            fence: (UNKNOWN.to_owned(), json!({})),
+            fixture: self.plan.fixture,
+            callable: self.plan.callable,
+            fixed: self.plan.fixed,
+            http: self.http,
+            listener,
+            recorder: self.recorder,
+            authenticated: self.headers.iter().any(|(name, _)| name == "authorization"),
+            headers: self.headers,
+            wait: self.options.wait,
+            meeting: Rendezvous::default(),
+            restartable: self.spawned.as_ref().is_some_and(Spawned::keeps_data),
+            spawned: self.spawned.map(tokio::sync::Mutex::new),
+            toolset: self.toolset,
+        })
+    }
+
     /// Judges it.
     ///
     /// # Errors
     /// The listener cannot be bound, or the server cannot call back.
     pub async fn judge(self, show: Show) -> Result<Judged, Halt> {
         let began = Instant::now();
-        let options = self.options;
-        let listener = Listener::bind(&options.listen, options.public_url.as_deref(), self.recorder.clone())
-            .await
-            .map_err(|e| Halt(format!("{} cannot be listened on: {e}; hint: --listen", options.listen)))?;
         let fixture = self.plan.fixture;
-        let mut world = World {
-            place: Mutex::new(self.place.clone()),
-            fence: (UNKNOWN.to_owned(), json!({})),
-            fixture,
-            callable: self.plan.callable.clone(),
-            fixed: self.plan.fixed.clone(),
-            http: self.http,
-            listener,
-            recorder: self.recorder.clone(),
-            authenticated: self.headers.iter().any(|(name, _)| name == "authorization"),
-            headers: self.headers,
-            wait: options.wait,
-            meeting: Rendezvous::default(),
-            restartable: self.spawned.as_ref().is_some_and(Spawned::keeps_data),
-            spawned: self.spawned.map(tokio::sync::Mutex::new),
-            toolset: self.toolset,
-        };
-        let mut deepest = options.deepest;
+        let (options, place, recorder) = (self.options.clone(), self.place.clone(), self.recorder.clone());
         let mut notes = self.plan.notes.clone();
-        if authority(&self.place.endpoint).is_err() {
+        let mut world = self.world().await?;
+        let mut deepest = options.deepest;
+        if authority(&place.endpoint).is_err() {
             deepest = Tier::Look;
             notes
                 .push("nothing was called, since the toolset has no endpoint that can be reached".to_owned());
@@ -269,7 +298,7 @@ impl Found {
             .collect();
         let pace = Pace { jobs: options.jobs, deadline: began + options.budget };
         let mut reports = runner::run(&world, &chosen, pace, &show).await;
-        let trace = self.recorder.all();
+        let trace = recorder.all();
         let all_rules = rules::all();
         let chosen: Vec<&rules::Rule> =
             all_rules.into_iter().filter(|r| options.wants(r.id, r.obligations)).collect();
@@ -277,7 +306,7 @@ impl Found {
             show(Progress::Done(Box::new(report.clone())));
             reports.push(report);
         }
-        let target = Target { role: "server".to_owned(), url: self.place.base, name };
+        let target = Target { role: "server".to_owned(), url: place.base, name };
         let mut report = fold(target, reports, &trace, binds_server);
         report.notes = notes;
         report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

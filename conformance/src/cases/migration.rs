@@ -4,7 +4,7 @@ use super::invocation::control;
 use crate::{
     bench::{Bench, failed, text},
     case::{Case, Need, Outcome, Tier, case},
-    http::{Http, Request, Sent},
+    http::{Request, Sent},
     listen::{Gate, Given, Reaction},
     nonce::nonce,
     spawn::Spawned,
@@ -84,7 +84,7 @@ async fn recall(bench: &Bench, session: &str) -> Result<String, Stop> {
 }
 
 async fn migrate(bench: &Bench, session: &str, destination: &str) -> Sent {
-    let patient = Http::new(bench.recorder.clone(), GIVE_UP);
+    let patient = bench.http.within(GIVE_UP);
     let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     headers.extend(bench.headers.iter().cloned());
     let body = json!({ "session_id": session, "destination_url": destination });

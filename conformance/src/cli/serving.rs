@@ -5,7 +5,8 @@ use super::{Output, finish, live, stop};
 use crate::{
     case::Tier,
     run::{self, Found, Options},
-    trace, writers,
+    trace::{self, Exchange},
+    writers,
 };
 use clap::Args;
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
@@ -83,7 +84,13 @@ pub(super) async fn server(server: Server) -> ExitCode {
     };
     if server.dry_run {
         anstream::print!("{}", shown(&found));
-        return ExitCode::SUCCESS;
+        return match found.rehearse().await {
+            Err(halt) => stop(3, &halt.0),
+            Ok(requests) => {
+                anstream::print!("{}", told(&requests));
+                ExitCode::SUCCESS
+            }
+        };
     }
     if !found.is_local() && !server.yes {
         anstream::eprint!("{}", shown(&found));
@@ -126,6 +133,21 @@ fn shown(found: &Found) -> String {
     }
     for note in &found.plan.notes {
         let _ = writeln!(out, "note: {}", writers::plain(note));
+    }
+    out
+}
+
+/// The requests, as commands.
+fn told(requests: &[Exchange]) -> String {
+    let mut out = String::from("\nrequests, as far as they do not depend on what the server says:\n");
+    for request in requests {
+        let case = request.case.as_deref().unwrap_or_default();
+        let command = match request.method.as_str() {
+            "RAW" => format!("{} bytes as they are, to {}", request.body.0.len(), request.url),
+            _ => writers::curl(&request.redacted()),
+        };
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(out, "  {case}: {}", writers::plain(&command));
     }
     out
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod baseline;
 mod cases;
+mod rehearsal;
 mod rules;
 mod sample;
 mod watch;
