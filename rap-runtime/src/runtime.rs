@@ -43,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) slices_at_once: usize,
     pub(crate) model_idle: Duration,
     pub(crate) choices: Choices,
+    pub(crate) ask_every: Duration,
     pub(crate) hub: Arc<Hub>,
     #[cfg(feature = "sqlite")]
     pub(crate) elsewhere: Option<Arc<crate::SliceProcesses>>,
@@ -81,6 +82,7 @@ pub struct RuntimeBuilder {
     slices_at_once: usize,
     model_idle: Duration,
     choices: Choices,
+    ask_every: Duration,
     #[cfg(feature = "sqlite")]
     elsewhere: Option<crate::SliceProcesses>,
 }
@@ -119,6 +121,7 @@ impl Runtime {
             slices_at_once: 64,
             model_idle: Duration::from_secs(120),
             choices: Choices::default(),
+            ask_every: Duration::from_secs(3600),
             #[cfg(feature = "sqlite")]
             elsewhere: None,
         }
@@ -306,6 +309,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// How often servers are asked whether calls that have been open for as long are still alive (P11, STA-02); an hour
+    /// unless set.
+    pub fn ask_every(mut self, time: Duration) -> Self {
+        self.ask_every = time.max(Duration::from_millis(1));
+        self
+    }
+
     /// How long a model may be silent before its stream counts as broken; 2 minutes unless set.
     pub fn model_idle_limit(mut self, limit: Duration) -> Self {
         self.model_idle = limit;
@@ -345,6 +355,7 @@ impl RuntimeBuilder {
                 slices_at_once: self.slices_at_once,
                 model_idle: self.model_idle,
                 choices: self.choices,
+                ask_every: self.ask_every,
                 hub: Arc::new(Hub::new()),
                 #[cfg(feature = "sqlite")]
                 elsewhere: self.elsewhere.map(Arc::new),

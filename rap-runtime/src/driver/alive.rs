@@ -1,18 +1,30 @@
-//! After a restart: is what we wait for still alive? Each open call that its server had taken is asked about once, at
-//! that server alone (STA-02). Only `alive: false` ends a call, with an error result (STA-03, STA-04); everything else
+//! Is what we wait for still alive? After a restart, and then from time to time where it has been open for long (P11),
+//! each open call that its server had taken is asked about, at that server alone (STA-02). Only `alive: false` ends a call, with an error result (STA-03, STA-04); everything else
 //! means that nothing is known, and the call stays open.
 
 use crate::{Runtime, clock};
 use futures_util::{StreamExt, stream};
 use rap_client::CallStatus;
-use rap_core::{CallRoute, CallState, CallView, InputBody, InputId, NewInput, Outcome};
+use rap_core::{CallRoute, CallState, CallView, InputBody, InputId, Millis, NewInput, Outcome};
 use rap_types::{HttpUrl, ToolCallStatus};
 
 /// Questions on their way at once.
 const AT_ONCE: usize = 8;
 
-/// Asks about all open calls that were delivered before this process began.
-pub(super) async fn ask_after_restart(runtime: Runtime) {
+/// Asks about all open calls that were delivered before this process began, and later about those that are as old as
+/// the time between two askings.
+pub(super) async fn ask_again_and_again(runtime: Runtime) {
+    let every = runtime.inner.ask_every;
+    let age = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
+    ask_about_open_calls(&runtime, Millis(i64::MAX)).await;
+    loop {
+        tokio::time::sleep(every).await;
+        ask_about_open_calls(&runtime, clock::now() + -age).await;
+    }
+}
+
+/// Asks about the open calls that were made before a time.
+async fn ask_about_open_calls(runtime: &Runtime, before: Millis) {
     let open = match runtime.inner.store.calls(true).await {
         Ok(open) => open,
         Err(error) => {
@@ -22,11 +34,15 @@ pub(super) async fn ask_after_restart(runtime: Runtime) {
     };
     let delivered = open.into_iter().filter(|call| {
         let waited_for = matches!(call.row.state, CallState::Pending | CallState::Detached);
-        call.row.route == CallRoute::Rap && waited_for && !call.undelivered && call.row.outcome.is_none()
+        call.row.route == CallRoute::Rap
+            && waited_for
+            && !call.undelivered
+            && call.row.outcome.is_none()
+            && call.row.created_at <= before
     });
     stream::iter(delivered)
         .for_each_concurrent(AT_ONCE, async |call| {
-            ask(&runtime, &call).await;
+            ask(runtime, &call).await;
         })
         .await;
 }

@@ -42,7 +42,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// Drives the runtime until `shutdown` resolves: slices of due threads, due timers, the outbox. What an earlier
-    /// process left undone is taken up at once, and servers are asked about the calls that they had taken (STA-02).
+    /// process left undone is taken up at once, and servers are asked about the calls that they had taken (STA-02), now and from time to
+    /// time ([`ask_every`](crate::RuntimeBuilder::ask_every)).
     ///
     /// On shutdown nothing new begins; a running completion is dropped (its thread is due again at the next
     /// start), requests on their way get 5 s to end. Watchers' streams end. Whatever is cut off is repeated after
@@ -66,7 +67,7 @@ impl Runtime {
             }
         });
         // Asked beside everything else: a server that does not answer holds nothing up.
-        beside.spawn(alive::ask_after_restart(self.clone()));
+        beside.spawn(alive::ask_again_and_again(self.clone()));
         let mut changes = self.inner.hub.changes();
         loop {
             changes.mark_unchanged();

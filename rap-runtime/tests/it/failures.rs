@@ -261,3 +261,16 @@ async fn asked_after_a_restart() {
         world.stop().await;
     }
 }
+
+/// P11, STA-02, STA-04: while the runtime runs, a call that has been open for long is asked about as well.
+#[tokio::test]
+async fn asked_while_it_runs() {
+    let (base, mut seen) = odd_with(|_| Some(200), || Json(json!({"alive": false})).into_response()).await;
+    let every = std::time::Duration::from_millis(20);
+    let world = World::new(|b| b.toolset(base).ask_every(every)).await;
+    let (_, mut story) = world.told("call odd").await;
+    within("the invocation", seen.recv()).await.unwrap();
+    story.text("odd: Error: the server odd no longer knows this call").await;
+    drop(story);
+    world.stop().await;
+}
