@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `POST /v1/sessions` | [`NewSession`](crate::NewSession) | 201, [`SessionOpened`](crate::SessionOpened) |
 //! | `POST /v1/threads/{id}/messages` | `{"text", "key"}` | 200, `{"sent": "accepted"}` or `"duplicate"`, when it is durable |
-//! | `POST /v1/threads/{id}/stop`, `…/close` | `{}` | 200, `{}` |
+//! | `POST /v1/threads/{id}/stop`, `…/close`, `…/compact` | `{}` | 200, `{}` |
 //! | `GET /v1/sessions/{id}/status` | | 200, [`SessionStatus`](crate::SessionStatus) |
 //! | `GET /v1/sessions/{id}/questions` | | 200, a list of [`Asked`](crate::Asked) |
 //! | `POST /v1/calls/{id}/answer` | `{"selected"}` | 200, `{}`, when it is durable |
@@ -89,6 +89,7 @@ impl Runtime {
             .route("/v1/threads/{id}/messages", post(send))
             .route("/v1/threads/{id}/stop", post(stop))
             .route("/v1/threads/{id}/close", post(close))
+            .route("/v1/threads/{id}/compact", post(compact))
             .with_state(self.clone())
             .route_layer(guard)
     }
@@ -133,6 +134,10 @@ async fn stop(State(runtime): State<Runtime>, Path(thread): Path<String>) -> Res
 
 async fn close(State(runtime): State<Runtime>, Path(thread): Path<String>) -> Response {
     with_thread(thread, async |thread| runtime.close(&thread).await.map(|()| empty())).await
+}
+
+async fn compact(State(runtime): State<Runtime>, Path(thread): Path<String>) -> Response {
+    with_thread(thread, async |thread| runtime.compact(&thread).await.map(|()| empty())).await
 }
 
 async fn status(State(runtime): State<Runtime>, Path(session): Path<String>) -> Response {

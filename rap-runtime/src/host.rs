@@ -36,6 +36,13 @@ pub trait AgentHost: Send + Sync {
     /// As [`send`](Self::send).
     async fn close(&self, thread: &ThreadId) -> Result<(), HostError>;
 
+    /// Has a thread's older history summarised, as it is by itself when the model's window fills up. Nothing is
+    /// deleted; the model sees the summary in its place.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    async fn compact(&self, thread: &ThreadId) -> Result<(), HostError>;
+
     /// What happened in a session after event number `after` (0 for all), then what happens. The stream ends
     /// when the host stops. Watching changes nothing.
     ///
@@ -56,7 +63,8 @@ pub trait AgentHost: Send + Sync {
     /// Unknown session, or the host fails.
     async fn open_questions(&self, session: &ThreadId) -> Result<Vec<Asked>, HostError>;
 
-    /// Picks one of the choices of a call, by its index from 0; the first answer wins (CHO-01).
+    /// Picks one of the choices of a call, by its index from 0; the first answer wins (CHO-01). Where the agent
+    /// itself asks whether a call may run ([`Interaction::Approval`], CON-02), 0 declines and 1 allows.
     ///
     /// # Errors
     /// No question ([`HostError::is_unknown`]), answered before ([`HostError::is_ended`]), no such choice

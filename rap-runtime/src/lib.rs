@@ -33,7 +33,7 @@ pub use model::{
     CallIds, Delta, IdAlphabet, ModelCard, ModelError, ModelProvider, ReasoningPolicy, Retry, Roles,
 };
 pub use remote::RemoteHost;
-pub use runtime::{Choices, DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
+pub use runtime::{Approval, Choices, DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
 pub use scripted::{ScriptError, ScriptedModel};
 
 pub use ipnet::IpNet;

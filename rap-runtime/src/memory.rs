@@ -111,6 +111,15 @@ impl Store for MemoryStore {
         Ok(self.write(|m| m.interact(thread, interaction, now)))
     }
 
+    async fn claim_compaction(&self) -> Result<Option<ThreadId>, StoreError> {
+        Ok(self.read().claim_compaction())
+    }
+
+    async fn release_compaction(&self, thread: &ThreadId) -> Result<(), StoreError> {
+        self.read().release_compaction(thread);
+        Ok(())
+    }
+
     async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError> {
         Ok(self.write(|m| m.answer(call, selected, now)))
     }

@@ -128,6 +128,12 @@ impl AgentHost for RemoteHost {
         Ok(())
     }
 
+    async fn compact(&self, thread: &ThreadId) -> Result<(), HostError> {
+        let _: Value =
+            self.post(&format!("v1/threads/{}/compact", segment(thread.as_str())), &json!({})).await?;
+        Ok(())
+    }
+
     async fn watch(&self, session: &ThreadId, after: i64) -> Result<Watch, HostError> {
         let url = self.url(&format!("v1/sessions/{}/events?after={after}", segment(session.as_str())))?;
         let mut opened = self.client.open(&url, self.headers()?).await.map_err(|e| self.unreachable(e))?;

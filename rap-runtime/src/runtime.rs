@@ -3,7 +3,7 @@
 use crate::{ModelProvider, ScriptedModel, hub::Hub, net::Net};
 use ipnet::IpNet;
 use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
-use rap_core::{ModelRequest, Rules, Store};
+use rap_core::{DestructivePolicy, ModelRequest, Rules, Store};
 use rap_types::{HttpUrl, ThreadId};
 use std::{
     collections::HashMap,
@@ -60,6 +60,18 @@ pub enum Choices {
     Dismiss,
     /// It waits until somebody [answers](crate::AgentHost::answer).
     Ask,
+}
+
+/// What becomes of calls of tools that say of themselves that they destroy something (CON-02).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Approval {
+    /// A person is asked, each time. Where [nobody is there](Choices::Dismiss), they are declined.
+    AskIfDestructive,
+    /// They are declined, and the model is told.
+    Deny,
+    /// They run.
+    Allow,
 }
 
 /// What the model is told of itself, unless the program says something else.
@@ -267,6 +279,17 @@ impl RuntimeBuilder {
     /// The limits and policies of new sessions.
     pub fn rules(mut self, rules: Rules) -> Self {
         self.rules = rules;
+        self
+    }
+
+    /// What becomes of calls of destructive tools in new sessions; they are declined unless told otherwise. To be
+    /// called after [`rules`](Self::rules), where [`Rules::ask_for`] names further tools.
+    pub fn approval(mut self, approval: Approval) -> Self {
+        self.rules.destructive = match approval {
+            Approval::AskIfDestructive => DestructivePolicy::Ask,
+            Approval::Deny => DestructivePolicy::Deny,
+            Approval::Allow => DestructivePolicy::Allow,
+        };
         self
     }
 

@@ -1,13 +1,13 @@
 //! Making sessions: every server is asked for its tools at once, and what can be used is frozen (TLS-12).
 
 use crate::{
-    AgentHost, Asked, HostError, NewSession, Runtime, Sent, SessionOpened, SessionStatus, ThreadStatus,
-    ToolsetProblem, ToolsetProblemKind, Watch, clock, host::HostErrorKind, net, watch,
+    AgentHost, Asked, Choices, HostError, NewSession, Runtime, Sent, SessionOpened, SessionStatus,
+    ThreadStatus, ToolsetProblem, ToolsetProblemKind, Watch, clock, host::HostErrorKind, net, watch,
 };
 use rap_client::{DiscoverError, catalog, catalog::CatalogProblem};
 use rap_core::{
-    Accepted, Answered, BUILT_IN_TOOLS, InputBody, InputId, NewInput, OfferedTool, ServerCard, Session,
-    Toolbox,
+    Accepted, Answered, BUILT_IN_TOOLS, DestructivePolicy, InputBody, InputId, NewInput, OfferedTool, Rules,
+    ServerCard, Session, Toolbox,
 };
 use rap_types::{CallId, ContentPart, HttpUrl, ThreadId, validate::CompiledToolset};
 use std::collections::{HashMap, HashSet};
@@ -31,7 +31,7 @@ impl AgentHost for Runtime {
             model: new.model,
             system: self.inner.system_prompt.clone(),
             toolbox,
-            rules: self.inner.rules.clone(),
+            rules: self.rules(),
         };
         self.inner.store.create(&session).await?;
         self.inner.hub.ring();
@@ -49,6 +49,10 @@ impl AgentHost for Runtime {
 
     async fn close(&self, thread: &ThreadId) -> Result<(), HostError> {
         self.control(thread, InputBody::Close).await
+    }
+
+    async fn compact(&self, thread: &ThreadId) -> Result<(), HostError> {
+        self.control(thread, InputBody::Compact).await
     }
 
     async fn watch(&self, session: &ThreadId, after: i64) -> Result<Watch, HostError> {
@@ -99,6 +103,15 @@ impl AgentHost for Runtime {
 }
 
 impl Runtime {
+    /// The limits and policies of a new session. With nobody to ask, the policy decides at once: deny.
+    fn rules(&self) -> Rules {
+        let mut rules = self.inner.rules.clone();
+        if self.inner.choices == Choices::Dismiss && rules.destructive == DestructivePolicy::Ask {
+            rules.destructive = DestructivePolicy::Deny;
+        }
+        rules
+    }
+
     fn source(&self) -> &'static str {
         "person"
     }

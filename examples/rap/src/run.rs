@@ -16,7 +16,7 @@ use crate::{
 };
 use ask::Questions;
 use futures_util::StreamExt;
-use rap_runtime::{AgentHost, Choices, HostError, NewSession, Runtime, Watched, core::Surface};
+use rap_runtime::{AgentHost, Approval, Choices, HostError, NewSession, Runtime, Watched, core::Surface};
 use rap_types::ThreadId;
 use serde_json::json;
 use show::Show;
@@ -68,6 +68,7 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let runtime = model
         .into_builder(host::builder(store.clone(), &db, url, out).await?)
         .rules(serve::rules(args.allow_destructive))
+        .approval(if args.allow_destructive { Approval::Allow } else { Approval::AskIfDestructive })
         .choices(if ask::somebody_is_there(out) { Choices::Ask } else { Choices::Dismiss })
         .build()
         .await

@@ -54,7 +54,16 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
     match body {
         InputBody::Outcome { .. } | InputBody::Undelivered { .. } => outcome(facts),
         InputBody::Event { .. } => event(facts, parked_limit),
+        InputBody::Approval { .. } => match facts.call {
+            _ if !facts.thread_exists => Admission::UnknownThread,
+            _ if facts.thread_closed => Admission::Ended,
+            Some(CallState::AwaitingApproval) => Admission::Accept,
+            _ => Admission::Duplicate,
+        },
         InputBody::Message { .. }
+        | InputBody::Compact
+        | InputBody::Summary { .. }
+        | InputBody::NotCompacted { .. }
         | InputBody::Report { .. }
         | InputBody::FromParent { .. }
         | InputBody::Stop
@@ -74,7 +83,9 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
 
 fn room(body: &InputBody) -> usize {
     match body {
-        InputBody::Stop | InputBody::Close => usize::MAX,
+        InputBody::Stop | InputBody::Close | InputBody::Summary { .. } | InputBody::NotCompacted { .. } => {
+            usize::MAX
+        }
         InputBody::Message { .. } => INBOX + ROOM_FOR_PEOPLE,
         _ => INBOX,
     }
@@ -159,6 +170,19 @@ mod tests {
         assert_eq!(admit(&an_outcome(), &AdmissionFacts::default(), 64), discard("no such thread"));
         let seen = AdmissionFacts { seen: true, call: Some(CallState::Pending), ..facts() };
         assert_eq!(admit(&an_outcome(), &seen, 64), Admission::Duplicate);
+    }
+
+    /// What becomes of a person's word on a call: the first counts, and only while the call awaits one.
+    #[test]
+    fn approvals() {
+        let word = InputBody::Approval { call: call(), allowed: true };
+        let of = |facts: AdmissionFacts| admit(&word, &facts, 64);
+        let waits = AdmissionFacts { call: Some(CallState::AwaitingApproval), ..facts() };
+        assert_eq!(of(waits.clone()), Admission::Accept);
+        assert_eq!(of(AdmissionFacts { seen: true, ..waits.clone() }), Admission::Duplicate);
+        assert_eq!(of(AdmissionFacts { thread_closed: true, ..waits }), Admission::Ended);
+        assert_eq!(of(AdmissionFacts { call: Some(CallState::Pending), ..facts() }), Admission::Duplicate);
+        assert_eq!(of(AdmissionFacts::default()), Admission::UnknownThread);
     }
 
     /// SUB-07, SUB-08, SUB-12: what becomes of an event.

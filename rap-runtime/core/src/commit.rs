@@ -1,8 +1,8 @@
 //! What a slice decides: everything it changes, to be written in one transaction.
 
 use crate::{
-    CallRow, DeliveryKind, Entry, InputId, Millis, Moment, NewInput, Snapshot, SubscriptionRow, SurfaceEvent,
-    ThreadRow, TurnOutcome,
+    CallRow, Compaction, DeliveryKind, Entry, InputId, Millis, Moment, NewInput, Snapshot, SubscriptionRow,
+    SurfaceEvent, ThreadRow, TurnOutcome,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub struct ThreadUpdate {
     pub reported: bool,
     /// The model failed and is to be asked again at this time, not before, unless a person writes.
     pub retry_at: Option<Millis>,
+    /// Whether its history is to be summarised.
+    pub compaction: Compaction,
     /// Events wait for room: the thread is due as soon as fewer than so many threads of its session are open, at
     /// once if they are so already when this is written.
     pub waits_for_room: Option<usize>,
@@ -160,6 +162,9 @@ pub struct SliceFacts {
     /// When the model was to be asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Millis>,
+    /// Whether its history was being summarised.
+    #[serde(default, skip_serializing_if = "Compaction::is_idle")]
+    pub compaction: Compaction,
     /// Events waited until fewer than so many threads of the session were open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for_room: Option<usize>,
@@ -200,6 +205,7 @@ impl SliceFacts {
             paused: thread.paused,
             reported: thread.reported,
             retry_at: thread.retry_at,
+            compaction: thread.compaction,
             waits_for_room: thread.waits_for_room,
             asking: snapshot.asking.clone(),
             completions: snapshot.completions,

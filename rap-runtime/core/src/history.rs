@@ -4,9 +4,11 @@
 //! P3 (history is always valid for a model) holds by construction: the only thing that can be missing is
 //! the results entry of the newest turn.
 
-use rap_types::{CallId, ContentPart};
+use crate::Segment;
+use rap_types::{CallId, ContentPart, ThreadId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// One entry of a history. Entries of a thread are numbered from 0 and never change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +24,79 @@ pub enum Entry {
         /// One for each call of the turn.
         results: Vec<ResultEntry>,
     },
+    /// What a compaction made of everything before a position. It takes that part's place before the model; people
+    /// still see all.
+    Summary(SummaryEntry),
     /// Something that happened, shown as a call of `receive_event` and its result (SUB-14).
     Event(EventEntry),
+}
+
+/// A summary of everything that a thread sees before a position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryEntry {
+    /// The position: in the thread itself or in an ancestor that it sees.
+    pub covers: Segment,
+    /// The summary.
+    pub text: String,
+}
+
+impl SummaryEntry {
+    /// As the model is shown it: on the user's side, so that an assistant's message may follow.
+    pub fn shown(&self) -> Entry {
+        Entry::from_runtime(format!(
+            "Summary of the conversation so far; the messages that it stands for are not shown any more.\n\n{}",
+            self.text
+        ))
+    }
+}
+
+/// What the model is shown of the entries along a chain, `own` thread's last: from the newest summary on, if there
+/// is one. `entries` begin with the chain's, as many as each segment says.
+pub fn shown_to_model(chain: &[Segment], own: &ThreadId, entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
+    shown_before(chain, own, entries, entries.len())
+}
+
+/// The same, up to an entry.
+pub(crate) fn shown_before(
+    chain: &[Segment],
+    own: &ThreadId,
+    entries: &[Arc<Entry>],
+    before: usize,
+) -> Vec<Arc<Entry>> {
+    let newest = entries.iter().rev().find_map(|entry| match &**entry {
+        Entry::Summary(summary) => Some(summary),
+        _ => None,
+    });
+    let Some(summary) = newest else { return entries[..before].to_vec() };
+    let from = index_of(&summary.covers, chain, own).unwrap_or(0);
+    let rest =
+        entries[..before].iter().skip(from).filter(|entry| !matches!(***entry, Entry::Summary(_))).cloned();
+    std::iter::once(Arc::new(summary.shown())).chain(rest).collect()
+}
+
+/// Where a position is among the entries along a chain.
+fn index_of(position: &Segment, chain: &[Segment], own: &ThreadId) -> Option<usize> {
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let mut before = 0_usize;
+    for segment in chain {
+        if segment.thread == position.thread {
+            return Some(before.saturating_add(number(position.upto)));
+        }
+        before = before.saturating_add(number(segment.upto));
+    }
+    (*own == position.thread).then(|| before.saturating_add(number(position.upto)))
+}
+
+/// The position of an entry among those along a chain.
+pub(crate) fn position_of(index: usize, chain: &[Segment], own: &ThreadId) -> Segment {
+    let mut left = index as u64;
+    for segment in chain {
+        if left < segment.upto {
+            return Segment { thread: segment.thread.clone(), upto: left };
+        }
+        left -= segment.upto;
+    }
+    Segment { thread: own.clone(), upto: left }
 }
 
 /// A message on the user's side.

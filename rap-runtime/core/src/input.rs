@@ -1,6 +1,6 @@
 //! Inputs: everything that can wake a thread.
 
-use crate::Millis;
+use crate::{Millis, Segment, Usage};
 use rap_types::{CallId, ContentPart, DisplaySegment, EventId, SubscriptionEvent, ThreadId, ToolResult};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,6 +39,16 @@ impl InputId {
     /// A message from one thread to another, by what the sender derived it from.
     pub fn between_threads(cause: &str) -> Self {
         Self(format!("thread:{cause}"))
+    }
+
+    /// A person's word on a call that needs one: one per call.
+    pub fn approval(call: &CallId) -> Self {
+        Self(format!("approval:{call}"))
+    }
+
+    /// A summary, by the position that it covers.
+    pub fn summary(covers: &Segment) -> Self {
+        Self(format!("summary:{}:{}", covers.thread, covers.upto))
     }
 
     /// A control, by the sender's idempotency key.
@@ -149,6 +159,30 @@ pub enum InputBody {
         /// Its text.
         text: String,
     },
+    /// A person's word on a call that needs one (CON-02).
+    Approval {
+        /// The call.
+        call: CallId,
+        /// It may run.
+        allowed: bool,
+    },
+    /// Summarise the history.
+    Compact,
+    /// What a compaction made of the history before a position.
+    Summary {
+        /// The position.
+        covers: Segment,
+        /// The summary.
+        text: String,
+        /// The tokens that it took.
+        #[serde(default)]
+        usage: Usage,
+    },
+    /// A compaction came to nothing.
+    NotCompacted {
+        /// Why, for people.
+        reason: String,
+    },
     /// Stop: end the completion, cancel open calls, pause the thread and its descendants.
     Stop,
     /// Close the thread and all below it.
@@ -165,6 +199,10 @@ impl InputBody {
             Self::Event { .. } => "event",
             Self::Report { .. } => "report",
             Self::FromParent { .. } => "from_parent",
+            Self::Approval { .. } => "approval",
+            Self::Compact => "compact",
+            Self::Summary { .. } => "summary",
+            Self::NotCompacted { .. } => "not_compacted",
             Self::Stop => "stop",
             Self::Close => "close",
         }
@@ -176,12 +214,18 @@ impl InputBody {
         matches!(self, Self::Message { .. } | Self::Stop | Self::Close)
     }
 
+    /// What a compaction ends with.
+    pub fn ends_compaction(&self) -> bool {
+        matches!(self, Self::Summary { .. } | Self::NotCompacted { .. })
+    }
+
     /// The call that the input is about.
     pub fn call(&self) -> Option<&CallId> {
         match self {
-            Self::Outcome { call, .. } | Self::Undelivered { call, .. } | Self::Event { call, .. } => {
-                Some(call)
-            }
+            Self::Outcome { call, .. }
+            | Self::Undelivered { call, .. }
+            | Self::Event { call, .. }
+            | Self::Approval { call, .. } => Some(call),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! What tools show and ask people beside the conversation: views, choices, authorizations. None of it wakes
 //! a thread; a question lives on its call until the call ends (CHO-01, OAU-01, OAU-04, VIW-01).
 
-use crate::{CallState, Surface};
+use crate::{CallRow, CallState, InputBody, InputId, NewInput, Surface};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -31,6 +31,15 @@ pub enum Interaction {
         /// Where the answer goes.
         response_url: HttpUrl,
     },
+    /// A call of the model needs a person's word (CON-02): answered as a choice is, 0 declines and 1 allows.
+    Approval {
+        /// The call.
+        call: CallId,
+        /// The tool.
+        name: String,
+        /// The arguments.
+        arguments: Value,
+    },
     /// A call needs a person to authorize (OAU-01).
     Authorize {
         /// The call.
@@ -45,7 +54,9 @@ impl Interaction {
     pub fn call(&self) -> Option<&CallId> {
         match self {
             Self::View { .. } => None,
-            Self::Choice { call, .. } | Self::Authorize { call, .. } => Some(call),
+            Self::Choice { call, .. } | Self::Authorize { call, .. } | Self::Approval { call, .. } => {
+                Some(call)
+            }
         }
     }
 
@@ -56,8 +67,18 @@ impl Interaction {
             Self::Choice { call, prompt, choices, default, .. } => {
                 Surface::Choice { call, prompt, choices, default }
             }
+            Self::Approval { call, name, arguments } => Surface::Approval { call, name, arguments },
             Self::Authorize { call, .. } => Surface::Authorize { call },
         }
+    }
+
+    /// The question whether a call may run, while it waits for a person's word.
+    pub fn approval_of(row: &CallRow) -> Option<Self> {
+        (row.state == CallState::AwaitingApproval).then(|| Self::Approval {
+            call: row.id.clone(),
+            name: row.name.clone(),
+            arguments: row.arguments.clone(),
+        })
     }
 
     /// Whether a call in this state may still ask, and an answer still means something: it has not ended, or
@@ -68,6 +89,20 @@ impl Interaction {
             CallState::Pending | CallState::Detached => !has_outcome,
             _ => false,
         }
+    }
+}
+
+/// The answers to the question whether a call may run, by index.
+pub const APPROVAL_CHOICES: [&str; 2] = ["decline", "allow"];
+
+/// A person's word on a call, as an input of its thread.
+pub fn approval(thread: ThreadId, call: &CallId, allowed: bool) -> NewInput {
+    NewInput {
+        thread,
+        id: InputId::approval(call),
+        source: "person".into(),
+        body: InputBody::Approval { call: call.clone(), allowed },
+        traceparent: None,
     }
 }
 

@@ -4,6 +4,7 @@
 mod admit;
 mod builtin;
 mod commit;
+mod compaction;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod history;
@@ -17,6 +18,9 @@ mod model;
 pub mod replay;
 mod rows;
 mod rules;
+pub mod situations {
+    #![doc = include_str!("../docs/situations.md")]
+}
 mod store;
 mod surface;
 mod time;
@@ -26,16 +30,18 @@ pub use admit::{Admission, AdmissionFacts, admit};
 pub use builtin::BUILT_IN_TOOLS;
 pub use commit::{Commit, DeadLetter, NewDelivery, NewThread, SliceFacts, SliceRecord, ThreadUpdate};
 pub use history::{
-    Entry, EventEntry, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, UserAuthor, UserEntry,
+    Entry, EventEntry, ReasoningBlock, ResultEntry, SummaryEntry, TurnCall, TurnEntry, UserAuthor, UserEntry,
+    shown_to_model,
 };
 pub use ids::{derive_call_id, derive_thread_id};
 pub use input::{Input, InputBody, InputId, NewInput, Outcome};
 
-pub use interaction::{Answered, Interaction, OpenInteraction};
+pub use compaction::{Compactor, CompactorStep};
+pub use interaction::{APPROVAL_CHOICES, Answered, Interaction, OpenInteraction, approval};
 pub use machine::{SliceMachine, Step};
 pub use model::{ModelCall, ModelRequest, ModelTurn, StopReason, TurnOutcome, Usage};
 pub use rows::{
-    CallRoute, CallRow, CallState, Child, ChildKind, DeliveryKind, Segment, Session, Snapshot,
+    CallRoute, CallRow, CallState, Child, ChildKind, Compaction, DeliveryKind, Segment, Session, Snapshot,
     SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, ThreadState,
 };
 pub use rules::{DestructivePolicy, Rules};

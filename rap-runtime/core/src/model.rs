@@ -44,6 +44,9 @@ pub struct ModelTurn {
     pub stop: StopReason,
     /// The model that made it.
     pub model: String,
+    /// The model's window, in tokens; none where it is not known, and then nothing is compacted by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
 }
 
 /// A call as a model made it.
@@ -100,6 +103,11 @@ pub enum TurnOutcome {
     /// It failed for good (ERR-01).
     Failed {
         /// What happened and what to do, for people; without secrets.
+        message: String,
+    },
+    /// The request does not fit the model's window: the history is to be summarised, and the model asked again.
+    Overflow {
+        /// What happened, for people.
         message: String,
     },
     /// It failed, and the next try is too far away to wait for it.

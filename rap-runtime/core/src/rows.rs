@@ -92,10 +92,38 @@ pub struct ThreadRow {
     pub reported: bool,
     /// The model failed and is to be asked again at this time; only a person's message brings that forward.
     pub retry_at: Option<Millis>,
+    /// Whether its history is being summarised.
+    pub compaction: Compaction,
     /// Events wait until fewer than so many threads of the session are open.
     pub waits_for_room: Option<usize>,
     /// The hash of its newest slice record; empty before the first.
     pub last_record: String,
+}
+
+/// Whether a thread's history is being summarised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compaction {
+    /// It is not.
+    #[default]
+    Idle,
+    /// It is to be, beside the thread's work.
+    Asked,
+    /// It is to be, and the model is not asked before: its request did not fit.
+    Needed,
+    /// It was, and no turn has come since.
+    Fresh,
+}
+
+impl Compaction {
+    /// Whether a summary is owed.
+    pub fn is_owed(self) -> bool {
+        matches!(self, Self::Asked | Self::Needed)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        *self == Self::Idle
+    }
 }
 
 /// Where a call goes.

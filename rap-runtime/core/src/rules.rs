@@ -30,8 +30,13 @@ pub struct Rules {
     pub views: usize,
     /// Dead letters that a thread keeps. One more, and its oldest goes.
     pub dead_letters: usize,
-    /// What happens to calls of destructive tools when nobody can be asked.
+    /// What happens to calls of destructive tools.
     pub destructive: DestructivePolicy,
+    /// Tools, by the name before the model, that are treated as destructive ones are, whatever they say of
+    /// themselves.
+    pub ask_for: Vec<String>,
+    /// How much of the model's window, in percent, a turn fills before the thread's history is summarised.
+    pub compact_at: u8,
 }
 
 /// What happens to calls of tools that say of themselves that they destroy (CON-02).
@@ -43,6 +48,8 @@ pub enum DestructivePolicy {
     Deny,
     /// They run: whoever set this has consented (CON-01).
     Allow,
+    /// A person is asked, each time; the call waits until somebody answers.
+    Ask,
 }
 
 impl Default for Rules {
@@ -60,6 +67,8 @@ impl Default for Rules {
             views: 64,
             dead_letters: 1_000,
             destructive: DestructivePolicy::default(),
+            ask_for: Vec::new(),
+            compact_at: 75,
         }
     }
 }

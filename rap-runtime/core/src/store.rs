@@ -86,10 +86,21 @@ pub trait Store: Send + Sync + 'static {
         now: Millis,
     ) -> Result<Accepted, StoreError>;
 
-    /// Answers a choice: the answer goes into the outbox, once (CHO-01, CHO-04).
+    /// Takes on the summarising of one thread's history that is owed ([`Compaction::is_owed`](crate::Compaction)),
+    /// that nobody does already and whose end is not in the inbox yet; none if there is none. It is held until it
+    /// is released, or until its holder is gone: then it is owed again.
+    async fn claim_compaction(&self) -> Result<Option<ThreadId>, StoreError>;
+
+    /// Gives the summarising of a thread's history back, done or not.
+    async fn release_compaction(&self, thread: &ThreadId) -> Result<(), StoreError>;
+
+    /// Answers a choice: the answer goes into the outbox, once (CHO-01, CHO-04). Answers the question whether a
+    /// call may run as well, by one of [`APPROVAL_CHOICES`](crate::APPROVAL_CHOICES): as an
+    /// [`approval`](crate::approval) that is accepted.
     async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError>;
 
-    /// The open questions and the latest views of a session, oldest first; of calls that have ended, none.
+    /// The open questions and the latest views of a session, oldest first; of calls that have ended, none. Calls
+    /// that await approval ask, each by its row.
     async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError>;
 
     /// A value under a name, for the program around the runtime (its address, say).

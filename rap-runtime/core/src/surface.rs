@@ -140,6 +140,27 @@ pub enum Surface {
         /// The call.
         call: CallId,
     },
+    /// A call of the model needs a person's word (CON-02).
+    Approval {
+        /// The call.
+        call: CallId,
+        /// The tool.
+        name: String,
+        /// The arguments.
+        arguments: Value,
+    },
+    /// A person has allowed a call, or declined it.
+    Approved {
+        /// The call.
+        call: CallId,
+        /// It may run.
+        allowed: bool,
+    },
+    /// The model now sees a summary in the place of the older history.
+    Compacted {
+        /// The summary.
+        text: String,
+    },
     /// The latest content of a view (VIW-01).
     View {
         /// Which view.

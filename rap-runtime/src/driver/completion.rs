@@ -94,11 +94,12 @@ impl Completion<'_> {
         let card = provider.card();
         let request =
             if card.images { Cow::Borrowed(self.request) } else { sight::without_images(self.request) };
-        let model = card.id;
+        let (model, window) = (card.id, card.context_window);
         for tried in 1.. {
             let live = LiveAttempt::begin(self.runtime, self.request);
             let error = match self.attempt(claim, &provider, &model, &request, &live).await? {
-                Try::Turn(turn) => {
+                Try::Turn(mut turn) => {
+                    turn.window = Some(window);
                     self.patience.forget(thread);
                     return Ok(live.seal(TurnOutcome::Turn(turn)));
                 }
@@ -108,6 +109,9 @@ impl Completion<'_> {
             drop(live);
             tracing::warn!(%thread, tried, %error, "a completion failed");
             let wait = match error.retry {
+                Retry::Never if error.overflow => {
+                    return Ok(only(TurnOutcome::Overflow { message: error.message }));
+                }
                 Retry::Never => return Ok(failed(&error.message)),
                 // A time that the model asked for is the model's word; the tries are still ours.
                 Retry::At(wait) if wait > LONGEST_WAIT => {

@@ -5,6 +5,7 @@
 //! what the last process left. Idle, the loop waits for a bell and nothing else (P7).
 
 mod alive;
+mod compact;
 mod completion;
 #[cfg(feature = "sqlite")]
 mod elsewhere;
@@ -37,6 +38,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// When something is due and cannot be had (an earlier delivery of its call is on its way), it is looked for
 /// again after this time, if no bell rings before.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Histories that are summarised at once.
+const COMPACTIONS: usize = 4;
 /// How long running work may take to end after a shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -113,6 +116,8 @@ struct Driver {
     ending: CancellationToken,
     /// Places for slices.
     slices: Arc<Semaphore>,
+    /// Places for compactions.
+    compactions: Arc<Semaphore>,
     senders: Arc<outbox::Senders>,
     patience: Arc<completion::Patience>,
     /// Rung when a slice or a sender has ended: there may be room, or something due.
@@ -124,6 +129,7 @@ impl Driver {
         let slices = Arc::new(Semaphore::new(runtime.inner.slices_at_once));
         Self {
             senders: Arc::new(outbox::Senders::new(runtime.clone(), ending.clone())),
+            compactions: Arc::new(Semaphore::new(COMPACTIONS)),
             patience: Arc::default(),
             freed: Arc::default(),
             runtime,
@@ -176,6 +182,15 @@ impl Driver {
             let freed = self.freed.clone();
             tasks.spawn(async move {
                 streak.run(claim, place).await;
+                freed.notify_one();
+            });
+        }
+        while let Ok(place) = self.compactions.clone().try_acquire_owned() {
+            let Some(thread) = store.claim_compaction().await? else { break };
+            let (runtime, ending, freed) = (self.runtime.clone(), self.ending.clone(), self.freed.clone());
+            tasks.spawn(async move {
+                compact::run(&runtime, &ending, &thread).await;
+                drop(place);
                 freed.notify_one();
             });
         }

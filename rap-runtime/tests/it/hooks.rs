@@ -84,6 +84,8 @@ pass_on! {
     async fn next_due(&self) -> Result<Option<Millis>, StoreError>;
     async fn changed(&self) -> ();
     async fn interact(&self, thread: &ThreadId, what: Interaction, now: Millis) -> Result<Accepted, StoreError>;
+    async fn claim_compaction(&self) -> Result<Option<ThreadId>, StoreError>;
+    async fn release_compaction(&self, thread: &ThreadId) -> Result<(), StoreError>;
     async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError>;
     async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError>;
     async fn get(&self, name: &str) -> Result<Option<String>, StoreError>;

@@ -6,7 +6,7 @@ use crate::{
 };
 use rap_runtime::{
     AgentHost,
-    core::{Interaction, Surface},
+    core::{APPROVAL_CHOICES, Interaction, Surface},
 };
 use rap_types::{CallId, ThreadId};
 use std::{collections::VecDeque, io::IsTerminal};
@@ -67,6 +67,19 @@ impl<'a> Questions<'a> {
                     self.out.line(paint(DIM, "         nobody is there to answer: the default is picked"));
                 }
             }
+            Surface::Approval { call, name, arguments } => {
+                self.out.line(format_args!("{} may {name} run with {arguments}?", paint(NAME, "    asks")));
+                for (n, choice) in APPROVAL_CHOICES.iter().enumerate() {
+                    let usual = if n == 0 { " (default)" } else { "" };
+                    self.out.line(format_args!("{:>8}. {choice}{usual}", n + 1));
+                }
+                if self.ask {
+                    let choices = APPROVAL_CHOICES.iter().map(ToString::to_string).collect();
+                    self.open.push_back(Open { call: call.clone(), choices, default: 0 });
+                    self.prompt();
+                }
+            }
+            Surface::Approved { call, .. } => self.open.retain(|open| open.call != *call),
             Surface::Authorize { call } => {
                 let asked = agent.open_questions(session).await.map_err(Failure::of)?;
                 for question in asked {

@@ -2,9 +2,9 @@
 
 use super::string;
 use crate::{
-    CallState, ChildKind, Entry, EventEntry, Input, InputBody, InputId, NewInput, NewThread, ResultEntry,
-    Segment, SubscriptionRow, SubscriptionState, Surface, SurfaceEvent, ThreadKind, ThreadRow, TurnCall,
-    TurnEntry, derive_call_id, derive_thread_id,
+    CallState, ChildKind, Compaction, Entry, EventEntry, Input, InputBody, InputId, NewInput, NewThread,
+    ResultEntry, Segment, SubscriptionRow, SubscriptionState, Surface, SurfaceEvent, ThreadKind, ThreadRow,
+    TurnCall, TurnEntry, derive_call_id, derive_thread_id,
     machine::{Draft, rest},
 };
 use rap_types::{CallId, ContentPart, ThreadId};
@@ -164,6 +164,7 @@ fn open(
         turn_at: None,
         reported: false,
         retry_at: None,
+        compaction: Compaction::Idle,
         waits_for_room: None,
         last_record: String::new(),
     };
@@ -262,5 +263,8 @@ pub(crate) fn cancel_subscription(
     if let Some(row) = draft.change_call(&call) {
         row.state = CallState::Cancelled;
     }
-    Ok("The call is cancelled; it may already have taken effect.".to_owned())
+    Ok(match row.state {
+        CallState::AwaitingApproval => "The call is cancelled; it was never sent.".to_owned(),
+        _ => "The call is cancelled; it may already have taken effect.".to_owned(),
+    })
 }

@@ -142,6 +142,7 @@ pub fn child(parent: &ThreadRow, id: &str, upto: u64) -> NewThread {
             turn_at: None,
             reported: false,
             retry_at: None,
+            compaction: crate::Compaction::Idle,
             waits_for_room: None,
             last_record: String::new(),
         },

@@ -1,9 +1,9 @@
 //! The draft of a commit: the snapshot and everything that the slice has decided so far.
 
 use crate::{
-    CallRoute, CallRow, CallState, Child, ChildKind, Commit, DeadLetter, Entry, EventEntry, Input, Millis,
-    Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord, Snapshot, SubscriptionRow,
-    Surface, SurfaceEvent, ThreadUpdate, derive_call_id, history::text_of,
+    CallRoute, CallRow, CallState, Child, ChildKind, Commit, Compaction, DeadLetter, Entry, EventEntry,
+    Input, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord, Snapshot,
+    SubscriptionRow, Surface, SurfaceEvent, ThreadUpdate, derive_call_id, history::text_of,
 };
 use rap_types::{CallId, ContentPart, ThreadId};
 use serde_json::Value;
@@ -30,6 +30,9 @@ pub(crate) struct Draft {
     pub(crate) reported: bool,
     pub(crate) retry_at: Option<Millis>,
     pub(crate) waits_for_room: Option<usize>,
+    pub(crate) compaction: Compaction,
+    /// A summary was stored: what the model is shown is known to the next slice only.
+    pub(crate) summarised: bool,
     pub(crate) due_at: Option<Millis>,
     changed_calls: BTreeSet<CallId>,
     changed_subscriptions: BTreeSet<CallId>,
@@ -43,6 +46,8 @@ impl Draft {
             reported: snapshot.thread.reported,
             retry_at: snapshot.thread.retry_at,
             waits_for_room: None,
+            compaction: snapshot.thread.compaction,
+            summarised: false,
             snapshot,
             moment,
             entries: Vec::new(),
@@ -280,6 +285,7 @@ impl Draft {
                 reported: self.reported,
                 retry_at: self.retry_at,
                 waits_for_room: self.waits_for_room,
+                compaction: self.compaction,
                 due_at: if self.close || self.is_paused() { None } else { self.due_at },
             },
             record,

@@ -8,6 +8,8 @@
 //! 3. [`resolve`]: what the turn's calls mean.
 //! 4. one commit, with the record that explains it.
 
+mod approvals;
+mod compact;
 mod draft;
 mod kit;
 mod prepare;

@@ -3,7 +3,7 @@
 //! In this order: due timers and controls; outcomes of calls; everything else by arrival. So a message
 //! never detaches a call whose outcome is already there, and two runs order alike.
 
-use super::Draft;
+use super::{Draft, approvals, compact};
 use crate::{
     CallRoute, CallRow, CallState, Entry, Input, InputBody, Millis, Outcome, SubscriptionRow,
     SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
@@ -22,7 +22,9 @@ pub(crate) fn prepare(draft: &mut Draft) {
     let inputs = std::mem::take(&mut draft.snapshot.inputs);
     controls(draft, &inputs);
     if !draft.close {
+        compact::controls(draft, &inputs);
         fire_timers(draft);
+        approvals::answers(draft, &inputs);
         outcomes(draft, &inputs);
         let paused = draft.is_paused();
         let arrivals = arrivals(draft, &inputs, paused);
@@ -70,7 +72,10 @@ fn stop(draft: &mut Draft) {
     let unanswered = |row: &&CallRow| row.state.is_open() && row.outcome.is_none();
     let open: Vec<_> = draft.snapshot.calls.iter().filter(unanswered).cloned().collect();
     for row in open {
-        let outcome = Outcome::error("cancelled; it may already have taken effect");
+        let outcome = Outcome::error(match row.state {
+            CallState::AwaitingApproval => "cancelled; it was never sent",
+            _ => "cancelled; it may already have taken effect",
+        });
         draft.finish_call(&row.id, CallState::Cancelled, outcome.clone());
         draft.cancel_at_servers(&row);
         draft.show_result(&row.id, &row.name, &outcome, false);
@@ -210,10 +215,13 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
                 None if is_parked(draft, call) => arrivals.push(Arrival { input, urgent: false }),
                 None => draft.dead_letter(input, "the call made no subscription"),
             },
-            InputBody::Report { .. } | InputBody::FromParent { .. } => {
+            InputBody::Report { .. }
+            | InputBody::FromParent { .. }
+            | InputBody::Approval { .. }
+            | InputBody::Summary { .. } => {
                 arrivals.push(Arrival { input, urgent: false });
             }
-            InputBody::Stop | InputBody::Close => {}
+            InputBody::Stop | InputBody::Close | InputBody::Compact | InputBody::NotCompacted { .. } => {}
         }
     }
     arrivals
@@ -222,9 +230,14 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
 /// Closes the newest turn if its time has come, then lets in what has arrived.
 fn settle_and_inject(draft: &mut Draft, arrivals: &[Arrival<'_>]) {
     let urgent = arrivals.iter().any(|arrival| arrival.urgent);
+    if urgent {
+        approvals::overtaken(draft);
+    }
     let late_timers = due_timers(draft, CallState::Detached);
     let oldest_held = arrivals
         .iter()
+        // A summary waits for as long as the calls take: it is nothing that the model is to see soon.
+        .filter(|arrival| !matches!(arrival.input.body, InputBody::Summary { .. }))
         .filter(|arrival| goes_inline(draft, arrival.input))
         .map(|arrival| arrival.input.accepted_at)
         .chain(late_timers.iter().filter_map(|row| row.due_at))
@@ -243,6 +256,9 @@ fn settle_and_inject(draft: &mut Draft, arrivals: &[Arrival<'_>]) {
         }
     };
     if !open {
+        if urgent {
+            approvals::overtaken_late(draft);
+        }
         late_timers.iter().for_each(|row| late_timer(draft, row));
     }
     for (index, arrival) in arrivals.iter().enumerate() {
@@ -335,16 +351,26 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
             late(draft, input, call, state, outcome);
         }
         InputBody::Event { call, text, is_final, .. } => event(draft, input, call, text, *is_final, inline),
-        InputBody::Stop | InputBody::Close => {}
+        InputBody::Approval { call, .. } => {
+            approvals::declined_late(draft, call);
+            draft.consume(input);
+        }
+        InputBody::Summary { .. } => compact::store(draft, input),
+        InputBody::Stop | InputBody::Close | InputBody::Compact | InputBody::NotCompacted { .. } => {}
     }
 }
 
 /// What came of a call that we stopped waiting for: shown once, as an event (P10). Our own word that a call is
 /// lost gives way to an outcome, whichever of the two came first.
 fn late(draft: &mut Draft, input: &Input, call: &CallId, state: CallState, outcome: Outcome) {
+    late_outcome(draft, call, state, outcome);
+    draft.consume(input);
+}
+
+pub(crate) fn late_outcome(draft: &mut Draft, call: &CallId, state: CallState, outcome: Outcome) {
     let Some(row) = draft.call(call).cloned() else { return };
     let is_new = match row.state {
-        CallState::Detached => true,
+        CallState::Detached | CallState::AwaitingApproval => true,
         CallState::PresumedLost => state == CallState::Done,
         _ => false,
     };
@@ -354,7 +380,6 @@ fn late(draft: &mut Draft, input: &Input, call: &CallId, state: CallState, outco
         draft.add_event(&row.name, call, row.arguments, &outcome);
         draft.finish_call(call, state, outcome);
     }
-    draft.consume(input);
 }
 
 fn event(draft: &mut Draft, input: &Input, call: &CallId, text: &str, is_final: bool, inline: bool) {

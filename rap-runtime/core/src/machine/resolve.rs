@@ -5,7 +5,7 @@ use crate::{
     CallRoute, CallRow, CallState, DeliveryKind, DestructivePolicy, Entry, ModelCall, ModelTurn, NewDelivery,
     OfferedTool, Outcome, Surface, TurnCall, TurnEntry, builtin, derive_call_id,
 };
-use rap_types::RECEIVE_EVENT;
+use rap_types::{CallId, RECEIVE_EVENT};
 use serde_json::{Map, Value, json};
 
 /// What becomes of one call.
@@ -18,6 +18,8 @@ pub(crate) enum Resolution {
     Timer(crate::Millis),
     /// A server will answer it.
     Send(NewDelivery, bool),
+    /// A person must allow it first.
+    Ask(bool),
 }
 
 /// Takes a turn into the history and its calls into their lives.
@@ -141,13 +143,22 @@ fn invoke(draft: &Draft, call: &TurnCall, arguments: &Map<String, Value>, tool: 
     if let Some(faults) = argument_faults(draft, tool, arguments) {
         return Resolution::Refused(Outcome::error(faults));
     }
-    if tool.destructive && draft.rules().destructive == DestructivePolicy::Deny {
+    let asks = tool.destructive || draft.rules().ask_for.contains(&tool.name);
+    if asks && draft.rules().destructive == DestructivePolicy::Ask {
+        return Resolution::Ask(tool.long_running);
+    }
+    if asks && draft.rules().destructive == DestructivePolicy::Deny {
         let text = format!(
             "declined: {} may destroy something, and nobody here may allow that; tell the user, who can allow destructive tools",
             tool.name
         );
         return Resolution::Refused(Outcome::error(text));
     }
+    send(draft, &call.id, arguments, tool)
+}
+
+/// The request for a call that may run.
+fn send(draft: &Draft, call: &CallId, arguments: &Map<String, Value>, tool: &OfferedTool) -> Resolution {
     let session = &draft.snapshot.session;
     let Some(server) = session.toolbox.servers.get(tool.server) else {
         return Resolution::Refused(Outcome::error(format!("the server of {} is not there", tool.name)));
@@ -155,7 +166,7 @@ fn invoke(draft: &Draft, call: &TurnCall, arguments: &Map<String, Value>, tool: 
     let mut body = json!({
         "operation": tool.operation,
         "arguments": arguments,
-        "id": call.id,
+        "id": call,
         "group_id": draft.thread(),
     });
     if !draft.snapshot.thread.ancestors.is_empty() {
@@ -167,7 +178,7 @@ fn invoke(draft: &Draft, call: &TurnCall, arguments: &Map<String, Value>, tool: 
     let delivery = NewDelivery {
         kind: DeliveryKind::Invocation,
         thread: draft.thread().clone(),
-        call: Some(call.id.clone()),
+        call: Some(call.clone()),
         url: server.endpoint.clone(),
         body,
     };
@@ -184,6 +195,22 @@ fn argument_faults(draft: &Draft, tool: &OfferedTool, arguments: &Map<String, Va
     let faults = schema.check_arguments(arguments).err()?;
     let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     Some(format!("the arguments of {} do not fit its schema:\n{}", tool.name, lines.join("\n")))
+}
+
+/// Sends a call that a person has allowed. What stands against it now that did not when it was made: an error.
+pub(crate) fn allowed(draft: &mut Draft, row: &CallRow) -> Result<(), Outcome> {
+    let session = draft.snapshot.session.clone();
+    let (Some(tool), Value::Object(arguments)) = (session.toolbox.tool(&row.name), &row.arguments) else {
+        return Err(unknown_tool(draft, &row.name));
+    };
+    match send(draft, &row.id, arguments, tool) {
+        Resolution::Send(delivery, _) => {
+            draft.outbox.push(delivery);
+            Ok(())
+        }
+        Resolution::Refused(outcome) => Err(outcome),
+        _ => Err(Outcome::error("bug: a call that was allowed came out otherwise")),
+    }
 }
 
 /// Makes the call's row and whatever goes with it.
@@ -218,6 +245,13 @@ fn enter(draft: &mut Draft, turn: u64, index: usize, call: &TurnCall, resolution
             row.state = CallState::Pending;
             row.long_running = long_running;
             draft.outbox.push(delivery);
+        }
+        Resolution::Ask(long_running) => {
+            row.route = CallRoute::Rap;
+            row.state = CallState::AwaitingApproval;
+            row.long_running = long_running;
+            let (call, name, arguments) = (row.id.clone(), row.name.clone(), row.arguments.clone());
+            draft.show(Surface::Approval { call, name, arguments });
         }
     }
     if let Some(outcome) = row.outcome.clone() {

@@ -1,9 +1,9 @@
 //! The newest turn: how long its calls are waited for, what stands in their place, and the next turn.
 
-use super::{Draft, kit, resolve, rest};
+use super::{Draft, approvals, compact, kit, resolve, rest};
 use crate::{
-    CallRoute, CallRow, CallState, Entry, Millis, ModelRequest, Outcome, ResultEntry, Surface, TurnEntry,
-    TurnOutcome, builtin,
+    CallRoute, CallRow, CallState, Compaction, Entry, Millis, ModelRequest, Outcome, ResultEntry, Surface,
+    TurnEntry, TurnOutcome, builtin,
 };
 use std::sync::Arc;
 
@@ -66,6 +66,9 @@ pub(crate) fn detach_open(draft: &mut Draft) {
     let open: Vec<CallRow> =
         draft.turn_rows(turn).into_iter().filter(|row| row.outcome.is_none()).cloned().collect();
     for row in open {
+        if row.state == CallState::AwaitingApproval {
+            continue; // It stays a question; only its turn goes on.
+        }
         if let Some(changed) = draft.change_call(&row.id) {
             changed.state = CallState::Detached;
         }
@@ -85,6 +88,7 @@ pub(crate) fn write_results(draft: &mut Draft) {
             (Some(outcome), state) => {
                 (outcome.clone(), matches!(state, CallState::Cancelled | CallState::PresumedLost))
             }
+            (None, CallState::AwaitingApproval) => (approvals::placeholder(&row.id), true),
             (None, _) if row.route == CallRoute::Timer => (builtin::sleep::interrupted(&row, now), true),
             (None, _) => {
                 let text = format!(
@@ -114,6 +118,9 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
     }
     if let Some(at) = draft.retry_at.filter(|at| *at > draft.now()) {
         draft.wake_at(at);
+        return None;
+    }
+    if draft.summarised || draft.compaction == Compaction::Needed {
         return None;
     }
     let limit = draft.rules().completions;
@@ -147,7 +154,9 @@ pub(crate) fn ended(draft: &mut Draft, outcome: TurnOutcome) {
     match outcome {
         TurnOutcome::Turn(turn) => {
             draft.completed = true;
+            let (usage, window) = (turn.usage, turn.window);
             resolve::resolve(draft, turn);
+            compact::after_turn(draft, usage, window);
         }
         TurnOutcome::Interrupted { text, model } => {
             if !text.is_empty() {
@@ -164,6 +173,7 @@ pub(crate) fn ended(draft: &mut Draft, outcome: TurnOutcome) {
             let now = draft.now();
             draft.wake_at(now);
         }
+        TurnOutcome::Overflow { message } => compact::overflow(draft, &message),
         TurnOutcome::RetryAt { at, message } => {
             draft.show(Surface::Error { text: message });
             draft.model_owed = true;

@@ -31,6 +31,7 @@ impl Memory {
         thread.row.turn_at = commit.update.turn_at;
         thread.row.reported = commit.update.reported;
         thread.row.retry_at = commit.update.retry_at;
+        thread.row.compaction = commit.update.compaction;
         thread.row.waits_for_room = commit.update.waits_for_room;
         thread.seen = thread.seen.max(commit.seen);
         thread.row.last_record = commit.record.hash.clone();

@@ -2,7 +2,8 @@
 
 use super::{Memory, Question};
 use crate::{
-    Accepted, Answered, CallState, DeliveryKind, Interaction, Millis, OpenInteraction, SurfaceEvent,
+    APPROVAL_CHOICES, Accepted, Answered, CallRow, CallState, DeliveryKind, InputBody, Interaction, Millis,
+    OpenInteraction, SurfaceEvent, approval,
 };
 use rap_types::{CallId, ThreadId};
 use serde_json::json;
@@ -18,6 +19,9 @@ impl Memory {
         if closed {
             return Accepted::Ended;
         }
+        if let Interaction::Approval { .. } = interaction {
+            return Accepted::Discarded("only the runtime itself asks for approval".into());
+        }
         let event = SurfaceEvent { thread: thread.clone(), what: interaction.surface() };
         match interaction {
             Interaction::View { ref view_type, .. } => {
@@ -25,6 +29,7 @@ impl Memory {
                 self.views.insert((thread.clone(), view_type.clone()), (n, interaction));
                 self.drop_oldest_view(thread);
             }
+            Interaction::Approval { .. } => {}
             Interaction::Choice { ref call, .. } | Interaction::Authorize { ref call, .. } => {
                 let row = self.calls.get(call).map(|data| &data.row).filter(|row| row.thread == *thread);
                 match row {
@@ -67,6 +72,16 @@ impl Memory {
         let Some(row) = self.calls.get(call).map(|data| data.row.clone()) else {
             return Answered::NoQuestion;
         };
+        if row.state == CallState::AwaitingApproval {
+            if selected as usize >= APPROVAL_CHOICES.len() {
+                return Answered::NoSuchChoice(APPROVAL_CHOICES.len());
+            }
+            return match self.accept(approval(row.thread, call, selected == 1), now) {
+                Accepted::Accepted => Answered::Accepted,
+                Accepted::Duplicate => Answered::Already,
+                _ => Answered::NoQuestion,
+            };
+        }
         let Some(question) = self.questions.get_mut(call) else { return Answered::NoQuestion };
         let Interaction::Choice { choices, response_url, .. } = &question.asked else {
             return Answered::NoQuestion;
@@ -105,6 +120,24 @@ impl Memory {
             (open && of_session(&row.thread))
                 .then(|| OpenInteraction { thread: row.thread.clone(), interaction: question.asked.clone() })
         });
-        views.chain(questions).collect()
+        // An answer that no slice has seen yet is one.
+        let answered = |call: &CallId| {
+            self.inbox.values().any(
+                |pending| matches!(&pending.input.body, InputBody::Approval { call: its, .. } if its == call),
+            )
+        };
+        let mut awaiting: Vec<&CallRow> = self
+            .calls
+            .values()
+            .map(|data| &data.row)
+            .filter(|row| {
+                row.state == CallState::AwaitingApproval && of_session(&row.thread) && !answered(&row.id)
+            })
+            .collect();
+        awaiting.sort_by_key(|row| (row.created_at, row.thread.clone(), row.turn, row.index));
+        let approvals = awaiting.into_iter().filter_map(|row| {
+            Some(OpenInteraction { thread: row.thread.clone(), interaction: Interaction::approval_of(row)? })
+        });
+        views.chain(questions).chain(approvals).collect()
     }
 }

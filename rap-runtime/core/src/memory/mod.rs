@@ -10,9 +10,9 @@ mod views;
 use crate::{
     Accepted, Admission, AdmissionFacts, CallRow, Claim, Delivery, DeliveryKind, Entry, Input, InputBody,
     Interaction, Millis, NewInput, Numbered, Rules, Session, Settlement, Snapshot, StoreError,
-    SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, Toolbox, admit,
+    SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, Toolbox, admit, history::shown_to_model,
 };
-use crate::{CallState, Child, ChildKind, DeadLetterView, SliceView, Surface, SurfaceEvent};
+use crate::{CallState, Child, ChildKind, Compaction, DeadLetterView, SliceView, Surface, SurfaceEvent};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde_json::Value;
 use std::{
@@ -53,6 +53,8 @@ struct ThreadData {
     due_at: Option<Millis>,
     created_at: Millis,
     order: i64,
+    /// Somebody summarises its history.
+    compacting: bool,
     /// The newest input that a slice has seen.
     seen: i64,
     claim: Option<i64>,
@@ -148,6 +150,7 @@ impl Memory {
             turn_at: None,
             reported: false,
             retry_at: None,
+            compaction: Compaction::Idle,
             waits_for_room: None,
             last_record: String::new(),
         };
@@ -164,6 +167,7 @@ impl Memory {
             due_at,
             created_at: now,
             order,
+            compacting: false,
             seen: 0,
             claim: None,
             row,
@@ -321,7 +325,10 @@ impl Memory {
 
     /// Forgets all claims and takes: what a crash of every worker leaves.
     pub fn crash(&mut self) {
-        self.threads.values_mut().for_each(|thread| thread.claim = None);
+        self.threads.values_mut().for_each(|thread| {
+            thread.claim = None;
+            thread.compacting = false;
+        });
         for row in self.outbox.values_mut() {
             row.taken = false;
             row.first_attempt = None;
@@ -368,7 +375,7 @@ impl Memory {
             completions: state.completions,
             open_threads: self.open_threads(&thread.row.session),
             thread: thread.row.clone(),
-            history: self.visible(thread),
+            history: shown_to_model(&thread.row.chain, &thread.row.id, &self.visible(thread)),
             calls,
             subscriptions,
             asking: self.asking(&claim.thread),
@@ -383,6 +390,29 @@ impl Memory {
             self.calls.get(call).is_some_and(|data| data.row.thread == *thread && data.row.may_ask())
         };
         open.map(|(call, _)| call).filter(|call| of_thread(call)).cloned().collect()
+    }
+
+    /// See [`Store::claim_compaction`](crate::Store::claim_compaction).
+    pub fn claim_compaction(&mut self) -> Option<ThreadId> {
+        let answered = |id: &ThreadId| {
+            self.inbox.values().any(|pending| pending.thread == *id && pending.input.body.ends_compaction())
+        };
+        let owed = |thread: &&ThreadData| {
+            thread.row.compaction.is_owed()
+                && !thread.row.closed
+                && !thread.compacting
+                && !answered(&thread.row.id)
+        };
+        let found = self.threads.values().filter(owed).min_by_key(|thread| thread.order)?.row.id.clone();
+        self.threads.get_mut(&found)?.compacting = true;
+        Some(found)
+    }
+
+    /// See [`Store::release_compaction`](crate::Store::release_compaction).
+    pub fn release_compaction(&mut self, thread: &ThreadId) {
+        if let Some(thread) = self.threads.get_mut(thread) {
+            thread.compacting = false;
+        }
     }
 
     fn open_threads(&self, session: &ThreadId) -> usize {

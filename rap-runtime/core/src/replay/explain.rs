@@ -86,6 +86,11 @@ fn told(input: &Input, replayed: &Replayed) -> String {
             format!("thread {child} reported ({state}): {}", quoted(text))
         }
         InputBody::FromParent { text } => format!("its parent wrote: {}", quoted(text)),
+        InputBody::Approval { call, allowed: true } => format!("a person allowed {}", name(call)),
+        InputBody::Approval { call, allowed: false } => format!("a person declined {}", name(call)),
+        InputBody::Compact => "a person asked for a summary of its history".to_owned(),
+        InputBody::Summary { text, .. } => format!("its history was summarised: {}", quoted(text)),
+        InputBody::NotCompacted { reason } => format!("its history could not be summarised: {reason}"),
         InputBody::Stop => "a person stopped it".to_owned(),
         InputBody::Close => "a person closed it".to_owned(),
         #[allow(unreachable_patterns, reason = "kinds may be added")]
@@ -109,6 +114,7 @@ fn model(view: &SliceView, replayed: &Replayed) -> Vec<String> {
         TurnOutcome::Interrupted { text, .. } => {
             lines.push(format!("it was interrupted after {}", quoted(text)));
         }
+        TurnOutcome::Overflow { message } => lines.push(format!("its request did not fit: {message}")),
         TurnOutcome::Failed { message } => lines.push(format!("it failed: {message}")),
         TurnOutcome::RetryAt { message, .. } => lines.push(format!("it asked to wait: {message}")),
         #[allow(unreachable_patterns, reason = "kinds may be added")]
@@ -137,6 +143,7 @@ fn decided(view: &SliceView, commit: &Commit) -> Vec<String> {
         lines.push(match entry {
             Entry::User(user) => format!("history: {}", quoted(&text_of(&user.content))),
             Entry::Turn(_) => "history: the model's turn".to_owned(),
+            Entry::Summary(summary) => format!("history: a summary: {}", quoted(&summary.text)),
             Entry::Results { results } => format!("history: the results of {} calls", results.len()),
             Entry::Event(event) => {
                 format!(

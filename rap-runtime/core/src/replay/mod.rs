@@ -22,7 +22,7 @@ pub use explain::Explanation;
 use crate::{
     CallRow, CallState, Child, ChildKind, Commit, DECISIONS_VERSION, Entry, HistoryView, ModelRequest,
     Session, SliceFacts, SliceMachine, SliceView, Snapshot, Step, SubscriptionRow, SubscriptionState,
-    ThreadKind, ThreadRow, Toolbox, TurnOutcome, machine::record,
+    ThreadKind, ThreadRow, Toolbox, TurnOutcome, history::shown_to_model, machine::record,
 };
 use rap_types::CallId;
 use serde::Serialize;
@@ -204,7 +204,7 @@ impl ThreadReplay {
             completions: facts.completions,
             open_threads: facts.open_threads,
             thread: self.row_of(view, facts),
-            history: self.history[..seen].to_vec(),
+            history: shown_to_model(&self.row.chain, &self.row.id, &self.history[..seen]),
             calls: self.calls_needed(&named),
             subscriptions: self.subscriptions_needed(&named),
             asking: facts.asking.clone(),
@@ -236,6 +236,7 @@ impl ThreadReplay {
             turn_at: facts.turn_at,
             reported: facts.reported,
             retry_at: facts.retry_at,
+            compaction: facts.compaction,
             waits_for_room: facts.waits_for_room,
             last_record: view.record.previous.clone(),
             ..self.row.clone()
@@ -282,7 +283,7 @@ impl ThreadReplay {
 
     /// Which entry of the stored history is not what the commit would write.
     fn entries_differ(&self, snapshot: &Snapshot, commit: &Commit) -> Option<String> {
-        let first = snapshot.history.len();
+        let first = self.inherited + usize::try_from(snapshot.thread.next_entry).unwrap_or(usize::MAX);
         let differs = |(n, entry): (usize, &Entry)| {
             (self.history.get(first + n).map(AsRef::as_ref) != Some(entry)).then_some(n)
         };

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod approvals;
 mod builtins;
+mod compaction;
+mod documents;
 mod interactions;
 mod replay;
 mod situations;
 mod strict;
+mod traps;
 mod waiting;
 mod world;

@@ -3,9 +3,10 @@
 
 use crate::strict;
 use rap_core::{
-    Accepted, CallRow, CallState, Delivery, DeliveryKind, Entry, InputBody, InputId, Millis, ModelCall,
-    ModelRequest, ModelTurn, Moment, NewInput, OfferedTool, Rules, ServerCard, Session, Settlement,
-    SliceMachine, Step, Surface, ThreadState, Toolbox, TurnOutcome, memory::Memory, replay::ThreadReplay,
+    Accepted, CallRow, CallState, Compactor, CompactorStep, Delivery, DeliveryKind, Entry, InputBody,
+    InputId, Millis, ModelCall, ModelRequest, ModelTurn, Moment, NewInput, OfferedTool, Rules, ServerCard,
+    Session, Settlement, SliceMachine, Step, Surface, ThreadState, Toolbox, TurnOutcome, memory::Memory,
+    replay::ThreadReplay,
 };
 use rap_types::{CallId, ContentPart, EventId, HttpUrl, SubscriptionEvent, ThreadId, ToolName, ToolResult};
 use serde_json::{Value, json};
@@ -19,6 +20,10 @@ pub(crate) struct World {
     script: VecDeque<TurnOutcome>,
     /// What it was asked.
     pub(crate) requests: Vec<ModelRequest>,
+    /// What the model says when it is to summarise.
+    pub(crate) summaries: VecDeque<TurnOutcome>,
+    /// What it was asked to summarise.
+    pub(crate) summarised: Vec<ModelRequest>,
     /// What servers were sent.
     pub(crate) sent: Vec<Delivery>,
     /// The servers that nothing reaches: what is taken for them is held and not begun.
@@ -102,6 +107,8 @@ impl World {
             root,
             script: VecDeque::new(),
             requests: Vec::new(),
+            summaries: VecDeque::new(),
+            summarised: Vec::new(),
             sent: Vec::new(),
             offline: false,
             held: Vec::new(),
@@ -119,7 +126,8 @@ impl World {
         for _ in 0..1000 {
             let ran = self.slice();
             let sent = self.send();
-            if !ran && !sent {
+            let summarised = self.summarise();
+            if !ran && !sent && !summarised {
                 return;
             }
         }
@@ -169,6 +177,34 @@ impl World {
         let any = !taken.is_empty();
         self.sent.extend(taken);
         any
+    }
+
+    /// Summarises a thread's history, if that is owed and the model has something to say.
+    fn summarise(&mut self) -> bool {
+        if self.summaries.is_empty() {
+            return false;
+        }
+        let Some(thread) = self.store.claim_compaction() else { return false };
+        let view = self.store.history(&thread).unwrap();
+        let session = self.store.session(&view.thread.row.session).unwrap();
+        let mut compactor = Compactor::new(session, &view, Some(10_000));
+        loop {
+            match compactor.step() {
+                CompactorStep::Ask(request) => {
+                    strict::check(&request);
+                    assert!(request.tools.is_empty());
+                    self.summarised.push(*request);
+                    compactor
+                        .turn(self.summaries.pop_front().expect("the model was asked for one more summary"));
+                }
+                CompactorStep::Done(input) => {
+                    assert_eq!(self.store.accept(*input, self.now), Accepted::Accepted);
+                    break;
+                }
+            }
+        }
+        self.store.release_compaction(&thread);
+        true
     }
 
     pub(crate) fn advance(&mut self, ms: i64) {
@@ -328,6 +364,7 @@ fn line(entry: &Entry) -> String {
             });
             format!("results: {}", lines.collect::<Vec<_>>().join(" | "))
         }
+        Entry::Summary(summary) => format!("summary: {}", summary.text),
         Entry::Event(event) => format!("event of {}: {}", event.original_tool_name, text(&event.content)),
         other => format!("{other:?}"),
     }

@@ -16,6 +16,8 @@ use rusqlite::{OptionalExtension, params};
 
 /// An inbox's mark for the last event of a subscription; others have 1, what is no event 0.
 const FINAL: i64 = 2;
+/// An inbox's mark for the end of a compaction.
+pub(crate) const COMPACTED: i64 = 3;
 
 struct Target {
     n: i64,
@@ -125,6 +127,7 @@ fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) ->
     let event = match new.body {
         InputBody::Event { is_final: true, .. } => FINAL,
         InputBody::Event { .. } => 1,
+        _ if new.body.ends_compaction() => COMPACTED,
         _ => 0,
     };
     conn.prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
@@ -286,6 +289,7 @@ pub(crate) fn create(write: &mut Write<'_>, session: &rap_core::Session) -> Done
         turn_at: None,
         reported: false,
         retry_at: None,
+        compaction: rap_core::Compaction::Idle,
         waits_for_room: None,
         last_record: String::new(),
     };

@@ -9,7 +9,8 @@ use crate::{
     writer::Write,
 };
 use rap_core::{
-    Accepted, Claim, Commit, Committed, DeliveryKind, Millis, NewDelivery, NewInput, NewThread, StoreError,
+    Accepted, Claim, Commit, Committed, DeliveryKind, Entry, Millis, NewDelivery, NewInput, NewThread,
+    StoreError,
 };
 use rusqlite::{OptionalExtension, params};
 
@@ -31,6 +32,7 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
     let next_entry = rows::unsigned(next_entry);
     inputs_used(write, n, commit, now)?;
     rows::insert_entries(write.conn, n, next_entry, &commit.entries)?;
+    summaries(write, n, next_entry, &commit.entries)?;
     for row in &commit.calls {
         rows::put_call(write.conn, n, row)?;
         interact::forget_ended(write.conn, n, row)?;
@@ -75,6 +77,24 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
     Ok(Committed { version: version + 1, due_at: due_at.map(Millis) })
 }
 
+/// Notes where summaries lie and what they cover.
+fn summaries(write: &Write<'_>, n: i64, next_entry: u64, entries: &[Entry]) -> Done<()> {
+    for (number, entry) in (next_entry..).zip(entries) {
+        let Entry::Summary(summary) = entry else { continue };
+        let covers = rows::numbers(write.conn, &summary.covers.thread)?;
+        let (covers, _) = covers.ok_or_else(|| {
+            StoreError::Failed(format!("a summary of thread {}, which is not there", summary.covers.thread))
+        })?;
+        write.conn.prepare_cached("INSERT INTO summaries VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+            n,
+            signed(number),
+            covers,
+            signed(summary.covers.upto)
+        ])?;
+    }
+    Ok(())
+}
+
 fn inputs_used(write: &Write<'_>, n: i64, commit: &Commit, now: Millis) -> Done<()> {
     let buried = |seq: i64| commit.dead_letters.iter().any(|letter| letter.seq == seq);
     let missing =
@@ -102,7 +122,7 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
         .prepare_cached(
             "UPDATE threads SET version = version + 1, next_entry = ?2, model_owed = ?3, turn_at = ?4,
                 reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL, retry_at = ?8, room = ?9,
-                seen = max(seen, ?10)
+                seen = max(seen, ?10), compaction = ?11
             WHERE n = ?1",
         )?
         .execute(params![
@@ -116,6 +136,7 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
             commit.update.retry_at.map(|at| at.0),
             commit.update.waits_for_room.map(|room| signed(room as u64)),
             commit.seen,
+            word(&commit.update.compaction),
         ])?;
     Ok(())
 }

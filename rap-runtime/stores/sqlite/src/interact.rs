@@ -1,14 +1,15 @@
 //! Views and questions: what tools show and ask people beside the conversation.
 
 use crate::{
-    accept::{rules, show, shown},
+    accept::{accept, rules, show, shown},
     commit::send,
     fault::{Done, from_json, from_word, json},
     rows::{self, thread_id},
     writer::Write,
 };
 use rap_core::{
-    Accepted, Answered, CallRow, CallState, DeliveryKind, Interaction, Millis, NewDelivery, OpenInteraction,
+    APPROVAL_CHOICES, Accepted, Answered, CallRow, CallState, DeliveryKind, Interaction, Millis, NewDelivery,
+    OpenInteraction, approval,
 };
 use rap_types::{CallId, ChoiceResponse, ThreadId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -19,6 +20,9 @@ pub(crate) fn interact(
     interaction: &Interaction,
     now: Millis,
 ) -> Done<Accepted> {
+    if let Interaction::Approval { .. } = interaction {
+        return Ok(Accepted::Discarded("only the runtime itself asks for approval".into()));
+    }
     let found: Option<(i64, i64, bool)> = write
         .conn
         .prepare_cached("SELECT n, session, closed FROM threads WHERE id = ?1")?
@@ -112,7 +116,10 @@ pub(crate) fn forget_ended(conn: &Connection, thread: i64, row: &CallRow) -> Don
 }
 
 /// Answers a choice. A question goes with its call, so one that is there is open.
-pub(crate) fn answer(write: &Write<'_>, call: &CallId, selected: u64, now: Millis) -> Done<Answered> {
+pub(crate) fn answer(write: &mut Write<'_>, call: &CallId, selected: u64, now: Millis) -> Done<Answered> {
+    if let Some(answered) = approve(write, call, selected, now)? {
+        return Ok(answered);
+    }
     let question: Option<(i64, String, bool, String)> = write
         .conn
         .prepare_cached(
@@ -146,6 +153,49 @@ pub(crate) fn answer(write: &Write<'_>, call: &CallId, selected: u64, now: Milli
     Ok(Answered::Accepted)
 }
 
+/// A person's word on a call that awaits one; none if it does not.
+fn approve(write: &mut Write<'_>, call: &CallId, selected: u64, now: Millis) -> Done<Option<Answered>> {
+    let thread: Option<String> = write
+        .conn
+        .prepare_cached(
+            "SELECT t.id FROM calls c JOIN threads t ON t.n = c.thread
+            WHERE c.id = ?1 AND c.state = 'awaiting_approval' AND t.closed = 0",
+        )?
+        .query_row([call.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(thread) = thread else { return Ok(None) };
+    if selected >= APPROVAL_CHOICES.len() as u64 {
+        return Ok(Some(Answered::NoSuchChoice(APPROVAL_CHOICES.len())));
+    }
+    Ok(Some(match accept(write, &approval(thread_id(thread)?, call, selected == 1), now)? {
+        Accepted::Accepted => Answered::Accepted,
+        Accepted::Duplicate => Answered::Already,
+        _ => Answered::NoQuestion,
+    }))
+}
+
+/// Calls of a session that await a person's word, oldest first; whatever an inbox holds for one is that word.
+fn awaiting(conn: &Connection, session: &ThreadId) -> Done<Vec<OpenInteraction>> {
+    let sql = rows::select_calls(
+        ", t.id",
+        "JOIN threads t ON t.n = c.thread
+        WHERE c.state = 'awaiting_approval' AND t.closed = 0
+            AND t.session = (SELECT n FROM sessions WHERE id = ?1)
+            AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.thread = c.thread AND i.call = c.id)
+        ORDER BY c.created_at, t.id, c.turn, c.idx",
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([session.as_str()])?;
+    let mut open = Vec::new();
+    while let Some(row) = rows.next()? {
+        let thread = thread_id(row.get(11)?)?;
+        if let Some(interaction) = Interaction::approval_of(&rows::call(row, &thread)?) {
+            open.push(OpenInteraction { thread, interaction });
+        }
+    }
+    Ok(open)
+}
+
 pub(crate) fn interactions(conn: &Connection, session: &ThreadId) -> Done<Vec<OpenInteraction>> {
     let mut open = Vec::new();
     for sql in [
@@ -163,5 +213,6 @@ pub(crate) fn interactions(conn: &Connection, session: &ThreadId) -> Done<Vec<Op
             open.push(OpenInteraction { thread, interaction });
         }
     }
+    open.extend(awaiting(conn, session)?);
     Ok(open)
 }

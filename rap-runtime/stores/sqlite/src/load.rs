@@ -32,7 +32,7 @@ pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim) -> Done<Sn
         session: session(conn, shared, thread.session, revision)?,
         completions: unsigned(completions),
         open_threads: count(open_threads),
-        history: history(conn, Some(shared), &thread)?,
+        history: shown(conn, shared, &thread)?,
         calls: calls(conn, &thread)?,
         subscriptions: subscriptions(conn, &thread)?,
         asking: asking(conn, &thread)?,
@@ -57,32 +57,98 @@ pub(crate) fn history(conn: &Connection, shared: Option<&Shared>, thread: &Threa
     for segment in &thread.row.chain {
         let missing = || damaged(format!("thread {}", thread.row.id), format!("no {}", segment.thread));
         let (n, _) = rows::numbers(conn, &segment.thread)?.ok_or_else(missing)?;
-        history.extend(own_entries(conn, shared, n, &segment.thread, segment.upto)?);
+        history.extend(own_entries(conn, shared, n, &segment.thread, 0, segment.upto)?);
     }
-    history.extend(own_entries(conn, shared, thread.n, &thread.row.id, thread.row.next_entry)?);
+    history.extend(own_entries(conn, shared, thread.n, &thread.row.id, 0, thread.row.next_entry)?);
     Ok(history)
 }
 
-/// The first `upto` entries of a thread.
+/// What the model is shown: everything, or from the newest summary on.
+fn shown(conn: &Connection, shared: &Shared, thread: &Thread) -> Done<Vec<Arc<Entry>>> {
+    let mut segments = Vec::with_capacity(thread.row.chain.len() + 1);
+    for segment in &thread.row.chain {
+        let missing = || damaged(format!("thread {}", thread.row.id), format!("no {}", segment.thread));
+        let (n, _) = rows::numbers(conn, &segment.thread)?.ok_or_else(missing)?;
+        segments.push((n, &segment.thread, segment.upto));
+    }
+    segments.push((thread.n, &thread.row.id, thread.row.next_entry));
+    let Some((at, covers_thread, covers)) = newest_summary(conn, &segments)? else {
+        return history(conn, Some(shared), thread);
+    };
+    let body: String =
+        conn.prepare_cached("SELECT body FROM entries WHERE at = ?1")?.query_row([at], |row| row.get(0))?;
+    let what = || format!("the summary of thread {}", thread.row.id);
+    let Entry::Summary(summary) = from_json(&body, what)? else {
+        return Err(damaged(what(), "it is another entry"));
+    };
+    let mut shown = vec![Arc::new(summary.shown())];
+    let first = segments.iter().position(|(n, ..)| *n == covers_thread).unwrap_or(0);
+    for (index, (n, id, upto)) in segments.iter().enumerate().skip(first) {
+        let from = if index == first { covers.min(*upto) } else { 0 };
+        let entries = own_entries(conn, Some(shared), *n, id, from, *upto)?;
+        shown.extend(entries.into_iter().filter(|entry| !matches!(**entry, Entry::Summary(_))));
+    }
+    Ok(shown)
+}
+
+/// Where the newest summary lies that a thread sees, and the position that it covers: thread and entry.
+fn newest_summary(conn: &Connection, segments: &[(i64, &ThreadId, u64)]) -> Done<Option<(i64, i64, u64)>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT entry, covers_thread, covers FROM summaries WHERE thread = ?1 AND entry < ?2
+        ORDER BY entry DESC LIMIT 1",
+    )?;
+    for (n, _, upto) in segments.iter().rev() {
+        let mut rows = statement.query([*n, rows::signed(*upto)])?;
+        if let Some(row) = rows.next()? {
+            let at = entry_at(*n, unsigned(row.get(0)?));
+            return Ok(Some((at, row.get(1)?, unsigned(row.get(2)?))));
+        }
+    }
+    Ok(None)
+}
+
+/// A thread whose history is to be summarised, that nobody has and whose end is not in the inbox.
+pub(crate) fn claim_compaction(conn: &Connection, shared: &Shared) -> Done<Option<ThreadId>> {
+    if shared.guest.is_some() {
+        return Ok(None); // The owner summarises.
+    }
+    let mut statement = conn.prepare_cached(
+        "SELECT id FROM threads t WHERE compaction IN ('asked', 'needed') AND closed = 0
+            AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.thread = t.n AND i.event = ?1) ORDER BY n",
+    )?;
+    let mut rows = statement.query([crate::accept::COMPACTED])?;
+    while let Some(row) = rows.next()? {
+        let id = thread_id(row.get(0)?)?;
+        if shared.compacting().insert(id.clone()) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// The entries of a thread from one on, up to another. What is read from the first one on is kept parsed.
 fn own_entries(
     conn: &Connection,
     shared: Option<&Shared>,
     n: i64,
     id: &ThreadId,
+    from: u64,
     upto: u64,
 ) -> Done<Vec<Arc<Entry>>> {
+    let shared = shared.filter(|_| from == 0);
     let mut entries = shared.map_or_else(Vec::new, |shared| shared.kept_history(n, upto));
     let kept = entries.len();
-    if kept as u64 == upto {
+    let next = |entries: &[Arc<Entry>]| from + entries.len() as u64;
+    if next(&entries) >= upto {
         return Ok(entries);
     }
     let mut bytes = 0;
     let mut statement =
         conn.prepare_cached("SELECT at, body FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
-    let mut rows = statement.query([entry_at(n, kept as u64), entry_at(n, upto)])?;
+    let mut rows = statement.query([entry_at(n, next(&entries)), entry_at(n, upto)])?;
     while let Some(row) = rows.next()? {
-        let what = || format!("entry {} of thread {id}", entries.len());
-        if row.get::<_, i64>(0)? != entry_at(n, entries.len() as u64) {
+        let what = || format!("entry {} of thread {id}", next(&entries));
+        if row.get::<_, i64>(0)? != entry_at(n, next(&entries)) {
             return Err(damaged(what(), "it is missing"));
         }
         let text = row.get_ref(1)?.as_str().map_err(|e| damaged(what(), e))?;
@@ -90,8 +156,8 @@ fn own_entries(
         let entry = from_json(text, what)?;
         entries.push(Arc::new(entry));
     }
-    if entries.len() as u64 != upto {
-        return Err(damaged(format!("entry {} of thread {id}", entries.len()), "it is missing"));
+    if next(&entries) != upto {
+        return Err(damaged(format!("entry {} of thread {id}", next(&entries)), "it is missing"));
     }
     if let Some(shared) = shared {
         shared.keep_history(n, kept, &entries[kept..], bytes);

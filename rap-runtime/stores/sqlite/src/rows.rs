@@ -47,7 +47,8 @@ pub(crate) struct Thread {
 
 const THREAD: &str = "
     SELECT t.n, t.id, t.session, s.id, t.version, t.next_entry, t.paused, t.closed, t.model_owed, t.turn_at,
-        t.reported, t.last_record, t.inbox, l.ancestors, l.chain, l.kind, l.created_at, t.retry_at, t.room, t.seen
+        t.reported, t.last_record, t.inbox, l.ancestors, l.chain, l.kind, l.created_at, t.retry_at, t.room, t.seen,
+        t.compaction
     FROM threads t JOIN lineages l ON l.thread = t.n JOIN sessions s ON s.n = t.session";
 
 fn thread(row: &Row<'_>) -> Done<Thread> {
@@ -72,6 +73,7 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
             turn_at: row.get::<_, Option<i64>>(9)?.map(Millis),
             reported: row.get(10)?,
             retry_at: row.get::<_, Option<i64>>(17)?.map(Millis),
+            compaction: from_word(row.get(20)?, "a thread's compaction")?,
             waits_for_room: row.get::<_, Option<i64>>(18)?.map(count),
             last_record: row.get(11)?,
             id: id.clone(),

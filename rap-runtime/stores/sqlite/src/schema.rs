@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -213,6 +213,22 @@ CREATE INDEX threads_room ON threads (session) WHERE room IS NOT NULL;
 ALTER TABLE outbox ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX dead_letters_thread ON dead_letters (thread, n);
+";
+
+/// Calls that a person must allow, and summaries of histories.
+const THIRD: &str = "
+CREATE INDEX calls_awaiting ON calls (id) WHERE state = 'awaiting_approval';
+
+ALTER TABLE threads ADD COLUMN compaction TEXT NOT NULL DEFAULT 'idle';
+CREATE INDEX threads_compaction ON threads (n) WHERE compaction IN ('asked', 'needed');
+-- Where the summaries lie, and the position that each covers.
+CREATE TABLE summaries (
+    thread INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    covers_thread INTEGER NOT NULL,
+    covers INTEGER NOT NULL,
+    PRIMARY KEY (thread, entry)
+) WITHOUT ROWID;
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

@@ -4,7 +4,7 @@
 use rap_core::{Claim, Entry, Millis, Session, StoreError};
 use rap_types::ThreadId;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: i64,
     claims: Mutex<Claims>,
     under_way: Mutex<UnderWay>,
+    /// Threads whose history somebody summarises.
+    compacting: Mutex<HashSet<ThreadId>>,
     cache: Mutex<Cache>,
     generation: watch::Sender<u64>,
     /// Threads whose requests another process sends, by number; locked after `under_way`, never before.
@@ -95,6 +97,7 @@ impl Shared {
             epoch,
             claims: Mutex::default(),
             under_way: Mutex::default(),
+            compacting: Mutex::default(),
             cache: Mutex::default(),
             generation: watch::Sender::new(0),
             lent: Mutex::default(),
@@ -164,6 +167,10 @@ impl Shared {
 
     pub(crate) fn claims(&self) -> MutexGuard<'_, Claims> {
         lock(&self.claims)
+    }
+
+    pub(crate) fn compacting(&self) -> MutexGuard<'_, HashSet<ThreadId>> {
+        lock(&self.compacting)
     }
 
     pub(crate) fn under_way(&self) -> MutexGuard<'_, UnderWay> {

@@ -290,6 +290,15 @@ impl Store for SqliteStore {
         self.write(move |write| interact::interact(write, &thread, &interaction, now)).await
     }
 
+    async fn claim_compaction(&self) -> Result<Option<ThreadId>, StoreError> {
+        self.read(load::claim_compaction).await
+    }
+
+    async fn release_compaction(&self, thread: &ThreadId) -> Result<(), StoreError> {
+        self.shared.compacting().remove(thread);
+        Ok(())
+    }
+
     async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError> {
         let call = call.clone();
         self.write(move |write| interact::answer(write, &call, selected, now)).await

@@ -3,9 +3,9 @@
 
 use rap_core::contract::hand::{at, call, session, thread};
 use rap_core::{
-    Claim, Commit, Delivery, InputBody, InputId, Interaction, Millis, ModelCall, ModelTurn, Moment, NewInput,
-    OfferedTool, Outcome, Settlement, SliceMachine, Snapshot, Step, Store, StoreError, TurnOutcome,
-    memory::Memory,
+    Claim, Commit, Compactor, CompactorStep, Delivery, DestructivePolicy, InputBody, InputId, Interaction,
+    Millis, ModelCall, ModelTurn, Moment, NewInput, OfferedTool, Outcome, Settlement, SliceMachine, Snapshot,
+    Step, Store, StoreError, TurnOutcome, memory::Memory,
 };
 use rap_store_sqlite::SqliteStore;
 use rap_types::{CallId, ContentPart, HttpUrl, ThreadId, ToolName};
@@ -52,10 +52,11 @@ impl Twins {
             description: name.into(),
             input_schema: [("type".to_owned(), json!("object"))].into_iter().collect(),
             long_running: name == "slow",
-            destructive: false,
+            destructive: name == "raze",
             display_script: None,
         };
-        session.toolbox.tools = vec![tool("quick", 0), tool("slow", 1), tool("watch", 0)];
+        session.toolbox.tools = vec![tool("quick", 0), tool("slow", 1), tool("watch", 0), tool("raze", 0)];
+        session.rules.destructive = DestructivePolicy::Ask;
         session.rules.open_threads = 8;
         let mut memory = Memory::new();
         let sqlite = SqliteStore::open(directory.join("agent.db")).await.unwrap();
@@ -133,7 +134,11 @@ impl Twins {
                 self.accept(to, InputId::message(&key), InputBody::Message { content }).await;
             }
             3 => {
-                let body = if self.roll(4) == 0 { InputBody::Close } else { InputBody::Stop };
+                let body = match self.roll(6) {
+                    0 => InputBody::Close,
+                    1..3 => InputBody::Stop,
+                    _ => InputBody::Compact,
+                };
                 let to = self.some_thread();
                 if body != InputBody::Close || to != self.root {
                     self.accept(to, InputId::control(&key), body).await;
@@ -184,8 +189,12 @@ impl Twins {
             3 => ("close_thread", json!({"thread_id": snapshot.thread.id})),
             4 => ("watch", json!({})),
             5 => ("slow", json!({})),
+            6 => ("raze", json!({})),
             _ => ("quick", json!({"n": n})),
         };
+        if self.roll(12) == 0 {
+            return TurnOutcome::Overflow { message: "too long".into() };
+        }
         let calls = (0..self.roll(4)).map(|_| self.roll(9)).collect::<Vec<_>>().into_iter();
         let calls = calls
             .map(|n| {
@@ -206,6 +215,31 @@ impl Twins {
                 Step::Done => unreachable!("it has not committed"),
             }
         }
+    }
+
+    /// A history is summarised, if one is to be.
+    async fn a_summary(&mut self) {
+        let memory = self.memory.claim_compaction();
+        let sqlite = self.sqlite.claim_compaction().await.unwrap();
+        self.same("claim_compaction", memory.clone(), sqlite);
+        let Some(thread) = memory else { return };
+        if self.roll(5) > 0 {
+            let view = self.memory.history(&thread).unwrap();
+            let session = self.memory.session(&self.root).unwrap();
+            let mut compactor = Compactor::new(session, &view, Some(2_000));
+            let input = loop {
+                match compactor.step() {
+                    CompactorStep::Ask(_) => compactor.turn(TurnOutcome::Turn(ModelTurn {
+                        text: format!("summary {}", self.dice % 1_000),
+                        ..ModelTurn::default()
+                    })),
+                    CompactorStep::Done(input) => break *input,
+                }
+            };
+            self.accept(input.thread, input.id, input.body).await;
+        }
+        self.memory.release_compaction(&thread);
+        self.sqlite.release_compaction(&thread).await.unwrap();
     }
 
     async fn claim(&mut self) -> Option<(Claim, Claim)> {
@@ -338,7 +372,11 @@ impl Twins {
         match self.roll(10) {
             0..4 => self.something_arrives().await,
             4..7 => self.a_slice().await,
-            7..9 => self.sending().await,
+            7 => self.sending().await,
+            8 => {
+                self.sending().await;
+                self.a_summary().await;
+            }
             _ => self.now = self.now + [1, 500, 31_000][self.roll(3)],
         }
     }
