@@ -126,7 +126,9 @@ async fn take(senders: &Arc<Senders>, sending: &mut JoinSet<()>) {
         Ok(taken) => {
             for delivery in taken {
                 let senders = senders.clone();
-                sending.spawn(async move { senders.send(delivery).await });
+                sending.spawn(async move {
+                    senders.send(delivery).await;
+                });
             }
         }
         Err(StoreError::Fenced) => {}

@@ -11,6 +11,7 @@ mod completion;
 mod elsewhere;
 #[cfg(feature = "sqlite")]
 mod guest;
+mod held;
 mod outbox;
 mod sight;
 mod slice;
@@ -21,6 +22,7 @@ pub use elsewhere::SliceProcesses;
 pub use guest::SliceErrand;
 
 use crate::{Runtime, clock};
+use held::{Held, Taken};
 use rap_core::{Millis, StoreError};
 use std::{
     pin::pin,
@@ -51,7 +53,8 @@ impl Runtime {
     /// On shutdown nothing new begins; a running completion is dropped (its thread is due again at the next
     /// start), requests on their way get 5 s to end. Watchers' streams end. Whatever is cut off is repeated after
     /// the next start, with the same ids. Dropping the future is a kill: nothing is lost either, and what was on its
-    /// way may be sent again.
+    /// way may be sent again. Where the process lives on, the next `run_until` on the same store takes it up; with
+    /// [`SliceProcesses`] that is left to the next process.
     pub async fn run_until(&self, shutdown: impl Future<Output = ()>) {
         self.inner.hub.start();
         let ending = CancellationToken::new();
@@ -104,9 +107,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(
-            "bug: a task of the driver panicked; what it worked on is taken up after the next start"
-        );
+        tracing::error!("bug: a task of the driver panicked; what it worked on is taken up again");
     }
 }
 
@@ -180,16 +181,20 @@ impl Driver {
                 patience: self.patience.clone(),
             };
             let freed = self.freed.clone();
+            let held = Held::new(&self.runtime, Taken::Claim(claim.clone()));
             tasks.spawn(async move {
                 streak.run(claim, place).await;
+                held.given_back();
                 freed.notify_one();
             });
         }
         while let Ok(place) = self.compactions.clone().try_acquire_owned() {
             let Some(thread) = store.claim_compaction().await? else { break };
             let (runtime, ending, freed) = (self.runtime.clone(), self.ending.clone(), self.freed.clone());
+            let held = Held::new(&runtime, Taken::Compaction(thread.clone()));
             tasks.spawn(async move {
                 compact::run(&runtime, &ending, &thread).await;
+                held.given_back();
                 drop(place);
                 freed.notify_one();
             });
@@ -204,8 +209,11 @@ impl Driver {
             for delivery in taken {
                 let (senders, freed) = (self.senders.clone(), self.freed.clone());
                 let place = senders.enter();
+                let held = Held::new(&self.runtime, Taken::Delivery(delivery.id));
                 tasks.spawn(async move {
-                    senders.send(delivery).await;
+                    if senders.send(delivery).await {
+                        held.given_back();
+                    }
                     drop(place);
                     freed.notify_one();
                 });

@@ -94,8 +94,9 @@ impl Senders {
         Place(self.held.clone())
     }
 
-    /// Makes one attempt and settles it. Cut off by a shutdown, it stays taken and is sent again after the start.
-    pub(super) async fn send(&self, delivery: Delivery) {
+    /// Makes one attempt and settles it; whether it is held no more. Cut off by a shutdown it still is, to be sent
+    /// again after the start.
+    pub(super) async fn send(&self, delivery: Delivery) -> bool {
         let settlement = caught(async {
             match self.body(&delivery) {
                 Ok(body) => self.deliver(&delivery, body).await,
@@ -106,12 +107,13 @@ impl Senders {
             tracing::error!(to = delivery.url.origin(), "bug: a delivery panicked; it is tried again");
             Some(Settlement::RetryAt(clock::now() + 10 * BACK_FOR))
         });
-        let Some(settlement) = settlement else { return };
+        let Some(settlement) = settlement else { return !self.ending.is_cancelled() };
         let store = &self.runtime.inner.store;
         if let Err(error) = store.settle(delivery.id, settlement, clock::now()).await {
             tracing::error!(%error, "a delivery could not be settled; it is sent again after the next start");
         }
         self.runtime.inner.hub.ring();
+        true
     }
 
     /// The body as it goes out: an invocation gets its callback URL, everything else is as committed.

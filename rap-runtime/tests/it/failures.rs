@@ -90,6 +90,22 @@ async fn a_server_that_never_answers() {
     // The server worked all the same, and its outcome is not lost.
 }
 
+/// P6: a driver that is dropped while a request is on its way keeps it for nobody: the next one of the same process sends
+/// it again, with the same id and the same callback URL.
+#[tokio::test]
+async fn a_second_driver_sends_what_the_first_had_taken() {
+    let (base, mut seen) = odd(|n| (n > 0).then_some(200)).await;
+    let mut world = World::new(|b| b.toolset(base)).await;
+    let (_session, mut story) = world.told("call odd").await;
+    let first = within("the first try", seen.recv()).await.unwrap();
+    world.kill_driver();
+    world.drive();
+    let second = within("the second try", seen.recv()).await.unwrap();
+    assert_eq!(second, first);
+    assert_eq!(answer(&second, "done").await, 200);
+    story.text("odd: done").await;
+}
+
 /// TRN-04, INV-08: a 4xx is never tried again and becomes an error that the model can act on.
 #[tokio::test]
 async fn a_server_that_refuses() {

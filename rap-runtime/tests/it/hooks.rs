@@ -21,6 +21,14 @@ pub(crate) struct Hooks {
     pub(crate) claims: AtomicUsize,
     /// So many of the next loads fail.
     pub(crate) failing_loads: AtomicUsize,
+    /// So many of the next commits fail.
+    pub(crate) failing_commits: AtomicUsize,
+    /// So many of the next commits are told that another worker has the thread.
+    pub(crate) fenced_commits: AtomicUsize,
+    /// While it is set, a commit needs a permit of it before it begins.
+    pub(crate) commit_gate: std::sync::Mutex<Option<Arc<Semaphore>>>,
+    /// Commits that wait at the gate, or have passed it.
+    pub(crate) commits: AtomicUsize,
     /// So many of the next accepts fail.
     pub(crate) failing_accepts: AtomicUsize,
     /// While it is set, an accept needs a permit of it before it begins.
@@ -36,10 +44,12 @@ pub(crate) struct Hooked {
 }
 
 fn fails(counter: &AtomicUsize) -> Result<(), StoreError> {
-    match counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
-        Ok(_) => Err(StoreError::Failed("the test says so".into())),
-        Err(_) => Ok(()),
-    }
+    let error = || StoreError::Failed("the test says so".into());
+    if is_one_of_the_next(counter) { Err(error()) } else { Ok(()) }
+}
+
+fn is_one_of_the_next(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
 }
 
 macro_rules! pass_on {
@@ -67,6 +77,19 @@ macro_rules! pass_on {
                 fails(&self.hooks.failing_loads)?;
                 self.store.load(claim).await
             }
+
+            async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError> {
+                self.hooks.commits.fetch_add(1, Ordering::SeqCst);
+                let gate = self.hooks.commit_gate.lock().unwrap().clone();
+                if let Some(gate) = gate {
+                    gate.acquire().await.unwrap().forget();
+                }
+                fails(&self.hooks.failing_commits)?;
+                if is_one_of_the_next(&self.hooks.fenced_commits) {
+                    return Err(StoreError::Fenced);
+                }
+                self.store.commit(claim, commit, now).await
+            }
         }
     };
 }
@@ -76,7 +99,6 @@ pass_on! {
     async fn session(&self, id: &ThreadId) -> Result<Option<Arc<Session>>, StoreError>;
     async fn update_toolbox(&self, id: &ThreadId, toolbox: &Toolbox) -> Result<(), StoreError>;
     async fn renew(&self, claim: &Claim) -> Result<(), StoreError>;
-    async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError>;
     async fn release(&self, claim: Claim) -> Result<(), StoreError>;
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
     async fn begin(&self, delivery: i64) -> Result<bool, StoreError>;

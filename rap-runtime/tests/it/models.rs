@@ -320,6 +320,92 @@ async fn a_store_that_fails_for_a_while() {
     assert_eq!(history(&world.runtime, &session).await, ["Person: one", "model: done: one"]);
 }
 
+/// P4: a worker that is told that it has lost its thread gives its claim back all the same, and the thread is taken up
+/// at once, not when somebody looks again.
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_given_back_after_a_fenced_commit() {
+    let store = Hooked::default();
+    store.hooks.fenced_commits.store(1, Ordering::SeqCst);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let world = driven(store, Made(|_| stream::iter([text("done")]).boxed(), asked.clone())).await;
+    let begun = tokio::time::Instant::now();
+    let (session, mut story) = told(&world.runtime, "one").await;
+    story.text("done").await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    story.resting(&session).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "nothing was written of the first");
+    assert_eq!(history(&world.runtime, &session).await, ["Person: one", "model: done"]);
+}
+
+/// ERR-02: a turn that was paid for is written as soon as the store can, and the model is not asked again.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_cannot_be_written_at_first() {
+    let store = Hooked::default();
+    store.hooks.failing_commits.store(2, Ordering::SeqCst);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let says = |n| stream::iter([text(if n == 0 { "the first" } else { "another" })]).boxed();
+    let world = driven(store.clone(), Made(says, asked.clone())).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    story.text("the first").await;
+    story.resting(&session).await;
+    assert_eq!(store.hooks.commits.load(Ordering::SeqCst), 3);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(history(&world.runtime, &session).await, ["Person: one", "model: the first"]);
+}
+
+/// A message that came while a turn was being written interrupts nothing: the next completion has seen it.
+#[tokio::test(start_paused = true)]
+async fn a_stale_interrupt() {
+    let store = Hooked::default();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    *store.hooks.commit_gate.lock().unwrap() = Some(gate.clone());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let world = driven(store.clone(), Made(|_| stream::iter([text("so")]).boxed(), asked.clone())).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    within("the turn is about to be written", async {
+        while store.hooks.commits.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    world.runtime.send(&session, "second", "two").await.unwrap();
+    gate.add_permits(100);
+    story.text("so").await;
+    story.text("so").await;
+    story.resting(&session).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "no completion was thrown away");
+    assert_eq!(
+        history(&world.runtime, &session).await,
+        ["Person: one", "model: so", "Person: two", "model: so"]
+    );
+}
+
+/// P6: a driver that is dropped in the middle of a completion keeps no thread: the next one of the same process goes
+/// on at once, on the same runtime or on another one of the same store.
+#[tokio::test(start_paused = true)]
+async fn a_second_driver_takes_over_from_one_that_was_dropped() {
+    for same in [true, false] {
+        let store = Hooked::default();
+        let script = "[[rule]]\nfault = 'hang'\ntimes = 1\ntext = 'so far'";
+        let mut world = driven(store.clone(), scripted(script)).await;
+        let (session, mut story) = told(&world.runtime, "one").await;
+        while !matches!(story.next().await, Watched::Chunk { text, .. } if text.contains("far")) {}
+        world.driver.abort();
+        let next = if same {
+            let runtime = world.runtime.clone();
+            world.driver = tokio::spawn(async move { runtime.run_until(std::future::pending()).await });
+            world
+        } else {
+            driven(store, scripted("[[rule]]\ntext = 'so far'")).await
+        };
+        let mut story = Story { watch: next.runtime.watch(&session, 0).await.unwrap(), told: Vec::new() };
+        let begun = tokio::time::Instant::now();
+        story.text("so far").await;
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert_eq!(history(&next.runtime, &session).await, ["Person: one", "model: so far"]);
+    }
+}
+
 /// The end of the program drops a running completion and commits nothing of it.
 #[tokio::test(start_paused = true)]
 async fn shutdown_while_the_model_speaks() {

@@ -82,6 +82,11 @@ impl World {
         self.driver = Some(tokio::spawn(async move { runtime.run_until(stop.cancelled_owned()).await }));
     }
 
+    /// Cuts the driver off in whatever it does; the process lives on.
+    pub(crate) fn kill_driver(&mut self) {
+        self.driver.take().expect("a driver").abort();
+    }
+
     /// Stops as a program does at the end.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
