@@ -5,7 +5,14 @@ mod live;
 mod serving;
 mod watching;
 
-use crate::{baseline::Baseline, explain::explain, report::Report, trace, watch::judge_trace, writers};
+use crate::{
+    baseline::Baseline,
+    explain::{explain, judging},
+    report::Report,
+    trace,
+    watch::judge_trace,
+    writers,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     io::BufReader,
@@ -34,6 +41,8 @@ enum Command {
     Trace(Box<Tracing>),
     /// Say what an obligation (TRN-02) or a case is about
     Explain(Explaining),
+    /// List the cases, and the rules over what was recorded
+    Cases(Listing),
 }
 
 #[derive(Debug, Args)]
@@ -49,6 +58,13 @@ struct Explaining {
     /// Id of an obligation or of a case
     id: String,
     /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Listing {
+    /// Print them as JSON
     #[arg(long)]
     json: bool,
 }
@@ -89,7 +105,20 @@ pub async fn main() -> ExitCode {
         Command::Watch(options) => watching::watch(*options).await,
         Command::Trace(options) => judge_file(&options),
         Command::Explain(options) => explained(&options),
+        Command::Cases(options) => listed(&options),
     }
+}
+
+fn listed(options: &Listing) -> ExitCode {
+    let all = judging();
+    if options.json {
+        anstream::println!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
+    } else {
+        for case in all {
+            anstream::println!("{}: {} ({})", case.id, case.title, case.obligations.join(", "));
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn judge_file(options: &Tracing) -> ExitCode {

@@ -58,7 +58,8 @@ pub struct Judging {
     pub obligations: &'static [&'static str],
 }
 
-fn judging() -> Vec<Judging> {
+/// All cases, then all rules, in the order of reports.
+pub fn judging() -> Vec<Judging> {
     let of_case =
         |c: &'static crate::case::Case| Judging { id: c.id, title: c.title, obligations: c.obligations };
     let of_rule = |r: &'static rules::Rule| Judging { id: r.id, title: r.title, obligations: r.obligations };
@@ -87,7 +88,7 @@ pub fn explain(id: &str) -> Result<Explained, String> {
         near = judging().into_iter().map(|c| c.id).filter(|c| c.contains(id)).take(12).collect();
     }
     let hint = match near.as_slice() {
-        [] => "obligations are called TRN-02, cases are listed by --json".to_owned(),
+        [] => "obligations are called TRN-02, cases are listed by `rap-conformance cases`".to_owned(),
         near => format!("there are {}", near.join(", ")),
     };
     Err(format!("nothing is called {id}; hint: {hint}"))

@@ -3,8 +3,8 @@
 //!
 //! Every peer must end with exit code 0. What was said of each obligation goes to `conformance/results/`, as a
 //! table of obligations, cases and peers; `--check` fails where that differs from what is committed. With
-//! `--matrix`, every fault of the Python fixture must be caught by exactly the cases that claim it; `--sample N`
-//! takes every Nth.
+//! `--matrix`, every case runs against every fault of the Python fixture: those that claim it are red, their
+//! neighbours green; `--sample N` takes every Nth fault.
 
 use crate::{
     r#gen::{read, root},
@@ -149,7 +149,7 @@ fn judge(peer: &Peer, work: &Path) -> Result<(i32, Value), String> {
     Ok((code, json))
 }
 
-/// Every fault must be caught by exactly the cases that claim it.
+/// Every fault must be caught by the cases that claim it, and by no others but those named with a reason.
 fn faults(python: &Path, sample: usize, write: bool) -> Result<(), String> {
     let folder = root().join("conformance/fixtures/python");
     let listed = Command::new(python)

@@ -6,6 +6,7 @@ use crate::{
     http::Sent,
     schema,
     toolset::Tool,
+    verdict::Stop,
 };
 use serde_json::Value;
 use std::collections::HashSet;
@@ -126,6 +127,9 @@ fn faults(toolset: &Value) -> Vec<String> {
 }
 
 async fn whole(bench: Bench) -> Outcome {
+    if !bench.toolset.raw.is_object() {
+        return Err(Stop::Inconclusive("what is served is no toolset at all (discovery/served)".to_owned()));
+    }
     let found = faults(&bench.toolset.raw);
     for why in &found {
         bench.fault("TLS-11", format!("the toolset is not whole: {why}"), &[1]);

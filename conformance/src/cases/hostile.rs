@@ -1,7 +1,7 @@
 //! Traffic that no honest runtime sends, as data: refused or answered, and the server goes on.
 
 use crate::{
-    bench::Bench,
+    bench::{Bench, first_result},
     case::{Case, Outcome, Tier, case},
     http::{Sent, path_and_query},
     nonce::nonce,
@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case!(
         "hostile/goes-on",
-        "after malformed traffic calls are still answered",
+        "after malformed traffic calls are still answered, also one that was refused and is mended",
         ["INV-07"],
         Tier::Unknown,
         [],
@@ -145,6 +145,21 @@ async fn goes_on(bench: Bench) -> Outcome {
             "after malformed traffic a call that was answered before is not answered",
             &[last],
         );
+        return Ok(());
+    }
+    // What was refused was never a call: its sender mends it and keeps the id.
+    let draft = bench.simplest();
+    let mut broken = draft.body.clone();
+    broken["arguments"] = json!("no object");
+    let refused = post(&bench, &bench.place().endpoint, json!(broken).to_string().into()).await;
+    if !refused.status().is_some_and(|status| (400..500).contains(&status)) {
+        return Ok(());
+    }
+    let call = draft.send().await;
+    if call.acknowledged() && bench.owed(&call.given, first_result).await.is_none() {
+        let why =
+            "an invocation that was refused as malformed, mended and sent again with its id got no result";
+        bench.fault("INV-07", why, &[refused.n, call.sent.n]);
     }
     Ok(())
 }

@@ -308,12 +308,14 @@ async fn unknown_members(bench: Bench) -> Outcome {
     let plain = bench.simplest().send().await;
     let odd = bench.simplest().with(STRANGE, strange.clone()).send().await;
     compare(&bench, &plain, &odd, "with a member that nobody knows").await?;
-    for (path, body) in [
-        ("close_thread", json!({ "thread_id": nonce() })),
-        ("cancel_tool_call", json!({ "thread_id": nonce(), "tool_call_id": nonce() })),
-    ] {
-        let plain = bench.notice(path, &body).await;
-        let mut more = body.clone();
+    // Ids of their own, since a notice that is repeated is another matter.
+    for path in ["close_thread", "cancel_tool_call"] {
+        let body = || match path {
+            "close_thread" => json!({ "thread_id": nonce() }),
+            _ => json!({ "thread_id": nonce(), "tool_call_id": nonce() }),
+        };
+        let plain = bench.notice(path, &body()).await;
+        let mut more = body();
         more[STRANGE] = strange.clone();
         let odd = bench.notice(path, &more).await;
         if plain.status() == Some(200) && odd.status() != Some(200) {

@@ -3,6 +3,7 @@
 mod arguments;
 mod baseline;
 mod cases;
+mod matrix;
 mod rehearsal;
 mod rules;
 mod sample;
