@@ -9,6 +9,9 @@ mod api;
 mod clock;
 mod driver;
 mod files;
+pub mod guide {
+    #![doc = include_str!("../docs/guide.md")]
+}
 mod host;
 mod hub;
 mod inbox;
