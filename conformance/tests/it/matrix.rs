@@ -7,17 +7,25 @@ use std::collections::BTreeSet;
 /// The rows of a table of the matrix that hold lists of cases.
 fn matrix() -> toml::Table {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/matrix.toml");
-    std::fs::read_to_string(path).unwrap().parse().unwrap()
+    std::fs::read_to_string(path)
+        .expect("the matrix has its shape")
+        .parse()
+        .expect("the matrix has its shape")
 }
 
 fn cases(list: &toml::Value) -> Vec<String> {
-    list.as_array().unwrap().iter().map(|case| case.as_str().unwrap().to_owned()).collect()
+    list.as_array()
+        .expect("the matrix has its shape")
+        .iter()
+        .map(|case| case.as_str().expect("the matrix has its shape").to_owned())
+        .collect()
 }
 
 #[test]
 fn every_case_is_killed_by_a_fault() {
     let matrix = matrix();
-    let killed: BTreeSet<String> = matrix["caught-by"].as_table().unwrap().values().flat_map(cases).collect();
+    let killed: BTreeSet<String> =
+        matrix["caught-by"].as_table().expect("the matrix has its shape").values().flat_map(cases).collect();
     let survivors: Vec<&str> =
         judging().iter().map(|case| case.id).filter(|id| !killed.contains(*id)).collect();
     assert!(survivors.is_empty(), "no fault is caught by {survivors:?}");
@@ -27,14 +35,14 @@ fn every_case_is_killed_by_a_fault() {
 fn the_matrix_names_only_what_there_is_and_gives_reasons() {
     let matrix = matrix();
     let known: BTreeSet<&str> = judging().iter().map(|case| case.id).chain(["preflight"]).collect();
-    let caught = matrix["caught-by"].as_table().unwrap();
+    let caught = matrix["caught-by"].as_table().expect("the matrix has its shape");
     let none = toml::Table::new();
-    let also = matrix.get("also").map_or(&none, |also| also.as_table().unwrap());
+    let also = matrix.get("also").map_or(&none, |also| also.as_table().expect("the matrix has its shape"));
     for (fault, list) in caught {
         assert!(!cases(list).is_empty(), "{fault} is caught by nothing");
     }
     for (fault, entry) in also {
-        assert!(!entry["reason"].as_str().unwrap().is_empty(), "{fault}");
+        assert!(!entry["reason"].as_str().expect("the matrix has its shape").is_empty(), "{fault}");
         let required = cases(&caught[fault]);
         assert!(cases(&entry["cases"]).iter().all(|case| !required.contains(case)), "{fault}: twice");
     }
