@@ -102,11 +102,12 @@ fn model(view: &SliceView, replayed: &Replayed) -> Vec<String> {
     let Some(turn) = &view.record.turn else { return Vec::new() };
     let mut lines = Vec::new();
     if let Some(request) = &replayed.request {
-        let new = replayed.snapshot.as_ref().map_or(0, |s| request.history.len() - s.history.len());
+        let new =
+            replayed.snapshot.as_ref().map_or(0, |s| request.history.len().saturating_sub(s.history.len()));
         lines.push(format!(
-            "it was asked with {} entries of history, {new} of them new, and {} tools",
-            request.history.len(),
-            request.tools.len()
+            "it was asked with {} of history, {new} of them new, and {}",
+            counted(request.history.len(), "entry", "entries"),
+            counted(request.tools.len(), "tool", "tools")
         ));
     }
     match turn {
@@ -144,7 +145,9 @@ fn decided(view: &SliceView, commit: &Commit) -> Vec<String> {
             Entry::User(user) => format!("history: {}", quoted(&text_of(&user.content))),
             Entry::Turn(_) => "history: the model's turn".to_owned(),
             Entry::Summary(summary) => format!("history: a summary: {}", quoted(&summary.text)),
-            Entry::Results { results } => format!("history: the results of {} calls", results.len()),
+            Entry::Results { results } => {
+                format!("history: the results of {}", counted(results.len(), "call", "calls"))
+            }
             Entry::Event(event) => {
                 format!(
                     "history: an event of {}: {}",
@@ -243,4 +246,9 @@ fn quoted(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut: String = line.chars().take(QUOTED).collect();
     if cut.len() < line.len() { format!("{cut:?} …") } else { format!("{cut:?}") }
+}
+
+/// How many of something, in words.
+fn counted(n: usize, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
