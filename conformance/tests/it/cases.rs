@@ -43,3 +43,19 @@ fn every_obligation_of_a_server_that_can_be_judged_is() {
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// The registry names the cases of each obligation, and the judge has exactly these.
+#[test]
+fn the_registry_names_every_case() {
+    let judging = |id: &str| -> Vec<&str> {
+        let cases = cases::all().into_iter().map(|c| (c.id, c.obligations));
+        let rules = rules::all().into_iter().map(|r| (r.id, r.obligations));
+        cases.chain(rules).filter(|(_, all)| all.contains(&id)).map(|(case, _)| case).collect()
+    };
+    let lines: Vec<String> = rap_spec::REQUIREMENTS
+        .iter()
+        .filter(|r| judging(r.id) != r.cases)
+        .map(|r| format!("{}: cases = {:?}", r.id, judging(r.id)))
+        .collect();
+    assert!(lines.is_empty(), "spec/requirements.toml wants these lines:\n{}", lines.join("\n"));
+}
