@@ -2,7 +2,7 @@
 //!
 //! One seed makes one run: what the model says, how long everything takes, what the network loses, doubles
 //! and reorders, and when the runtime is killed. Everything is decided by the seed, so a run that fails is
-//! a run that can be looked at again. Beside the random worlds stands the [reference] scenario, which is killed
+//! a run that can be looked at again. Beside the random worlds stands the [`reference()`] scenario, which is killed
 //! before, during and after each of its writes, sends and completions. The promises of the runtime are checked while it runs
 //! and when it has come to rest; each check is shown to be able to fail by a fault that it catches
 //! ([`Fault`]).
