@@ -20,7 +20,7 @@ const PURE: [&str; 2] = ["rap-types", "rap-core"];
 const SEEDS: &str = "10000";
 
 /// Of the faults of the known-bad server every so many is tried; `cargo xtask conformance --matrix` tries all.
-const FAULTS: &str = "5";
+const FAULTS: &str = "10";
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: &str = "10";
