@@ -7,7 +7,7 @@
 use crate::{
     case::Need,
     http::{Http, Request, Sent},
-    listen::{Arrived, Given, Listener, Reaction},
+    listen::{Arrived, Closed, Given, Listener, Reaction},
     nonce::nonce,
     rendezvous::Rendezvous,
     spawn::Spawned,
@@ -374,13 +374,32 @@ impl Bench {
     /// A listener of its own port, for answers that slow down a whole origin.
     ///
     /// # Errors
-    /// It cannot be bound.
+    /// Inconclusive where the server may not reach any port but one; or it cannot be bound.
     pub async fn own_listener(&self) -> Result<Listener, Stop> {
-        let host = self.listener.local().ip();
-        let address = std::net::SocketAddr::new(host, 0);
+        let address = std::net::SocketAddr::new(self.own_host()?, 0);
         Listener::bind(&address.to_string(), None, self.recorder.clone())
             .await
             .map_err(|e| Stop::Harness(format!("no further port can be listened on: {e}")))
+    }
+
+    /// A port that refuses connections until it is opened.
+    ///
+    /// # Errors
+    /// As [`Bench::own_listener`].
+    pub fn closed_port(&self) -> Result<Closed, Stop> {
+        Listener::closed(self.own_host()?, self.recorder.clone())
+            .map_err(|e| Stop::Harness(format!("no further port can be taken: {e}")))
+    }
+
+    /// The address at which further ports can be reached.
+    fn own_host(&self) -> Result<std::net::IpAddr, Stop> {
+        let host = self.listener.local().ip();
+        if !self.listener.is_direct() || host.is_unspecified() {
+            let why = "this wants a port of its own, and the server may reach but the one of --public-url; hint: \
+                       --listen with an address that the server can reach, without --public-url";
+            return Err(Stop::Inconclusive(why.to_owned()));
+        }
+        Ok(host)
     }
 
     /// Kills the server and starts it again, once for all cases that want it now.

@@ -72,23 +72,26 @@ pub struct Case {
     pub needs: &'static [Need],
     /// How far it goes.
     pub tier: Tier,
-    /// Not beside others: it kills the server, or wants it idle.
+    /// Not beside others, which would suffer from it: after those that may be, each by itself.
+    pub apart: bool,
+    /// After all of them, with others of its kind: it kills the server, or wants it idle.
     pub alone: bool,
     /// What it does.
     pub run: Run,
 }
 
-/// Writes a [`Case`]: `case!("id", "title", ["TRN-01"], Tier::Look, [], function)`, with `alone` as a last word
-/// for one that runs by itself.
+/// Writes a [`Case`]: `case!("id", "title", ["TRN-01"], Tier::Look, [], function)`, with `apart` or
+/// `alone` as a last word for one that does not run beside others.
 macro_rules! case {
     ($id:literal, $title:literal, [$($obligation:literal),+ $(,)?], $tier:expr, [$($need:expr),* $(,)?], $run:path) => {
         $crate::case::Case {
-            id: $id, title: $title, obligations: &[$($obligation),+], needs: &[$($need),*], tier: $tier, alone: false,
+            id: $id, title: $title, obligations: &[$($obligation),+], needs: &[$($need),*], tier: $tier, apart: false,
+            alone: false,
             run: |bench| Box::pin($run(bench)),
         }
     };
-    ($id:literal, $title:literal, [$($obligation:literal),+ $(,)?], $tier:expr, [$($need:expr),* $(,)?], $run:path, alone) => {
-        $crate::case::Case { alone: true, ..$crate::case::case!($id, $title, [$($obligation),+], $tier, [$($need),*], $run) }
+    ($id:literal, $title:literal, [$($obligation:literal),+ $(,)?], $tier:expr, [$($need:expr),* $(,)?], $run:path, $when:ident) => {
+        $crate::case::Case { $when: true, ..$crate::case::case!($id, $title, [$($obligation),+], $tier, [$($need),*], $run) }
     };
 }
 pub(crate) use case;

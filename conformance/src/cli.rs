@@ -7,6 +7,7 @@ mod watching;
 
 use crate::{
     baseline::Baseline,
+    connect::Trust,
     explain::{explain, judging},
     report::Report,
     trace,
@@ -183,6 +184,14 @@ fn write_files(report: &Report, output: &Output) -> Result<(), String> {
 
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| e.to_string())
+}
+
+/// Whom the client believes: the system's authorities, and those of a file.
+fn trust(ca: Option<&Path>) -> Result<Trust, String> {
+    let Some(path) = ca else { return Ok(Trust::default()) };
+    let told = |why: String| format!("{}: {why}", path.display());
+    let pem = std::fs::read(path).map_err(|e| told(e.to_string()))?;
+    Trust::and(&pem).map_err(told)
 }
 
 fn stop(code: u8, why: &str) -> ExitCode {

@@ -1,17 +1,18 @@
 //! The judge's own HTTP client: one connection a request, no redirects, no retries, every byte recorded. Where
 //! even that is too polite, [`Http::raw`] writes bytes to a socket.
 
-use crate::trace::{Answer, Begun, Body, Party, Recorder};
+use crate::{
+    connect::Trust,
+    trace::{Answer, Begun, Body, Party, Recorder},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use std::{future::Future, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::timeout,
 };
-use url::Url;
 
 /// The largest answer that is read, in bytes.
 const LARGEST: usize = 8 * 1024 * 1024;
@@ -61,12 +62,19 @@ pub struct Http {
     recorder: Recorder,
     limit: Duration,
     dry: bool,
+    trust: Trust,
 }
 
 impl Http {
     /// A client that records, and gives up on an answer after `limit`.
     pub fn new(recorder: Recorder, limit: Duration) -> Self {
-        Self { recorder, limit, dry: false }
+        Self { recorder, limit, dry: false, trust: Trust::default() }
+    }
+
+    /// The same with other ideas of whom to believe.
+    #[must_use]
+    pub fn trusting(&self, trust: Trust) -> Self {
+        Self { trust, ..self.clone() }
     }
 
     /// The same with another limit.
@@ -102,7 +110,7 @@ impl Http {
             headers: request.headers.clone(),
             body: Body(request.body.clone()),
         });
-        let answer = self.limited(exchange(request)).await;
+        let answer = self.limited(exchange(&self.trust, request)).await;
         self.recorder.end(n, answer.clone());
         Sent { n, answer }
     }
@@ -119,24 +127,10 @@ impl Http {
             headers: Vec::new(),
             body: Body(pieces.concat().into()),
         });
-        let answer = self.limited(write_raw(url, pieces, pause)).await;
+        let answer = self.limited(write_raw(&self.trust, url, pieces, pause)).await;
         self.recorder.end(n, answer.clone());
         Sent { n, answer }
     }
-}
-
-/// Host and port of an http URL, for a socket.
-///
-/// # Errors
-/// Says that the URL is none, or is https, which is not spoken here.
-pub fn authority(url: &str) -> Result<(String, u16), String> {
-    let parsed = Url::parse(url).map_err(|e| format!("{url}: not a URL: {e}"))?;
-    if parsed.scheme() != "http" {
-        return Err(format!("{}: only http is spoken; put a TLS proxy before it", parsed.scheme()));
-    }
-    let host = parsed.host_str().ok_or("a URL without a host")?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok((host, parsed.port_or_known_default().unwrap_or(80)))
 }
 
 /// Path and query as they are written.
@@ -147,16 +141,8 @@ pub fn path_and_query(url: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
-async fn connect(url: &str) -> Result<TcpStream, String> {
-    let (host, port) = authority(url)?;
-    TcpStream::connect((host.as_str(), port))
-        .await
-        .map_err(|e| format!("{host}:{port} cannot be reached: {e}"))
-}
-
-async fn exchange(request: Request) -> Result<Answer, String> {
-    let stream = connect(&request.url).await?;
-    let _ = stream.set_nodelay(true);
+async fn exchange(trust: &Trust, request: Request) -> Result<Answer, String> {
+    let stream = trust.connect(&request.url).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let connection = tokio::spawn(connection);
@@ -195,15 +181,15 @@ pub(crate) fn headers(map: &http::HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn write_raw(url: &str, pieces: &[Bytes], pause: Duration) -> Result<Answer, String> {
-    let (mut reader, mut writer) = connect(url).await?.into_split();
+async fn write_raw(trust: &Trust, url: &str, pieces: &[Bytes], pause: Duration) -> Result<Answer, String> {
+    let (mut reader, mut writer) = tokio::io::split(trust.connect(url).await?);
     let pieces = pieces.to_vec();
     let writing = tokio::spawn(async move {
         for (n, piece) in pieces.iter().enumerate() {
             if n > 0 {
                 tokio::time::sleep(pause).await;
             }
-            if writer.write_all(piece).await.is_err() {
+            if writer.write_all(piece).await.is_err() || writer.flush().await.is_err() {
                 break;
             }
         }

@@ -6,6 +6,7 @@ pub mod baseline;
 pub mod bench;
 pub mod case;
 pub mod cases;
+pub mod connect;
 pub mod explain;
 pub mod http;
 pub mod listen;

@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::watch,
     time::{Instant as Clock, timeout_at},
 };
@@ -165,23 +165,43 @@ impl Listener {
     /// The address cannot be bound.
     pub async fn bind(address: &str, public: Option<&str>, recorder: Recorder) -> std::io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        let local = socket.local_addr()?;
+        let this = Self::at(socket.local_addr()?, public, recorder);
+        tokio::spawn(this.clone().accept(socket));
+        Ok(this)
+    }
+
+    /// Takes a port at a host without listening on it: connections to it are refused until it is opened, and
+    /// nobody else can take it.
+    ///
+    /// # Errors
+    /// No port can be taken.
+    pub fn closed(host: std::net::IpAddr, recorder: Recorder) -> std::io::Result<Closed> {
+        let socket = if host.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(host, 0))?;
+        let listener = Self::at(socket.local_addr()?, None, recorder);
+        Ok(Closed { listener, socket })
+    }
+
+    fn at(local: SocketAddr, public: Option<&str>, recorder: Recorder) -> Self {
         let public = public.map_or_else(|| format!("http://{local}"), |p| p.trim_end_matches('/').to_owned());
-        let this = Self(Arc::new(Shared {
+        Self(Arc::new(Shared {
             public,
             local,
             recorder,
             given: Mutex::default(),
             next: Mutex::new(0),
             nonce: crate::nonce::nonce(),
-        }));
-        tokio::spawn(this.clone().accept(socket));
-        Ok(this)
+        }))
     }
 
     /// Where it listens.
     pub fn local(&self) -> SocketAddr {
         self.0.local
+    }
+
+    /// Whether others reach it at its address, and not at another URL that leads there.
+    pub fn is_direct(&self) -> bool {
+        self.0.public == format!("http://{}", self.0.local)
     }
 
     /// The URL under which others reach it.
@@ -291,6 +311,30 @@ impl Listener {
             response = response.header(name, value);
         }
         response.body(Full::new(body)).map_err(|_| HungUp)
+    }
+}
+
+/// A port that is taken, and refuses connections.
+#[derive(Debug)]
+pub struct Closed {
+    listener: Listener,
+    socket: TcpSocket,
+}
+
+impl Closed {
+    /// Gives a callback URL, as [`Listener::give`].
+    pub fn give(&self, case: &str) -> Given {
+        self.listener.give(case)
+    }
+
+    /// From now on connections are taken.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn open(self) -> std::io::Result<Listener> {
+        let Self { listener, socket } = self;
+        tokio::spawn(listener.clone().accept(socket.listen(64)?));
+        Ok(listener)
     }
 }
 

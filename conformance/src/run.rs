@@ -5,7 +5,8 @@ use crate::{
     bench::{Bench, Place, UNKNOWN, World},
     case::{Case, Tier},
     cases,
-    http::{Http, Request, authority},
+    connect::{Trust, authority},
+    http::{Http, Request},
     listen::Listener,
     plan::{self, Plan},
     rendezvous::Rendezvous,
@@ -50,8 +51,11 @@ pub struct Options {
     pub patience: Duration,
     /// How many cases at a time.
     pub jobs: usize,
-    /// No case is begun or repeated after this.
+    /// How long the whole run may take, the start of the server included. What was not judged by then is
+    /// inconclusive, and says so.
     pub budget: Duration,
+    /// Who is believed about an https server.
+    pub trust: Trust,
     /// Only cases whose id begins so, or that hold such an obligation; all where it is empty.
     pub only: Vec<String>,
     /// Not these.
@@ -74,7 +78,8 @@ impl Default for Options {
             wait: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             jobs: 24,
-            budget: Duration::from_secs(30),
+            budget: Duration::from_secs(55),
+            trust: Trust::default(),
             only: Vec::new(),
             skip: Vec::new(),
             deepest: Tier::Fixture,
@@ -122,6 +127,7 @@ pub struct Halt(pub String);
 #[derive(Debug)]
 pub struct Found {
     options: Options,
+    began: Instant,
     place: Place,
     /// The toolset.
     pub toolset: Toolset,
@@ -133,13 +139,17 @@ pub struct Found {
     pub plan: Plan,
 }
 
+/// How long a server that was started may take from its port to its toolset.
+const EARLY: Duration = Duration::from_secs(3);
+
 /// Starts or finds the server and fetches its toolset.
 ///
 /// # Errors
 /// There is no server, or it serves no toolset.
 pub async fn find(options: Options) -> Result<Found, Halt> {
+    let began = Instant::now();
     let recorder = Recorder::default();
-    let http = Http::new(recorder.clone(), options.patience);
+    let http = Http::new(recorder.clone(), options.patience).trusting(options.trust.clone());
     let spawned = match &options.spawn {
         Some(command) => Some(Spawned::start(command).await.map_err(Halt)?),
         None => None,
@@ -168,10 +178,8 @@ pub async fn find(options: Options) -> Result<Found, Halt> {
     };
     let mut sent = http.send(request.clone()).await;
     // A server that was started may say its port too early; a case of its own finds that out.
-    for _ in 0..30 {
-        if spawned.is_none() || sent.status().is_some_and(|status| status < 500) {
-            break;
-        }
+    let patient = Instant::now() + EARLY;
+    while spawned.is_some() && sent.status().is_none_or(|status| status >= 500) && Instant::now() < patient {
         tokio::time::sleep(Duration::from_millis(100)).await;
         sent = http.send(request.clone()).await;
     }
@@ -187,15 +195,25 @@ pub async fn find(options: Options) -> Result<Found, Halt> {
     let toolset = Toolset { raw: answer.body.json().unwrap_or_default() };
     let endpoint = toolset.endpoint().unwrap_or_default().to_owned();
     let plan = plan::plan(&toolset, &options);
-    Ok(Found { options, place: Place { base, endpoint }, toolset, recorder, http, headers, spawned, plan })
+    Ok(Found {
+        options,
+        began,
+        place: Place { base, endpoint },
+        toolset,
+        recorder,
+        http,
+        headers,
+        spawned,
+        plan,
+    })
 }
 
 impl Found {
     /// Whether server and endpoint are on this machine.
     pub fn is_local(&self) -> bool {
         let local = |url: &str| {
-            authority(url).is_ok_and(|(host, _)| {
-                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            authority(url).is_ok_and(|at| {
+                at.host == "localhost" || at.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
             })
         };
         local(&self.place.base) && (self.place.endpoint.is_empty() || local(&self.place.endpoint))
@@ -228,7 +246,7 @@ impl Found {
     /// The listener cannot be bound.
     pub async fn rehearse(mut self) -> Result<Vec<Exchange>, Halt> {
         let cases = self.cases();
-        let pace = Pace { jobs: cases.len(), deadline: Instant::now() + self.options.budget };
+        let pace = Pace::within(cases.len(), Instant::now(), self.options.budget);
         self.recorder = Recorder::default();
         self.http = Http::new(self.recorder.clone(), self.options.patience).dry();
         self.options.wait = Duration::from_millis(1);
@@ -273,8 +291,8 @@ impl Found {
     /// # Errors
     /// The listener cannot be bound, or the server cannot call back.
     pub async fn judge(self, show: Show) -> Result<Judged, Halt> {
-        let began = Instant::now();
-        let fixture = self.plan.fixture;
+        let (began, fixture) = (self.began, self.plan.fixture);
+        let pace = Pace::within(self.options.jobs, began, self.options.budget);
         let (options, place, recorder) = (self.options.clone(), self.place.clone(), self.recorder.clone());
         let mut notes = self.plan.notes.clone();
         let mut world = self.world().await?;
@@ -285,7 +303,7 @@ impl Found {
                 .push("nothing was called, since the toolset has no endpoint that can be reached".to_owned());
         }
         if deepest > Tier::Look {
-            world = preflight(world, fixture).await?;
+            world = preflight(world, fixture, pace.last).await?;
         }
         for note in &notes {
             show(Progress::Note(note.clone()));
@@ -296,7 +314,6 @@ impl Found {
             .into_iter()
             .filter(|c| c.tier <= deepest && options.wants(c.id, c.obligations))
             .collect();
-        let pace = Pace { jobs: options.jobs, deadline: began + options.budget };
         let mut reports = runner::run(&world, &chosen, pace, &show).await;
         let trace = recorder.all();
         let all_rules = rules::all();
@@ -315,7 +332,7 @@ impl Found {
 }
 
 /// Shows that the server can call back, and chooses the fence: the first kind of call whose outcome arrives.
-async fn preflight(mut world: World, fixture: bool) -> Result<World, Halt> {
+async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<World, Halt> {
     let mut candidates = Vec::new();
     if fixture {
         candidates.push(("echo".to_owned(), json!({ "text": "fence" })));
@@ -324,6 +341,9 @@ async fn preflight(mut world: World, fixture: bool) -> Result<World, Halt> {
     candidates.push((UNKNOWN.to_owned(), json!({})));
     let mut heard = Vec::new();
     for candidate in candidates {
+        if Instant::now() >= last {
+            break;
+        }
         world.fence = candidate;
         let shared = Arc::new(world);
         let bench = Bench::new(shared.clone(), "preflight");

@@ -12,18 +12,33 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout_at};
 
 /// The longest that a case may take.
 const LONGEST: Duration = Duration::from_secs(20);
+
+/// Why a case was not tried.
+const USED_UP: &str =
+    "the time of the run was used up by what came before; hint: --budget SECONDS, or --only";
 
 /// How cases are run.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// How many at a time.
     pub jobs: usize,
-    /// When no further case is begun or repeated.
-    pub deadline: Instant,
+    /// When no further case is begun or repeated, so that one that was begun can be done in time.
+    pub last: Instant,
+    /// When everything ends: a case that is not done by then is cut off, and inconclusive.
+    pub end: Instant,
+}
+
+impl Pace {
+    /// For a run that began then and may take so long. Cases are begun as long as the longest of them could
+    /// still be done, and in a run shorter than that for half of it.
+    pub fn within(jobs: usize, began: Instant, budget: Duration) -> Self {
+        let last = budget.saturating_sub(LONGEST).max(budget / 2);
+        Self { jobs, last: began + last, end: began + budget }
+    }
 }
 
 /// What happens in a run, for whoever shows it.
@@ -48,7 +63,7 @@ pub async fn run(world: &Arc<World>, cases: &[&'static Case], pace: Pace, show: 
     show(Progress::Planned(cases.len()));
     let slots = Arc::new(Semaphore::new(pace.jobs.max(1)));
     let mut tasks = JoinSet::new();
-    for (at, case) in cases.iter().copied().enumerate().filter(|(_, case)| !case.alone) {
+    for (at, case) in cases.iter().copied().enumerate().filter(|(_, case)| !case.alone && !case.apart) {
         let (world, slots, show) = (world.clone(), slots.clone(), show.clone());
         tasks.spawn(async move {
             let _slot = slots.acquire().await;
@@ -60,6 +75,13 @@ pub async fn run(world: &Arc<World>, cases: &[&'static Case], pace: Pace, show: 
         if let Ok((at, report)) = done {
             reports[at] = Some(report);
         }
+    }
+    for (at, case) in cases.iter().copied().enumerate().filter(|(_, case)| case.apart) {
+        let world = world.clone();
+        let show = show.clone();
+        // In a task of its own, so that a panic is that of the case.
+        let done = tokio::spawn(async move { judge(&world, case, pace, &show).await });
+        reports[at] = done.await.ok();
     }
     let mut tasks = JoinSet::new();
     // All of them are waited for before the first of them is killed under the others.
@@ -106,13 +128,14 @@ async fn confirmed(
     show: &Show,
 ) -> CaseReport {
     let decided = matches!(done.verdict, Verdict::Fail | Verdict::NonStrict | Verdict::Informational);
-    if decided && Instant::now() < pace.deadline {
+    if decided && Instant::now() < pace.last {
         show(Progress::Repeating(case.id));
         let again = attempt(world, case, pace).await;
         let broken = |r: &CaseReport| -> BTreeSet<String> {
             r.findings.iter().map(|f| f.obligation.clone()).collect()
         };
-        if broken(&again) != broken(&done) {
+        let cut_off = Instant::now() >= pace.end;
+        if !cut_off && broken(&again) != broken(&done) {
             let said =
                 again.findings.first().map_or(again.reason.unwrap_or_default(), |f| f.sentence.clone());
             let said = if said.is_empty() { "nothing was wrong".to_owned() } else { said };
@@ -130,13 +153,16 @@ async fn attempt(world: &Arc<World>, case: &'static Case, pace: Pace) -> CaseRep
     if let Some(missing) = case.needs.iter().find(|need| !bench.has(**need)) {
         return report(case, Err(Stop::Unimplemented(missing.words())), Vec::new(), Duration::ZERO);
     }
-    if Instant::now() >= pace.deadline {
-        let stop = Stop::Inconclusive("the time of the run was used up by what came before".to_owned());
-        return report(case, Err(stop), Vec::new(), Duration::ZERO);
-    }
     let began = Instant::now();
-    let outcome = match timeout(LONGEST, (case.run)(bench.clone())).await {
+    if began >= pace.last {
+        return report(case, Err(Stop::Inconclusive(USED_UP.to_owned())), Vec::new(), Duration::ZERO);
+    }
+    let until = pace.end.min(began + LONGEST);
+    let outcome = match timeout_at(until.into(), (case.run)(bench.clone())).await {
         Ok(outcome) => outcome,
+        Err(_) if until == pace.end => {
+            Err(Stop::Inconclusive("not done when the run had to end; hint: --budget SECONDS".to_owned()))
+        }
         Err(_) => Err(Stop::Inconclusive(format!("not done within {} s", LONGEST.as_secs()))),
     };
     report(case, outcome, bench.findings(), began.elapsed())

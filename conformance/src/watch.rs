@@ -6,6 +6,7 @@
 //! to the real one too. Where such a change breaks a signature over a body, the proxy cannot help it.
 
 use crate::{
+    connect::Trust,
     http::{Http, Request, headers, path_and_query},
     report::{Report, Target, fold},
     rules,
@@ -30,7 +31,7 @@ const LARGEST: usize = 32 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where the proxy stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// The server's base URL.
     pub to: String,
@@ -38,6 +39,8 @@ pub struct Watch {
     pub listen: String,
     /// The URL under which both sides reach it, where that is not the address.
     pub public_url: Option<String>,
+    /// Who is believed about an https server.
+    pub trust: Trust,
 }
 
 /// A proxy that runs until it is dropped.
@@ -80,7 +83,7 @@ impl Proxy {
             to: to.clone(),
             recorder: recorder.clone(),
             // What passes is recorded once, as the server sees it.
-            http: Http::new(Recorder::default(), PATIENCE),
+            http: Http::new(Recorder::default(), PATIENCE).trusting(watch.trust),
             origins: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(shared, socket));

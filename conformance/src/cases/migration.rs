@@ -256,7 +256,7 @@ async fn between_two(bench: Bench) -> Outcome {
         ));
     }
     let place = bench.place();
-    let old = format!(":{}", crate::http::authority(&place.base).map_err(Stop::Harness)?.1);
+    let old = format!(":{}", crate::connect::authority(&place.base).map_err(Stop::Harness)?.port);
     let new = format!(":{}", second.port);
     let sent = migrate(&bench, &session, &place.base.replacen(&old, &new, 1)).await;
     if sent.status() != Some(200) {

@@ -6,8 +6,10 @@ use crate::{
     listen::{Arrived, Gate, Reaction},
     nonce::nonce,
     trace::Body,
+    verdict::Stop,
 };
 use serde_json::json;
+use std::time::Duration;
 
 pub(super) const CASES: &[Case] = &[
     case!(
@@ -49,6 +51,22 @@ pub(super) const CASES: &[Case] = &[
         Tier::Unknown,
         [],
         retry_after_broken_connection
+    ),
+    case!(
+        "transport/retry-after-refused-connection",
+        "a callback whose connection was refused is sent again, and comes when the port is open",
+        ["TRN-05"],
+        Tier::Unknown,
+        [],
+        retry_after_refused_connection
+    ),
+    case!(
+        "transport/retry-after-timeout",
+        "a callback that is never answered is sent again",
+        ["TRN-05"],
+        Tier::Fixture,
+        [Need::Tool("echo")],
+        retry_after_timeout
     ),
     case!(
         "transport/no-retry-after-4xx",
@@ -112,7 +130,7 @@ async fn ack_before_work(bench: Bench) -> Outcome {
             format!("while its gate is closed, the call {words}; it must be acknowledged before it works");
         bench.fault("TRN-02", why, &[call.sent.n]);
     } else if let Some(early) = first_result(&call.given.arrived()) {
-        return Err(crate::verdict::Stop::Inconclusive(format!(
+        return Err(Stop::Inconclusive(format!(
             "the gate was passed before it was open (exchange {})",
             early.n
         )));
@@ -150,18 +168,11 @@ fn numbers(call: &Call, all: &[Arrived]) -> Vec<u64> {
     [call.sent.n].into_iter().chain(all.iter().map(|a| a.n)).collect()
 }
 
-async fn retried(
-    bench: &Bench,
-    call: &Call,
-    count: usize,
-    after: &str,
-) -> Result<Vec<Arrived>, crate::verdict::Stop> {
+async fn retried(bench: &Bench, call: &Call, count: usize, after: &str) -> Result<Vec<Arrived>, Stop> {
     acknowledged_or(call)?;
     let all = arrivals(bench, call, count).await;
     if all.is_empty() {
-        return Err(crate::verdict::Stop::Inconclusive(
-            "no message came, so none could be sent again".to_owned(),
-        ));
+        return Err(Stop::Inconclusive("no message came, so none could be sent again".to_owned()));
     }
     if all.len() < count {
         let why = format!(
@@ -179,7 +190,8 @@ fn acknowledged_or(call: &Call) -> Outcome {
 }
 
 async fn retry_after_500(bench: Bench) -> Outcome {
-    // Growth is judged by the middle of several calls: one of them may be held up by whatever else runs.
+    // Growth is judged by the shortest pauses of several calls: whatever else runs makes pauses longer, seldom
+    // shorter.
     let mut calls = Vec::new();
     for _ in 0..5 {
         calls.push(bench.simplest().react([500, 500, 500].map(Reaction::Status)).send().await);
@@ -207,13 +219,11 @@ async fn retry_after_500(bench: Bench) -> Outcome {
     Ok(())
 }
 
-/// The pause after the attempt of this number, in milliseconds: the middle one of several calls.
+/// The shortest pause after the attempt of this number among several calls, in milliseconds.
 fn pause(calls: &[Call], after: usize) -> u128 {
     let arrived = calls.iter().map(|call| call.given.arrived());
-    let mut pauses: Vec<u128> =
-        arrived.filter_map(|all| Some((all.get(after + 1)?.at - all.get(after)?.at).as_millis())).collect();
-    pauses.sort_unstable();
-    pauses.get(pauses.len() / 2).copied().unwrap_or(0)
+    let pauses = arrived.filter_map(|all| Some((all.get(after + 1)?.at - all.get(after)?.at).as_millis()));
+    pauses.min().unwrap_or(0)
 }
 
 async fn retry_after_503(bench: Bench) -> Outcome {
@@ -232,6 +242,64 @@ async fn retry_after_broken_connection(bench: Bench) -> Outcome {
     given.react([Reaction::HangUp]);
     let call = bench.simplest().to(&given).send().await;
     retried(&bench, &call, 2, "a broken connection").await?;
+    Ok(())
+}
+
+async fn retry_after_refused_connection(bench: Bench) -> Outcome {
+    // The twin's port is open from the start, and nothing else about it differs.
+    let (twin, closed) = (bench.closed_port()?, bench.closed_port()?);
+    let (twin_given, given) = (twin.give(bench.case()), closed.give(bench.case()));
+    let _twin = twin.open().map_err(|e| Stop::Harness(format!("a port cannot be opened: {e}")))?;
+    let call = bench.simplest().to(&given).send().await;
+    let twin = bench.simplest().to(&twin_given).send().await;
+    acknowledged!(call);
+    acknowledged!(twin);
+    let came = |all: &[Arrived]| (!all.is_empty()).then_some(());
+    if bench.owed(&twin.given, came).await.is_none() {
+        return Err(Stop::Inconclusive("nothing came to a further port either".to_owned()));
+    }
+    // What is refused cannot be seen; the twin was called later, and calls after it, and all have been answered.
+    for _ in 0..3 {
+        bench.fence().await;
+    }
+    let _open = closed.open().map_err(|e| Stop::Harness(format!("a port cannot be opened: {e}")))?;
+    if bench.owed(&given, came).await.is_none() {
+        let why = "after a refused connection the message was not sent again, though the port was open by then; \
+                   that of a twin, whose port was open from the start, came";
+        let twins = numbers(&twin, &twin.given.arrived());
+        bench.fault("TRN-05", why, &[&[call.sent.n], twins.as_slice()].concat());
+        // What is lost on the way is owed no more (INV-07 is another matter).
+        bench.cancel(&call).await;
+    }
+    Ok(())
+}
+
+/// How long a fixture waits for the answer to a callback, as it says itself.
+const PATIENCE: &str = "x-fixture-callback-timeout-ms";
+
+async fn retry_after_timeout(bench: Bench) -> Outcome {
+    // Nobody can say of a stranger that it has waited long enough.
+    let Some(patience) = bench.toolset.raw[PATIENCE].as_u64().filter(|ms| *ms <= 8000) else {
+        return Err(Stop::Unimplemented(format!("`{PATIENCE}` in the toolset, up to 8000")));
+    };
+    let listener = bench.own_listener().await?;
+    let (given, gate) = (listener.give(bench.case()), Gate::default());
+    given.react([Reaction::Hold(gate.clone(), 200)]);
+    let call = bench.simplest().to(&given).send().await;
+    acknowledged!(call);
+    if bench.owed(&given, |all| all.first().cloned()).await.is_none() {
+        return Err(Stop::Inconclusive("no message came, so none could be sent again".to_owned()));
+    }
+    let longest = Duration::from_millis(patience) + bench.wait;
+    let again = given.wait_for(longest, |all| (all.len() > 1).then_some(())).await;
+    gate.open();
+    if again.is_none() {
+        let why = format!(
+            "a message that was not answered for {} s was not sent again; `{PATIENCE}` is {patience}",
+            longest.as_secs()
+        );
+        bench.fault("TRN-05", why, &numbers(&call, &given.arrived()));
+    }
     Ok(())
 }
 

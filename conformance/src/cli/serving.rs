@@ -13,7 +13,7 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Debug, Args)]
 pub(super) struct Server {
-    /// Base URL of a running server, e.g. http://127.0.0.1:3001
+    /// Base URL of a running server, by http or https, e.g. http://127.0.0.1:3001
     #[arg(long, required_unless_present = "spawn")]
     url: Option<String>,
     /// Command that starts the server; {port}, {data} and {token} in it are filled in
@@ -34,12 +34,18 @@ pub(super) struct Server {
     /// Bearer token for every request
     #[arg(long, value_name = "TOKEN", env = "RAP_CONFORMANCE_BEARER", hide_env_values = true)]
     bearer: Option<String>,
+    /// PEM file with further authorities that are believed about an https server
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Seconds that an owed message may be missing after a fence
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     wait: f64,
     /// Cases at a time
     #[arg(long, default_value_t = 24)]
     jobs: usize,
+    /// Seconds after which the run ends; what was not judged by then is inconclusive
+    #[arg(long, value_name = "SECONDS", default_value_t = 55.0)]
+    budget: f64,
     /// Only cases or obligations that begin so, e.g. transport/ or TRN-02
     #[arg(long, value_name = "WHAT")]
     only: Vec<String>,
@@ -64,7 +70,13 @@ pub(super) async fn server(server: Server) -> ExitCode {
         Ok(arguments) => arguments.unwrap_or_default(),
         Err(why) => return stop(2, &why),
     };
+    let trust = match super::trust(server.ca.as_deref()) {
+        Ok(trust) => trust,
+        Err(why) => return stop(2, &why),
+    };
     let options = Options {
+        trust,
+        budget: Duration::from_secs_f64(server.budget.clamp(1.0, 3600.0)),
         url: server.url,
         spawn: server.spawn,
         listen: server.listen,

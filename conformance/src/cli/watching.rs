@@ -23,6 +23,9 @@ pub(super) struct Watching {
     /// URL under which runtime and server reach that address
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+    /// PEM file with further authorities that are believed about an https server
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Keep everything that passes in this file, for `rap-conformance trace`
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -36,7 +39,12 @@ const BREATH: Duration = Duration::from_millis(200);
 pub(super) async fn watch(options: Watching) -> ExitCode {
     let changed = Arc::new(Notify::new());
     let bell = changed.clone();
+    let trust = match super::trust(options.ca.as_deref()) {
+        Ok(trust) => trust,
+        Err(why) => return stop(2, &why),
+    };
     let watch = Watch {
+        trust,
         to: options.to.clone(),
         listen: options.listen.clone(),
         public_url: options.public_url.clone(),

@@ -2,6 +2,7 @@
 
 use super::{Rule, Seen, View, view::Message};
 use crate::{schema, verdict::Finding};
+use rap_spec::Role;
 use std::collections::HashMap;
 
 pub(super) const RULES: &[Rule] = &[
@@ -9,24 +10,28 @@ pub(super) const RULES: &[Rule] = &[
         id: "rule/callback-is-json-by-post",
         title: "every callback is a JSON object in UTF-8, posted as application/json",
         obligations: &["TRN-01"],
+        role: Role::Server,
         check: json_by_post,
     },
     Rule {
         id: "rule/callback-url-kept",
         title: "every callback goes to a URL that was given, exactly as it was given",
         obligations: &["TRN-07"],
+        role: Role::Server,
         check: url_kept,
     },
     Rule {
         id: "rule/callback-conforms",
         title: "every callback conforms to its schema",
         obligations: &["TRN-13"],
+        role: Role::Server,
         check: conforms,
     },
     Rule {
         id: "rule/callback-given-up",
         title: "a message that was answered 4xx is not sent again (408, 425 and 429 excepted)",
         obligations: &["TRN-06"],
+        role: Role::Server,
         check: given_up,
     },
 ];

@@ -2,6 +2,7 @@
 
 use super::{Rule, Seen, View};
 use crate::{trace::Party, verdict::Finding};
+use rap_spec::Role;
 use serde_json::Value;
 
 pub(super) const RULES: &[Rule] = &[
@@ -9,18 +10,21 @@ pub(super) const RULES: &[Rule] = &[
         id: "rule/group-id-echoed",
         title: "every callback carries the group_id of the invocation whose URL it came to",
         obligations: &["TRN-13"],
+        role: Role::Server,
         check: group_id_echoed,
     },
     Rule {
         id: "rule/acknowledged-by-200",
         title: "an invocation that is taken is answered 200, not another 2xx or a redirect",
         obligations: &["TRN-02"],
+        role: Role::Server,
         check: acknowledged_by_200,
     },
     Rule {
         id: "rule/every-call-ends",
         title: "every acknowledged call ends in a tool_result, or waits for the user",
         obligations: &["INV-07"],
+        role: Role::Server,
         check: every_call_ends,
     },
 ];

@@ -2,6 +2,7 @@
 
 use super::{Rule, Seen, View};
 use crate::verdict::Finding;
+use rap_spec::Role;
 use std::net::IpAddr;
 use url::{Host, Url};
 
@@ -10,12 +11,14 @@ pub(super) const RULES: &[Rule] = &[
         id: "rule/question-can-be-answered",
         title: "every question has choices, and a default among them",
         obligations: &["CHO-02"],
+        role: Role::Server,
         check: can_be_answered,
     },
     Rule {
         id: "rule/auth-url-secure",
         title: "every auth_url is https, loopback excepted",
         obligations: &["OAU-03"],
+        role: Role::Server,
         check: auth_url_secure,
     },
 ];

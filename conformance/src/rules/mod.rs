@@ -6,6 +6,7 @@ mod callbacks;
 mod calls;
 mod interaction;
 mod results;
+mod runtime;
 mod subscriptions;
 mod view;
 
@@ -18,7 +19,7 @@ use crate::{
     trace::Exchange,
     verdict::{Finding, Verdict},
 };
-use rap_spec::{Requirement, Role};
+use rap_spec::Role;
 
 /// What a rule found.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +47,8 @@ pub struct Rule {
     pub title: &'static str,
     /// The obligations that it judges.
     pub obligations: &'static [&'static str],
+    /// Whose conduct it looks at; an obligation may bind the other role as well.
+    pub role: Role,
     /// What it does.
     pub check: fn(&View<'_>) -> Seen,
 }
@@ -55,16 +58,16 @@ pub fn all() -> Vec<&'static Rule> {
     [callbacks::RULES, calls::RULES, results::RULES, subscriptions::RULES, interaction::RULES]
         .into_iter()
         .flatten()
+        .chain(runtime::rules())
         .collect()
 }
 
-/// Runs the rules on a trace; only obligations of a role, where one is given.
+/// Runs the rules on a trace; only those on the conduct of a role, where one is given.
 pub fn judge(trace: &[Exchange], rules: &[&Rule], role: Option<Role>) -> Vec<CaseReport> {
     let view = View::of(trace);
-    let binds = |r: &Requirement| role.is_none_or(|role| r.role == role || r.role == Role::Both);
     rules
         .iter()
-        .filter(|rule| rule.obligations.iter().filter_map(|id| rap_spec::requirement(id)).any(binds))
+        .filter(|rule| role.is_none_or(|role| rule.role == role))
         .map(|rule| report(rule, (rule.check)(&view)))
         .collect()
 }

@@ -2,6 +2,7 @@
 
 use super::{Rule, Seen, View, view::Message};
 use crate::verdict::Finding;
+use rap_spec::Role;
 use serde_json::Value;
 
 pub(super) const RULES: &[Rule] = &[
@@ -9,18 +10,21 @@ pub(super) const RULES: &[Rule] = &[
         id: "rule/ids-echoed",
         title: "every result echoes id, and call_id when it was given",
         obligations: &["RES-01"],
+        role: Role::Server,
         check: ids_echoed,
     },
     Rule {
         id: "rule/text-or-content",
         title: "every result has at least one of text and content",
         obligations: &["RES-02"],
+        role: Role::Server,
         check: text_or_content,
     },
     Rule {
         id: "rule/image-after-text",
         title: "an image in content has a text before it, and display_as ends with a text",
         obligations: &["RES-12"],
+        role: Role::Server,
         check: image_after_text,
     },
 ];

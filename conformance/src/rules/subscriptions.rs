@@ -3,24 +3,28 @@
 
 use super::{Rule, Seen, View, view::Message};
 use crate::verdict::Finding;
+use rap_spec::Role;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "rule/event-after-result",
         title: "no event is sent before the result with subscription: true has been answered 2xx",
         obligations: &["SUB-01"],
+        role: Role::Server,
         check: after_result,
     },
     Rule {
         id: "rule/event-names-the-call",
         title: "every event names the call whose URL it came to",
         obligations: &["TRN-13"],
+        role: Role::Server,
         check: names_the_call,
     },
     Rule {
         id: "rule/no-event-after-final",
         title: "no event follows a final one",
         obligations: &["SUB-07"],
+        role: Role::Server,
         check: after_final,
     },
 ];

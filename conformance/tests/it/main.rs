@@ -2,10 +2,15 @@
 
 mod arguments;
 mod baseline;
+mod budget;
 mod cases;
+#[cfg(feature = "tls")]
+mod https;
 mod matrix;
 mod rehearsal;
 mod rules;
+mod runtime;
 mod sample;
+mod toy;
 mod watch;
 mod writers;

@@ -26,8 +26,12 @@ fn every_case_is_killed_by_a_fault() {
     let matrix = matrix();
     let killed: BTreeSet<String> =
         matrix["caught-by"].as_table().expect("the matrix has its shape").values().flat_map(cases).collect();
-    let survivors: Vec<&str> =
-        judging().iter().map(|case| case.id).filter(|id| !killed.contains(*id)).collect();
+    // The rules on runtimes are shown to speak by traces of their own (`runtime.rs`).
+    let survivors: Vec<&str> = judging()
+        .iter()
+        .map(|case| case.id)
+        .filter(|id| !id.starts_with("rule/runtime-") && !killed.contains(*id))
+        .collect();
     assert!(survivors.is_empty(), "no fault is caught by {survivors:?}");
 }
 

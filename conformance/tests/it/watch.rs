@@ -30,7 +30,9 @@ async fn server(got: Arc<Mutex<Vec<(String, Value)>>>) -> String {
                     let body = request.into_body().collect().await.expect("a body").to_bytes();
                     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                     got.lock().expect("the list").push((path, body));
-                    let toolset = json!({ "name": "n", "endpoint": endpoint, "tools": [], "extra": 1.0 });
+                    let tool =
+                        json!({ "name": "o", "description": "d", "inputSchema": { "type": "object" } });
+                    let toolset = json!({ "name": "n", "endpoint": endpoint, "tools": [tool], "extra": 1.0 });
                     Ok::<_, std::convert::Infallible>(http::Response::new(Full::<bytes::Bytes>::from(
                         toolset.to_string(),
                     )))
@@ -69,7 +71,7 @@ async fn calls_callbacks_and_answers_lead_through_it_and_all_else_is_left_alone(
     let given = runtime.give("runtime");
     let seen: Arc<Mutex<Vec<Exchange>>> = Arc::default();
     let shown = seen.clone();
-    let watch = Watch { to: base.clone(), listen: "127.0.0.1:0".to_owned(), public_url: None };
+    let watch = Watch { to: base.clone(), listen: "127.0.0.1:0".to_owned(), ..Watch::default() };
     let proxy =
         Proxy::start(watch, move |e| shown.lock().expect("the list").push(e.clone())).await.expect("a proxy");
 
@@ -111,7 +113,7 @@ async fn a_message_to_a_spoiled_url_is_seen_as_such_by_both() {
     let base = server(got.clone()).await;
     let runtime = Listener::bind("127.0.0.1:0", None, Recorder::default()).await.expect("a listener");
     let given = runtime.give("runtime");
-    let watch = Watch { to: base, listen: "127.0.0.1:0".to_owned(), public_url: None };
+    let watch = Watch { to: base, listen: "127.0.0.1:0".to_owned(), ..Watch::default() };
     let proxy = Proxy::start(watch, |_| {}).await.expect("a proxy");
     let call =
         json!({ "operation": "o", "id": "c", "group_id": "g", "arguments": {}, "callback_url": given.url });
