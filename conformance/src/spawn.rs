@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
@@ -16,6 +16,27 @@ use tokio::{
 
 /// The longest time that a server may take to say its port.
 const START: Duration = Duration::from_secs(30);
+
+/// What the names of directories begin with; the judge's process id follows.
+const PREFIX: &str = "rap-conformance-";
+
+/// How long a directory is left alone, whoever made it: longer than any run.
+const ABANDONED: Duration = Duration::from_secs(2 * 3600);
+
+/// Removes the directories of judges that were killed and could not do it themselves.
+fn sweep(temp: &Path, now: SystemTime) {
+    for entry in std::fs::read_dir(temp).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let maker = rest.split_once('-').and_then(|(pid, _)| pid.parse::<u32>().ok());
+        let lives = maker.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
+        let touched = entry.metadata().and_then(|m| m.modified()).ok();
+        let age = touched.and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
+        if !lives && age > ABANDONED {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
 
 /// A started server; killed when dropped, its directory removed.
 #[derive(Debug)]
@@ -37,7 +58,9 @@ impl Spawned {
     /// # Errors
     /// In words: it cannot be started, or did not say its port.
     pub async fn start(template: &str) -> Result<Self, String> {
-        let data = std::env::temp_dir().join(format!("rap-conformance-{}", nonce()));
+        let temp = std::env::temp_dir();
+        sweep(&temp, SystemTime::now());
+        let data = temp.join(format!("{PREFIX}{}-{}", std::process::id(), nonce()));
         tokio::fs::create_dir_all(&data).await.map_err(|e| format!("{}: {e}", data.display()))?;
         let token = template.contains("{token}").then(|| format!("token-{}", nonce()));
         let said = Said::default();
@@ -145,4 +168,37 @@ async fn start(command: &str, said: &Said) -> Result<(Child, u16), String> {
     })?;
     said.listen(lines);
     Ok((child, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_judge_left_long_ago_is_swept_away() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let own = format!("{PREFIX}{}-a", std::process::id());
+        // No process has this id: it is beyond what Linux gives.
+        let dead = format!("{PREFIX}4294967295-b");
+        let (before, other) = (format!("{PREFIX}0123456789abcdef"), "somebody-else".to_owned());
+        for name in [&own, &dead, &before, &other] {
+            std::fs::create_dir(temp.path().join(name)).expect("a directory");
+        }
+        let left = || {
+            let entries = std::fs::read_dir(temp.path()).expect("a directory").flatten();
+            let mut names: Vec<String> =
+                entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        };
+        sweep(temp.path(), SystemTime::now());
+        assert_eq!(left().len(), 4, "what is new is left alone");
+        sweep(temp.path(), SystemTime::now() + 2 * ABANDONED);
+        let mut kept = vec![own, other];
+        kept.sort();
+        assert_eq!(
+            left(),
+            if Path::new("/proc/self").exists() { kept } else { vec![kept.pop().expect("two")] }
+        );
+    }
 }

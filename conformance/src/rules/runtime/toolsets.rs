@@ -123,7 +123,7 @@ fn refuses_invalid(view: &View<'_>) -> Seen {
         let toolsets = before(&all, call);
         let Some(last) = toolsets.last() else { continue };
         // A valid one that was fetched before may still be in use.
-        let wrong = (!toolsets.iter().any(|f| is_valid(f))).then(|| {
+        let wrong = (!toolsets.iter().any(is_valid)).then(|| {
             let why = "a tool was called of a toolset that is invalid and has to be rejected whole";
             Finding::new("TLS-03", why, &[last.exchange.n, call.exchange.n])
         });
