@@ -8,7 +8,9 @@
 //! | `POST /v1/threads/{id}/stop`, `…/close`, `…/compact` | `{}` | 200, `{}` |
 //! | `GET /v1/sessions/{id}/status` | | 200, [`SessionStatus`](crate::SessionStatus) |
 //! | `GET /v1/sessions/{id}/questions` | | 200, a list of [`Asked`](crate::Asked) |
+//! | `POST /v1/sessions/{id}/refresh` | `{}` | 200, [`SessionOpened`](crate::SessionOpened): all servers were asked again |
 //! | `POST /v1/calls/{id}/answer` | `{"selected"}` | 200, `{}`, when it is durable |
+//! | `POST /v1/approvals/{id}` | `{"allow": true}`, or `false` | 200, `{}`, when it is durable; `id` is the call's |
 //! | `GET /v1/sessions/{id}/events?after=N` | | 200, a [`Watched`](crate::Watched) a line, until the host stops |
 //!
 //! Errors are problem details. Every request carries the bearer token; a loopback listener refuses foreign
@@ -60,6 +62,12 @@ pub(crate) struct Selection {
     pub(crate) selected: u64,
 }
 
+/// What a person says to a call that asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Word {
+    pub(crate) allow: bool,
+}
+
 #[derive(Debug, Deserialize)]
 struct Since {
     #[serde(default)]
@@ -85,7 +93,9 @@ impl Runtime {
             .route("/v1/sessions/{id}/status", get(status))
             .route("/v1/sessions/{id}/events", get(events))
             .route("/v1/sessions/{id}/questions", get(questions))
+            .route("/v1/sessions/{id}/refresh", post(refresh))
             .route("/v1/calls/{id}/answer", post(answer))
+            .route("/v1/approvals/{id}", post(approve))
             .route("/v1/threads/{id}/messages", post(send))
             .route("/v1/threads/{id}/stop", post(stop))
             .route("/v1/threads/{id}/close", post(close))
@@ -153,15 +163,35 @@ async fn answer(
     Path(call): Path<String>,
     selection: Result<Json<Selection>, JsonRejection>,
 ) -> Response {
-    let Json(Selection { selected }) = match selection {
-        Ok(selection) => selection,
-        Err(rejection) => return invalid(&rejection),
-    };
-    let call = match CallId::new(call) {
-        Ok(call) => call,
+    match selection {
+        Ok(Json(Selection { selected })) => {
+            with_call(call, async |call| runtime.answer(&call, selected).await).await
+        }
+        Err(rejection) => invalid(&rejection),
+    }
+}
+
+async fn approve(
+    State(runtime): State<Runtime>,
+    Path(call): Path<String>,
+    word: Result<Json<Word>, JsonRejection>,
+) -> Response {
+    match word {
+        Ok(Json(Word { allow })) => with_call(call, async |call| runtime.approve(&call, allow).await).await,
+        Err(rejection) => invalid(&rejection),
+    }
+}
+
+async fn refresh(State(runtime): State<Runtime>, Path(session): Path<String>) -> Response {
+    with_thread(session, async |session| runtime.refresh(&session).await.map(Json)).await
+}
+
+async fn with_call(id: String, work: impl AsyncFnOnce(CallId) -> Result<(), HostError>) -> Response {
+    let id = match CallId::new(id) {
+        Ok(id) => id,
         Err(error) => return problem(Problem::invalid(error.to_string())),
     };
-    match runtime.answer(&call, selected).await {
+    match work(id).await {
         Ok(()) => empty().into_response(),
         Err(error) => refused(&error),
     }

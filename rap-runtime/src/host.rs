@@ -43,6 +43,14 @@ pub trait AgentHost: Send + Sync {
     /// As [`send`](Self::send).
     async fn compact(&self, thread: &ThreadId) -> Result<(), HostError>;
 
+    /// Asks all tool servers of a session again, now, whether or not they could be used before. One that was absent joins
+    /// with its tools, which take no name from others; of one that is known only where it listens is taken over. What
+    /// cannot be used is reported.
+    ///
+    /// # Errors
+    /// Unknown session, or the host fails.
+    async fn refresh(&self, session: &ThreadId) -> Result<SessionOpened, HostError>;
+
     /// What happened in a session after event number `after` (0 for all), then what happens. The stream ends
     /// when the host stops. Watching changes nothing.
     ///
@@ -70,6 +78,14 @@ pub trait AgentHost: Send + Sync {
     /// No question ([`HostError::is_unknown`]), answered before ([`HostError::is_ended`]), no such choice
     /// ([`HostError::is_refused`]), or the host fails.
     async fn answer(&self, call: &CallId, selected: u64) -> Result<(), HostError>;
+
+    /// Allows or declines a call that needs a person's word (CON-02); the first word wins.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    async fn approve(&self, call: &CallId, allow: bool) -> Result<(), HostError> {
+        self.answer(call, u64::from(allow)).await
+    }
 }
 
 /// Something that a tool asks or shows.

@@ -172,6 +172,7 @@ impl Hub {
     }
 
     /// News that another process has passed on.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn hear(&self, thread: &ThreadId, news: News) {
         for slice in self.state().slices.iter().filter(|slice| slice.thread == *thread) {
             let mut state = slice.state();
@@ -224,6 +225,7 @@ pub(crate) struct RunningSlice {
 }
 
 /// What is passed on to a slice in another process.
+#[cfg(feature = "sqlite")]
 #[derive(Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct News {
     /// Inputs that interrupt a completion which has not seen them.
@@ -252,11 +254,13 @@ impl RunningSlice {
     }
 
     /// Where the slice runs in another process, which loads for itself: who is above the thread.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn below(&self, ancestors: &[ThreadId]) {
         self.signals.state().ancestors = ancestors.to_vec();
     }
 
     /// What the process that runs the slice should hear. Loses nothing when it is dropped and asked again.
+    #[cfg(feature = "sqlite")]
     pub(crate) async fn news(&self) -> News {
         loop {
             {

@@ -21,7 +21,9 @@ mod net;
 mod remote;
 mod runtime;
 mod scripted;
+mod servers;
 mod session;
+mod toolsets;
 mod watch;
 
 #[cfg(feature = "sqlite")]
@@ -38,6 +40,7 @@ pub use model::{
 pub use remote::RemoteHost;
 pub use runtime::{Approval, Choices, DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
 pub use scripted::{ScriptError, ScriptedModel};
+pub use servers::ServerConfig;
 
 pub use ipnet::IpNet;
 pub use rap_client::{KeyRing, gateway::KeyRingError};

@@ -1,6 +1,7 @@
 //! The ways out. What a server on this machine may be sent goes out by a client that allows loopback; all
 //! else by one that does not, so that no server elsewhere can point us at ourselves.
 
+use crate::ServerConfig;
 use ipnet::IpNet;
 use rap_client::Caller;
 use rap_http::{AddressPolicy, GuardedClient};
@@ -18,9 +19,16 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(targets: &[IpNet]) -> Self {
+    /// `servers`: whose credentials go along, each to its own origin alone.
+    pub(crate) fn new(targets: &[IpNet], servers: &[ServerConfig]) -> Self {
         let policy = targets.iter().fold(AddressPolicy::public(), |policy, network| policy.allow(*network));
-        let caller = |policy| Caller::new(GuardedClient::builder(policy).total_timeout(EXCHANGE).build());
+        let caller = |policy| {
+            let caller = Caller::new(GuardedClient::builder(policy).total_timeout(EXCHANGE).build());
+            servers.iter().fold(caller, |caller, server| match server.credentials() {
+                Some(credentials) => caller.with_credentials(server.base(), credentials.clone()),
+                None => caller,
+            })
+        };
         Self { local: caller(policy.clone().allow_loopback()), public: caller(policy) }
     }
 
@@ -54,7 +62,7 @@ mod tests {
             let parse = |url: &str| url.parse::<HttpUrl>().unwrap();
             assert_eq!(may_lead_to(&parse(base), &parse(url)), may, "{base} {url}");
         }
-        let net = Net::new(&[]);
+        let net = Net::new(&[], &[]);
         let goes = |url: &str| {
             net.to(&url.parse().unwrap()).client().policy().check_address([127, 0, 0, 1].into(), 80, false)
         };

@@ -2,7 +2,7 @@
 
 use crate::{
     AgentHost, Asked, HostError, NewSession, Sent, SessionOpened, SessionStatus, Watch, Watched,
-    api::{MessageSent, NewMessage, SLUGS, Selection},
+    api::{MessageSent, NewMessage, SLUGS, Selection, Word},
     host::HostErrorKind,
 };
 use bytes::{Bytes, BytesMut};
@@ -134,6 +134,10 @@ impl AgentHost for RemoteHost {
         Ok(())
     }
 
+    async fn refresh(&self, session: &ThreadId) -> Result<SessionOpened, HostError> {
+        self.post(&format!("v1/sessions/{}/refresh", segment(session.as_str())), &json!({})).await
+    }
+
     async fn watch(&self, session: &ThreadId, after: i64) -> Result<Watch, HostError> {
         let url = self.url(&format!("v1/sessions/{}/events?after={after}", segment(session.as_str())))?;
         let mut opened = self.client.open(&url, self.headers()?).await.map_err(|e| self.unreachable(e))?;
@@ -168,6 +172,12 @@ impl AgentHost for RemoteHost {
         let _: Value = self
             .post(&format!("v1/calls/{}/answer", segment(call.as_str())), &Selection { selected })
             .await?;
+        Ok(())
+    }
+
+    async fn approve(&self, call: &CallId, allow: bool) -> Result<(), HostError> {
+        let _: Value =
+            self.post(&format!("v1/approvals/{}", segment(call.as_str())), &Word { allow }).await?;
         Ok(())
     }
 }

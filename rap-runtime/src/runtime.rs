@@ -1,6 +1,6 @@
 //! The runtime as a value: built once, cloned freely, driven by [`Runtime::run_until`].
 
-use crate::{ModelProvider, ScriptedModel, hub::Hub, net::Net};
+use crate::{ModelProvider, ScriptedModel, ServerConfig, hub::Hub, net::Net, servers::Servers};
 use ipnet::IpNet;
 use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
 use rap_core::{DestructivePolicy, ModelRequest, Rules, Store};
@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(crate) found: Mutex<HashMap<String, Arc<dyn ModelProvider>>>,
     /// What was chosen for threads, or for whole sessions by their roots, after they began.
     pub(crate) chosen: Mutex<HashMap<ThreadId, String>>,
-    pub(crate) toolsets: Vec<HttpUrl>,
+    pub(crate) servers: Servers,
     pub(crate) net: Net,
     pub(crate) known_toolsets: ToolsetCache,
     pub(crate) keys: KeyRing,
@@ -84,7 +84,7 @@ pub struct RuntimeBuilder {
     store: Option<Arc<dyn Store>>,
     models: Vec<Arc<dyn ModelProvider>>,
     finder: Option<ModelFinder>,
-    toolsets: Vec<HttpUrl>,
+    servers: Vec<ServerConfig>,
     public_url: Option<HttpUrl>,
     keys: Option<KeyRing>,
     rules: Rules,
@@ -111,6 +111,9 @@ pub enum RuntimeError {
         "the runtime has no public URL; give the one under which tool servers reach its gateway with `public_url`"
     )]
     NoPublicUrl,
+    /// Two servers of one origin have credentials of their own, or one name.
+    #[error("{0}")]
+    Servers(String),
     /// No signing key could be made.
     #[error(transparent)]
     Keys(#[from] KeyRingError),
@@ -123,7 +126,7 @@ impl Runtime {
             store: None,
             models: Vec::new(),
             finder: None,
-            toolsets: Vec::new(),
+            servers: Vec::new(),
             public_url: None,
             keys: None,
             rules: Rules::default(),
@@ -221,7 +224,7 @@ impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime")
             .field("public_url", &self.inner.public_url)
-            .field("toolsets", &self.inner.toolsets)
+            .field("servers", &self.inner.servers.configured)
             .finish_non_exhaustive()
     }
 }
@@ -257,8 +260,15 @@ impl RuntimeBuilder {
 
     /// The base URL of a tool server, with its path prefix if it has one. Naming a server consents to its
     /// tools (CON-01). Call it once for each.
-    pub fn toolset(mut self, base: HttpUrl) -> Self {
-        self.toolsets.push(base);
+    pub fn toolset(self, base: HttpUrl) -> Self {
+        self.server(ServerConfig::new(base))
+    }
+
+    /// A tool server with a name, or with credentials by which it knows us. Naming a server consents to its tools
+    /// (CON-01). Call it once for each. A session that names its own servers has the credentials of those that are
+    /// configured here as well.
+    pub fn server(mut self, server: ServerConfig) -> Self {
+        self.servers.push(server);
         self
     }
 
@@ -348,7 +358,8 @@ impl RuntimeBuilder {
     /// The runtime.
     ///
     /// # Errors
-    /// When the store or the public URL is missing, or the system gives no randomness for keys.
+    /// When the store or the public URL is missing, when servers are configured so that they cannot be told apart, or
+    /// when the system gives no randomness for keys.
     pub async fn build(self) -> Result<Runtime, RuntimeError> {
         let store = self.store.ok_or(RuntimeError::NoStore)?;
         let public_url = self.public_url.ok_or(RuntimeError::NoPublicUrl)?;
@@ -356,6 +367,7 @@ impl RuntimeBuilder {
             Some(keys) => keys,
             None => KeyRing::generate()?,
         };
+        check(&self.servers)?;
         let mut models = self.models;
         if models.is_empty() {
             models.push(Arc::new(ScriptedModel::demo()));
@@ -367,8 +379,8 @@ impl RuntimeBuilder {
                 finder: self.finder,
                 found: Mutex::default(),
                 chosen: Mutex::default(),
-                toolsets: self.toolsets,
-                net: Net::new(&self.targets),
+                net: Net::new(&self.targets, &self.servers),
+                servers: Servers::new(self.servers),
                 known_toolsets: ToolsetCache::new(),
                 keys,
                 public_url,
@@ -385,4 +397,29 @@ impl RuntimeBuilder {
             }),
         })
     }
+}
+
+/// Credentials belong to an origin, and names to one server.
+fn check(servers: &[ServerConfig]) -> Result<(), RuntimeError> {
+    for (n, server) in servers.iter().enumerate() {
+        let clash = servers[..n].iter().find(|other| {
+            let same_origin = other.base().origin() == server.base().origin();
+            same_origin && other.credentials().is_some() && server.credentials().is_some()
+        });
+        if let Some(other) = clash {
+            return Err(RuntimeError::Servers(format!(
+                "the servers {} and {} are one origin, which can have credentials only once; give them to one of the two, \
+                 or serve them under different hosts or ports",
+                other.base().redacted(),
+                server.base().redacted()
+            )));
+        }
+        if servers[..n].iter().any(|other| other.name().is_some() && other.name() == server.name()) {
+            let name = server.name().unwrap_or_default();
+            return Err(RuntimeError::Servers(format!(
+                "two servers have the name {name:?}; give each a name of its own"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -1,22 +1,21 @@
-//! Making sessions: every server is asked for its tools at once, and what can be used is frozen (TLS-12).
+//! The runtime as a host: sessions are made, written to, stopped, answered and looked at.
 
 use crate::{
     AgentHost, Asked, Choices, HostError, NewSession, Runtime, Sent, SessionOpened, SessionStatus,
-    ThreadStatus, ToolsetProblem, ToolsetProblemKind, Watch, clock, host::HostErrorKind, net, watch,
+    ThreadStatus, Watch, clock, host::HostErrorKind, watch,
 };
-use rap_client::{DiscoverError, catalog, catalog::CatalogProblem};
 use rap_core::{
-    Accepted, Answered, BUILT_IN_TOOLS, DestructivePolicy, InputBody, InputId, NewInput, OfferedTool, Rules,
-    ServerCard, Session, Toolbox,
+    Accepted, Answered, CallState, CallView, DestructivePolicy, InputBody, InputId, NewInput, Rules, Session,
 };
-use rap_types::{CallId, ContentPart, HttpUrl, ThreadId, validate::CompiledToolset};
-use std::collections::{HashMap, HashSet};
+use rap_types::{CallId, ContentPart, ThreadId};
 
 #[async_trait::async_trait]
 impl AgentHost for Runtime {
     async fn create(&self, new: NewSession) -> Result<SessionOpened, HostError> {
         self.model_for(new.model.as_deref()).map_err(|why| HostError::new(HostErrorKind::Refused, why))?;
-        let bases = new.toolsets.unwrap_or_else(|| self.inner.toolsets.clone());
+        let configured =
+            || self.inner.servers.configured.iter().map(|server| server.base().clone()).collect();
+        let bases = new.toolsets.unwrap_or_else(configured);
         let (toolbox, problems) = self.discover(&bases).await;
         if toolbox.servers.is_empty() && !bases.is_empty() {
             let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
@@ -34,6 +33,7 @@ impl AgentHost for Runtime {
             rules: self.rules(),
         };
         self.inner.store.create(&session).await?;
+        self.inner.servers.session_runs(&session);
         self.inner.hub.ring();
         Ok(SessionOpened { tools: session.toolbox.tools.len(), session: session.id, problems })
     }
@@ -53,6 +53,18 @@ impl AgentHost for Runtime {
 
     async fn compact(&self, thread: &ThreadId) -> Result<(), HostError> {
         self.control(thread, InputBody::Compact).await
+    }
+
+    async fn refresh(&self, session: &ThreadId) -> Result<SessionOpened, HostError> {
+        let Some(found) = self.inner.store.session(session).await? else {
+            return Err(watch::unknown_session(session));
+        };
+        let problems = self.ask_all_servers(&found).await?;
+        let tools = match self.inner.store.session(session).await? {
+            Some(now) => now.toolbox.tools.len(),
+            None => 0,
+        };
+        Ok(SessionOpened { session: session.clone(), problems, tools })
     }
 
     async fn watch(&self, session: &ThreadId, after: i64) -> Result<Watch, HostError> {
@@ -100,6 +112,16 @@ impl AgentHost for Runtime {
         };
         Err(HostError::new(kind, message))
     }
+
+    async fn approve(&self, call: &CallId, allow: bool) -> Result<(), HostError> {
+        let open = self.inner.store.calls(true).await?;
+        let asks = |view: &CallView| view.row.id == *call && view.row.state == CallState::AwaitingApproval;
+        if !open.iter().any(asks) {
+            let message = format!("the call {call} waits for nobody's word");
+            return Err(HostError::new(HostErrorKind::Unknown, message));
+        }
+        self.answer(call, u64::from(allow)).await
+    }
 }
 
 impl Runtime {
@@ -146,133 +168,6 @@ impl Runtime {
             }
         }
     }
-
-    /// Asks all servers at once, each within the time limit of an exchange.
-    async fn discover(&self, bases: &[HttpUrl]) -> (Toolbox, Vec<ToolsetProblem>) {
-        let mut seen = HashSet::new();
-        let bases: Vec<_> =
-            bases.iter().filter(|base| seen.insert(base.as_str().trim_end_matches('/'))).collect();
-        let asked = bases.iter().map(|base| async move {
-            let found = self.inner.known_toolsets.discover(self.inner.net.to(base), base).await;
-            ((*base).clone(), found)
-        });
-        let mut problems = Vec::new();
-        let mut toolsets = Vec::new();
-        for (base, found) in futures_util::future::join_all(asked).await {
-            match found {
-                Ok(found) if !net::may_lead_to(&base, &found.toolset.toolset().endpoint) => {
-                    problems.push(endpoint_problem(&base));
-                }
-                Ok(found) => {
-                    // TLS-06: what it offered last, until it is back.
-                    problems.extend(found.stale.map(|error| stale_problem(&base, &error)));
-                    toolsets.push((base, found.toolset));
-                }
-                Err(error) => problems.push(discover_problem(&base, &error)),
-            }
-        }
-        let toolbox = freeze(toolsets, &self.inner.without, &mut problems);
-        (toolbox, problems)
-    }
-}
-
-/// What a session is offered: all tools that one server alone defines.
-fn freeze(
-    toolsets: Vec<(HttpUrl, CompiledToolset)>,
-    without: &[String],
-    problems: &mut Vec<ToolsetProblem>,
-) -> Toolbox {
-    let servers: Vec<ServerCard> = toolsets
-        .iter()
-        .map(|(base, toolset)| ServerCard {
-            name: toolset.toolset().name().to_owned(),
-            base: base.clone(),
-            endpoint: toolset.toolset().endpoint.clone(),
-        })
-        .collect();
-    let places: HashMap<HttpUrl, usize> =
-        servers.iter().enumerate().map(|(index, card)| (card.base.clone(), index)).collect();
-    let built_in = BUILT_IN_TOOLS.iter().copied().filter(|name| !without.iter().any(|off| off == name));
-    let catalog = catalog::merge(toolsets, built_in);
-    problems.extend(catalog.problems().iter().map(catalog_problem));
-    let mut names: HashSet<String> = catalog
-        .iter()
-        .filter(|tool| tool.tool().name.is_portable())
-        .map(|tool| tool.tool().name.to_string())
-        .chain(BUILT_IN_TOOLS.iter().map(ToString::to_string))
-        .collect();
-    let tools = catalog.iter().filter_map(|found| {
-        let tool = found.tool();
-        let annotations = tool.annotations.clone().unwrap_or_default();
-        Some(OfferedTool {
-            name: if tool.name.is_portable() {
-                tool.name.to_string()
-            } else {
-                alias(tool.name.as_str(), &mut names)
-            },
-            operation: tool.name.clone(),
-            server: *places.get(found.base())?,
-            description: tool.description.clone(),
-            input_schema: tool.input_schema.clone(),
-            long_running: annotations.long_running.unwrap_or(false),
-            destructive: annotations.destructive.unwrap_or(false),
-            display_script: tool.display_script.clone(),
-        })
-    });
-    Toolbox { tools: tools.collect(), servers, without: without.to_vec() }
-}
-
-/// A name that every model takes, for one that is not portable (TLS-14).
-fn alias(name: &str, taken: &mut HashSet<String>) -> String {
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-    let mut candidate = plain.clone();
-    let mut n = 1;
-    while !taken.insert(candidate.clone()) {
-        n += 1;
-        candidate = format!("{plain}_{n}");
-    }
-    candidate
-}
-
-fn discover_problem(base: &HttpUrl, error: &DiscoverError) -> ToolsetProblem {
-    let kind = if error.is_unauthorized() {
-        ToolsetProblemKind::Unauthorized
-    } else if error.is_not_a_server() {
-        ToolsetProblemKind::NotAServer
-    } else if error.is_invalid() {
-        ToolsetProblemKind::Invalid
-    } else {
-        ToolsetProblemKind::Unreachable
-    };
-    ToolsetProblem { server: base.redacted(), kind, message: error.to_string() }
-}
-
-fn stale_problem(base: &HttpUrl, error: &DiscoverError) -> ToolsetProblem {
-    let problem = discover_problem(base, error);
-    let message = format!("{}; meanwhile its tools are offered as they were last", problem.message);
-    ToolsetProblem { kind: ToolsetProblemKind::Stale, message, ..problem }
-}
-
-fn endpoint_problem(base: &HttpUrl) -> ToolsetProblem {
-    let server = base.redacted();
-    let message = format!(
-        "the toolset of {server} names an endpoint on this machine, which only a server on this machine may do; none of its tools is offered"
-    );
-    ToolsetProblem { server, kind: ToolsetProblemKind::Invalid, message }
-}
-
-fn catalog_problem(problem: &CatalogProblem) -> ToolsetProblem {
-    let (kind, server) = match problem {
-        CatalogProblem::Duplicate { bases, .. } => {
-            let servers: Vec<_> = bases.iter().map(HttpUrl::redacted).collect();
-            (ToolsetProblemKind::DoubledTool, servers.join(", "))
-        }
-        CatalogProblem::BuiltIn { base, .. } => (ToolsetProblemKind::BuiltInName, base.redacted()),
-        CatalogProblem::Reserved { base } => (ToolsetProblemKind::Invalid, base.redacted()),
-        _ => (ToolsetProblemKind::Invalid, String::new()),
-    };
-    ToolsetProblem { server, kind, message: problem.to_string() }
 }
 
 /// 20 characters of lower-case base32, as derived ids have.

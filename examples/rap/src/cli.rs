@@ -64,9 +64,13 @@ pub(crate) struct DemoArgs {
 pub(crate) struct RunArgs {
     /// What to say to the agent
     pub(crate) message: String,
-    /// A tool server, by its base URL; may be given several times
-    #[arg(long = "server", value_name = "URL", value_parser = server_url, required_unless_present = "session")]
-    pub(crate) servers: Vec<HttpUrl>,
+    /// A tool server, by its base URL, or as name=URL; may be given several times
+    #[arg(long = "server", value_name = "[NAME=]URL", value_parser = server, required_unless_present = "session")]
+    pub(crate) servers: Vec<Server>,
+    /// Tokens and signing keys of servers with names; without it they are in the environment, as
+    /// RAP_SERVER_TOKEN_NAME and RAP_SERVER_KEY_NAME
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
     /// The database file, so that the conversation can go on later; without it nothing is kept
     #[arg(long, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
@@ -100,9 +104,14 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 picks a free one, which the database remembers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
-    /// A tool server, by its base URL; may be given several times
-    #[arg(long = "server", value_name = "URL", value_parser = server_url)]
-    pub(crate) servers: Vec<HttpUrl>,
+    /// A tool server, by its base URL, or as name=URL; may be given several times. Sessions go on with a server that has
+    /// a name wherever it listens at the next start
+    #[arg(long = "server", value_name = "[NAME=]URL", value_parser = server)]
+    pub(crate) servers: Vec<Server>,
+    /// Tokens and signing keys of servers with names; without it they are in the environment, as
+    /// RAP_SERVER_TOKEN_NAME and RAP_SERVER_KEY_NAME
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
     /// The model of new sessions, as provider/model; rap models lists some
     #[arg(long, value_name = "ID")]
     pub(crate) model: Option<String>,
@@ -115,6 +124,9 @@ pub(crate) struct ServeArgs {
     /// Let tools run that say of themselves that they destroy something
     #[arg(long)]
     pub(crate) allow_destructive: bool,
+    /// Let questions wait until somebody answers them over HTTP: those of tools, and whether a destructive tool may run
+    #[arg(long)]
+    pub(crate) ask: bool,
     /// Run each slice in a process of its own; between slices only this small process is there
     #[arg(long)]
     pub(crate) exec_slices: bool,
@@ -137,6 +149,12 @@ pub(crate) struct SliceArgs {
     /// The URL under which tool servers reach the runtime
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: HttpUrl,
+    /// The tool servers, as serve has them
+    #[arg(long = "server", value_name = "[NAME=]URL", value_parser = server)]
+    pub(crate) servers: Vec<Server>,
+    /// Tokens and signing keys of servers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -208,15 +226,40 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).ok().filter(|d| !d.is_zero()).ok_or_else(wrong)
 }
 
-/// A URL of a tool server; one without a scheme is met with the whole form.
-fn server_url(text: &str) -> Result<HttpUrl, String> {
-    HttpUrl::new(text).map_err(|error| {
-        if text.contains("://") {
+/// A tool server as it is named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) name: Option<String>,
+    pub(crate) url: HttpUrl,
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name}={}", self.url),
+            None => write!(f, "{}", self.url),
+        }
+    }
+}
+
+/// `name=URL`, or a URL; one without a scheme is met with the whole form.
+fn server(text: &str) -> Result<Server, String> {
+    let (name, url) = match text.split_once('=') {
+        Some((name, url)) if !name.contains([':', '/', '?']) => (Some(name), url),
+        _ => (None, text),
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_some_and(|name| name.is_empty() || !name.chars().all(fits)) {
+        return Err("a server's name has letters, digits, - and _".to_owned());
+    }
+    let url = HttpUrl::new(url).map_err(|error| {
+        if url.contains("://") {
             error.to_string()
         } else {
-            format!("write it with its scheme: http://{text}")
+            format!("write it with its scheme: http://{url}")
         }
-    })
+    })?;
+    Ok(Server { name: name.map(ToOwned::to_owned), url })
 }
 
 #[cfg(test)]
@@ -238,6 +281,21 @@ mod tests {
         }
         for text in ["", "0", "-5s", "soon", "0s"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn servers() {
+        let of = |text| server(text).map(|server| (server.name.unwrap_or_default(), server.url.to_string()));
+        for (text, name, url) in [
+            ("http://127.0.0.1:3001", "", "http://127.0.0.1:3001"),
+            ("weather=http://127.0.0.1:3001/x?y=z", "weather", "http://127.0.0.1:3001/x?y=z"),
+            ("http://127.0.0.1:3001/x?y=z", "", "http://127.0.0.1:3001/x?y=z"),
+        ] {
+            assert_eq!(of(text), Ok((name.to_owned(), url.to_owned())), "{text}");
+        }
+        for text in ["", "=http://x", "a b=http://x", "weather=", "weather=x:1", "ftp://x"] {
+            assert!(of(text).is_err(), "{text}");
         }
     }
 }

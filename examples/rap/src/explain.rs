@@ -67,6 +67,12 @@ async fn through(
         let Some(last) = slices.last() else { return Ok(()) };
         after = last.version;
         for view in &slices {
+            if let Some(name) = replay.wants_toolbox(view)
+                && let Some(text) = reader.get(&name).await?
+                && let Ok(toolbox) = serde_json::from_str(&text)
+            {
+                replay.add_toolbox(toolbox);
+            }
             each(view, &replay.slice(view));
         }
     }

@@ -10,6 +10,7 @@ mod models;
 mod output;
 mod run;
 mod serve;
+mod servers;
 mod shutdown;
 
 use clap::Parser;

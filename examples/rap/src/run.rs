@@ -12,7 +12,7 @@ use crate::{
     inspect::{count, unknown_thread},
     models,
     output::Out,
-    serve, shutdown,
+    serve, servers, shutdown,
 };
 use ask::Questions;
 use futures_util::StreamExt;
@@ -41,7 +41,7 @@ enum Ended {
 /// Runs until the agent rests, the time is over, or a person interrupts.
 pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let stop = shutdown::signals()?;
-    host::check_servers(&args.servers)?;
+    host::check_servers(args.servers.iter().map(|server| &server.url))?;
     let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
     let scripted = model.is_plain();
     if args.session.is_some() && args.db.as_deref().is_some_and(|db| !db.exists()) {
@@ -65,8 +65,8 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let store = host::open(&db).await?;
     let listener = host::listen(&store, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let url = host::url_of(&listener)?;
-    let runtime = model
-        .into_builder(host::builder(store.clone(), &db, url, out).await?)
+    let builder = model.into_builder(host::builder(store.clone(), &db, url, out).await?);
+    let runtime = servers::add(builder, &args.servers, args.credentials.as_deref())?
         .rules(serve::rules(args.allow_destructive))
         .approval(if args.allow_destructive { Approval::Allow } else { Approval::AskIfDestructive })
         .choices(if ask::somebody_is_there(out) { Choices::Ask } else { Choices::Dismiss })
@@ -181,7 +181,8 @@ async fn converse(
 /// The session to talk to: a new one, or the one that was asked for.
 async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<ThreadId, Failure> {
     if let Some(session) = &args.session {
-        if !args.servers.is_empty() {
+        // Those with a name say where the session's own servers are now, and how they are to know us.
+        if args.servers.iter().any(|server| server.name.is_none()) {
             out.warning("a session keeps the tool servers that it began with; --server is not used");
         }
         return match agent.status(session).await {
@@ -195,7 +196,7 @@ async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<Thr
             Err(error) => Err(Failure::of(error)),
         };
     }
-    let mut new = NewSession::new().toolsets(args.servers.iter().cloned());
+    let mut new = NewSession::new().toolsets(args.servers.iter().map(|server| server.url.clone()));
     if let Some(model) = args.model.as_ref().filter(|id| !id.starts_with("scripted")) {
         new = new.model(model);
     }

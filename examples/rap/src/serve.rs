@@ -1,14 +1,14 @@
 //! `rap serve`: a runtime for long, on a database that remembers where it was served.
 
 use crate::{
-    cli::{ServeArgs, SliceArgs},
+    cli::{ServeArgs, Server, SliceArgs},
     failure::Failure,
     host, models,
     output::Out,
-    shutdown,
+    servers, shutdown,
 };
 use rap_runtime::{
-    LocalFiles, Runtime, SliceErrand, SliceProcesses,
+    Approval, Choices, LocalFiles, Runtime, SliceErrand, SliceProcesses,
     core::{DestructivePolicy, Rules},
     sqlite::SqliteStore,
 };
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// Runs until it is told to stop.
 pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
     let stop = shutdown::asked_to_stop(args.stop_with_stdin)?;
-    host::check_servers(args.servers.iter().chain(&args.public_url))?;
+    host::check_servers(args.servers.iter().map(|server| &server.url).chain(&args.public_url))?;
     let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
     let store = host::open(&args.db).await?;
     let (owner, exec_slices) = (store.clone(), args.exec_slices);
@@ -33,14 +33,20 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
     let chosen = models::remembered(&store).await?;
     let builder = host::builder(store, &args.db, url.clone(), out).await?;
     let mut builder = model.into_builder(builder).rules(rules(args.allow_destructive));
+    if args.ask {
+        builder = builder.choices(Choices::Ask);
+        if !args.allow_destructive {
+            builder = builder.approval(Approval::AskIfDestructive);
+        }
+    }
+    let credentials = args.credentials.as_deref();
     if exec_slices {
-        let slice = slice_command(&args.db, args.model.as_deref(), args.script.as_deref(), &url)?;
+        let (model, script) = (args.model.as_deref(), args.script.as_deref());
+        let slice = slice_command(&args.db, model, script, &url, &args.servers, credentials)?;
         builder = builder.slice_processes(SliceProcesses::new(owner, slice));
     }
-    for server in args.servers {
-        builder = builder.toolset(server);
-    }
-    let runtime = builder.build().await.map_err(Failure::of)?;
+    let runtime = servers::add(builder, &args.servers, credentials)?;
+    let runtime = runtime.build().await.map_err(Failure::of)?;
     for warning in models::choose_again(&runtime, &chosen) {
         out.warning(warning);
     }
@@ -77,6 +83,8 @@ fn slice_command(
     model: Option<&str>,
     script: Option<&Path>,
     url: &HttpUrl,
+    servers: &[Server],
+    credentials: Option<&Path>,
 ) -> Result<impl Fn() -> Command + Send + Sync + 'static, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::new(format!("cannot find this program, to start it for each slice: {e}")))?;
@@ -87,6 +95,12 @@ fn slice_command(
     }
     if let Some(script) = script {
         args.extend(["--script".into(), script.into()]);
+    }
+    for server in servers {
+        args.extend(["--server".into(), server.to_string().into()]);
+    }
+    if let Some(credentials) = credentials {
+        args.extend(["--credentials".into(), credentials.into()]);
     }
     Ok(move || {
         let mut command = Command::new(&program);
@@ -108,7 +122,8 @@ pub(crate) async fn slice(args: SliceArgs) -> Result<(), Failure> {
         .keys(LocalFiles::beside(&args.db).keys().map_err(Failure::of)?)
         .public_url(args.public_url);
     let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
-    let runtime = model.into_builder(builder).build().await.map_err(Failure::of)?;
+    let builder = servers::add(model.into_builder(builder), &args.servers, args.credentials.as_deref())?;
+    let runtime = builder.build().await.map_err(Failure::of)?;
     // The resident process has told of choices that cannot be kept.
     models::choose_again(&runtime, &models::remembered(&store).await?);
     runtime.run_slice(errand, &store, tokio::io::stdout()).await.map_err(broken)?;

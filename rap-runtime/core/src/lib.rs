@@ -51,7 +51,7 @@ pub use store::{
 };
 pub use surface::{Numbered, Surface, SurfaceEvent};
 pub use time::{Millis, Moment};
-pub use toolbox::{OfferedTool, ServerCard, ToolForModel, Toolbox};
+pub use toolbox::{LiveServers, OfferedTool, ServerCard, ToolForModel, Toolbox};
 
 /// The version of the decisions in this crate, kept in every slice record (P12): it rises when the same
 /// inputs would lead to another commit.

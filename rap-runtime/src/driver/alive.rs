@@ -1,8 +1,9 @@
-//! Is what we wait for still alive? After a restart, and then from time to time where it has been open for long (P11),
-//! each open call that its server had taken is asked about, at that server alone (STA-02). Only `alive: false` ends a call, with an error result (STA-03, STA-04); everything else
-//! means that nothing is known, and the call stays open.
+//! Is what we wait for still alive? After a restart of ours or of a server, and then from time to time where it has been
+//! open for long (P11), each open call that its server had taken is asked about, at that server alone (STA-02). Only
+//! `alive: false` ends a call, with an error result (STA-03, STA-04); everything else means that nothing is known, and the
+//! call stays open.
 
-use crate::{Runtime, clock};
+use crate::{Runtime, clock, servers::key};
 use futures_util::{StreamExt, stream};
 use rap_client::CallStatus;
 use rap_core::{CallRoute, CallState, CallView, InputBody, InputId, Millis, NewInput, Outcome};
@@ -16,15 +17,20 @@ const AT_ONCE: usize = 8;
 pub(super) async fn ask_again_and_again(runtime: Runtime) {
     let every = runtime.inner.ask_every;
     let age = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
-    ask_about_open_calls(&runtime, Millis(i64::MAX)).await;
+    ask_about_open_calls(&runtime, Millis(i64::MAX), None).await;
     loop {
         tokio::time::sleep(every).await;
-        ask_about_open_calls(&runtime, clock::now() + -age).await;
+        ask_about_open_calls(&runtime, clock::now() + -age, None).await;
     }
 }
 
-/// Asks about the open calls that were made before a time.
-async fn ask_about_open_calls(runtime: &Runtime, before: Millis) {
+/// Asks about all open calls that servers had taken which were away for a while.
+pub(super) async fn ask_about_calls_at(runtime: &Runtime, bases: &[HttpUrl]) {
+    ask_about_open_calls(runtime, Millis(i64::MAX), Some(bases)).await;
+}
+
+/// Asks about the open calls that were made before a time, at all servers or at some.
+async fn ask_about_open_calls(runtime: &Runtime, before: Millis, at: Option<&[HttpUrl]>) {
     let open = match runtime.inner.store.calls(true).await {
         Ok(open) => open,
         Err(error) => {
@@ -42,13 +48,16 @@ async fn ask_about_open_calls(runtime: &Runtime, before: Millis) {
     });
     stream::iter(delivered)
         .for_each_concurrent(AT_ONCE, async |call| {
-            ask(runtime, &call).await;
+            ask(runtime, &call, at).await;
         })
         .await;
 }
 
-async fn ask(runtime: &Runtime, call: &CallView) {
+async fn ask(runtime: &Runtime, call: &CallView, at: Option<&[HttpUrl]>) {
     let Some((name, base)) = server_of(runtime, call).await else { return };
+    if at.is_some_and(|at| !at.iter().any(|at| key(at) == key(&base))) {
+        return;
+    }
     let question = ToolCallStatus::new(call.row.thread.clone(), call.row.id.clone());
     match runtime.inner.net.to(&base).status(&base, &question).await {
         CallStatus::Alive => {}

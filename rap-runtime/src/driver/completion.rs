@@ -43,11 +43,13 @@ impl Patience {
     }
 
     /// How often a thread was put off: to be kept where this process ends with its slice.
+    #[cfg(feature = "sqlite")]
     pub(super) fn count(&self, thread: &ThreadId) -> u32 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(thread).copied().unwrap_or(0)
     }
 
     /// Goes on counting from there.
+    #[cfg(feature = "sqlite")]
     pub(super) fn resume(&self, thread: &ThreadId, count: u32) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if count == 0 {
@@ -189,6 +191,10 @@ impl Completion<'_> {
                 Some(Ok(None)) => return Ok(Try::Turn(turn.into_turn())),
                 Some(Ok(Some(delta))) => {
                     if let Delta::Text(piece) = &delta {
+                        if turn.text.is_empty() {
+                            let thread = &self.request.thread;
+                            tracing::debug!(%thread, pid = std::process::id(), "the model speaks");
+                        }
                         live.grows(piece);
                     }
                     if turn.take(delta) {

@@ -5,7 +5,10 @@
 //! stdin means stop, so that a child never outlives its parent by much, however that ended.
 
 use super::completion::Patience;
-use crate::hub::{Hub, News};
+use crate::{
+    Runtime,
+    hub::{Hub, News},
+};
 use rap_core::{Claim, Store, StoreError};
 use rap_store_sqlite::{Lease, SqliteStore};
 use serde::{Deserialize, Serialize};
@@ -75,10 +78,11 @@ impl SliceProcesses {
         &self,
         claim: Claim,
         place: OwnedSemaphorePermit,
-        hub: &Arc<Hub>,
+        runtime: &Runtime,
         patience: &Patience,
         ending: &CancellationToken,
     ) {
+        let hub = &runtime.inner.hub;
         let signals = hub.slice_begins(&claim.thread);
         let lease = match self.store.lend(&claim).await {
             Ok(lease) => lease,
@@ -90,6 +94,11 @@ impl SliceProcesses {
             }
         };
         signals.below(&lease.ancestors);
+        // The process that runs the slice is gone before a server that is away has answered.
+        let session = lease.ancestors.first().unwrap_or(&lease.thread);
+        if let Ok(Some(session)) = runtime.inner.store.session(session).await {
+            runtime.inner.servers.session_runs(&session);
+        }
         let errand = Errand { lease: lease.clone(), put_off: patience.count(&claim.thread) };
         let mut running = Running { holds: None, failed: false };
         match self.start(&errand).await {

@@ -12,6 +12,7 @@ mod elsewhere;
 #[cfg(feature = "sqlite")]
 mod guest;
 mod held;
+mod live;
 mod outbox;
 mod sight;
 mod slice;
@@ -74,6 +75,7 @@ impl Runtime {
         });
         // Asked beside everything else: a server that does not answer holds nothing up.
         beside.spawn(alive::ask_again_and_again(self.clone()));
+        beside.spawn(live::ask_again_and_again(self.clone()));
         let mut changes = self.inner.hub.changes();
         loop {
             changes.mark_unchanged();
@@ -167,10 +169,10 @@ impl Driver {
             let Some(claim) = store.claim(clock::now()).await? else { break };
             #[cfg(feature = "sqlite")]
             if let Some(elsewhere) = self.runtime.inner.elsewhere.clone() {
-                let (hub, patience) = (self.runtime.inner.hub.clone(), self.patience.clone());
+                let (runtime, patience) = (self.runtime.clone(), self.patience.clone());
                 let (ending, freed) = (self.ending.clone(), self.freed.clone());
                 tasks.spawn(async move {
-                    elsewhere.run(claim, place, &hub, &patience, &ending).await;
+                    elsewhere.run(claim, place, &runtime, &patience, &ending).await;
                     freed.notify_one();
                 });
                 continue;

@@ -3,7 +3,7 @@
 //! Each delivery is a task of its own. A server that is down or hangs holds up only its own deliveries: they wait
 //! for its origin, and when many wait they go back to the store for a while, so that others find room.
 
-use super::slice::caught;
+use super::{live, slice::caught};
 use crate::{Runtime, clock};
 use bytes::Bytes;
 use rap_client::Gateway;
@@ -134,7 +134,8 @@ impl Senders {
     }
 
     async fn deliver(&self, delivery: &Delivery, body: Bytes) -> Option<Settlement> {
-        let origin = delivery.url.origin();
+        let url = live::place(&self.runtime, delivery).await;
+        let origin = url.origin();
         let window = self.window_left(delivery);
         let turn = tokio::select! {
             biased;
@@ -169,19 +170,25 @@ impl Senders {
                 return Some(Settlement::RetryAt(clock::now() + BACK_FOR));
             }
         }
-        let attempt = self
-            .runtime
-            .inner
-            .net
-            .to(&delivery.url)
-            .attempt_invocation_bytes(&delivery.url, body, None)
-            .await;
+        let attempt = self.runtime.inner.net.to(&url).attempt_invocation_bytes(&url, body, None).await;
         let now = clock::now();
         if self.origins(|origins| origins.finished(&origin, clock_ms(now), permit.permit, &attempt)) {
             self.released.notify_waiters();
         }
         let may_have_arrived = self.doubt(delivery, attempt.may_have_arrived());
-        let settlement = settle(delivery, &attempt, may_have_arrived, now);
+        let settlement = match attempt {
+            Attempt::Status { code: 404 | 410, .. }
+                if live::has_moved(&self.runtime, delivery, &url).await =>
+            {
+                let reason = "the tool server has moved its endpoint and did not take this call; call again";
+                gave_up(delivery, reason, may_have_arrived)
+            }
+            Attempt::Refused => {
+                live::refused(&self.runtime, delivery).await;
+                settle(delivery, &attempt, may_have_arrived, now)
+            }
+            _ => settle(delivery, &attempt, may_have_arrived, now),
+        };
         if !matches!(settlement, Settlement::RetryAt(_)) {
             self.doubts.lock().unwrap_or_else(PoisonError::into_inner).remove(&delivery.id);
         }

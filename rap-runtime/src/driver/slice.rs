@@ -82,6 +82,7 @@ impl Streak {
         let store = &self.runtime.inner.store;
         let snapshot = store.load(claim).await?;
         signals.loaded(&snapshot);
+        self.runtime.inner.servers.session_runs(&snapshot.session);
         let moment = clock::moment();
         let mut machine = Machine::new(snapshot, moment);
         let mut attempt = None;

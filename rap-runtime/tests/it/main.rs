@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod credentials;
 mod failures;
 mod gateway;
 mod hooks;
+mod live;
 mod memory;
 mod models;
+mod peer;
 #[cfg(feature = "sqlite")]
 mod restart;
 mod round_trip;

@@ -362,7 +362,7 @@ pub(crate) async fn a_call(store: &dyn Store, thread: &ThreadId) -> CallId {
             display_script: None,
         }],
         servers: vec![ServerCard { name: "x".into(), base: base.clone(), endpoint: base }],
-        without: Vec::new(),
+        ..Toolbox::default()
     };
     store.update_toolbox(thread, &toolbox).await.unwrap();
     a_call_of(store, thread, "tool").await

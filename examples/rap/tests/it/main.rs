@@ -1,6 +1,7 @@
 //! What the program promises, held by running it.
 #![allow(clippy::unwrap_used)]
 
+mod credentials;
 mod database;
 mod demo;
 mod help;

@@ -51,7 +51,7 @@ impl Place {
         let (db, script) = (self.db(), self.folder.path().join("script.toml"));
         let args = ["--json", "serve", "--exec-slices", "--stop-with-stdin", "--server", &self.tools.base];
         let mut command = command(&args);
-        command.arg("--db").arg(&db).arg("--script").arg(&script);
+        command.arg("--db").arg(&db).arg("--script").arg(&script).env("RAP_LOG", "warn,rap_runtime=debug");
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -121,6 +121,15 @@ impl Owner {
         self.started()[n - 1]
     }
 
+    /// Waits for the first word of the model in a slice process.
+    fn speaks(&self, slice: u32) {
+        let pid = format!("pid={slice}");
+        until("the model speaks", || {
+            let log = self.log.lock().unwrap();
+            log.iter().any(|line| line.contains("the model speaks") && line.ends_with(&pid))
+        });
+    }
+
     fn stop(mut self) {
         drop(self.child.stdin.take());
         until("the end of serve", || self.child.try_wait().unwrap().is_some());
@@ -174,9 +183,9 @@ fn a_person_interrupts() {
     let owner = place.serve();
     let session = place.open(&owner);
     place.say(&owner, &session, "1", "slowly, please");
-    owner.nth(1);
-    // It has begun to speak once it has loaded; before that the message would simply be there.
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    let slice = owner.nth(1);
+    // It speaks once it has loaded; before that the message would simply be there.
+    owner.speaks(slice);
     place.say(&owner, &session, "2", "quickly");
     place.at_rest(&owner, &session);
     let said = place.said(&session);

@@ -44,7 +44,7 @@ pub fn session(id: &str) -> Session {
         created_at: at(1),
         model: Some("scripted/one".into()),
         system: "You are a test.".into(),
-        toolbox: Toolbox { tools: vec![], servers: vec![server("one"), server("two")], without: vec![] },
+        toolbox: Toolbox { servers: vec![server("one"), server("two")], ..Toolbox::default() },
         rules: Rules::default(),
     }
 }

@@ -214,9 +214,7 @@ impl Memory {
 
     fn bases(&self, thread: &ThreadId) -> Vec<HttpUrl> {
         let session = self.threads.get(thread).and_then(|thread| self.sessions.get(&thread.row.session));
-        session.map_or_else(Vec::new, |s| {
-            s.session.toolbox.servers.iter().map(|card| card.base.clone()).collect()
-        })
+        session.map_or_else(Vec::new, |s| s.session.toolbox.bases().cloned().collect())
     }
 
     fn subtree(&self, root: &ThreadId) -> Vec<ThreadId> {

@@ -24,7 +24,7 @@ use crate::{
     Session, SliceFacts, SliceMachine, SliceView, Snapshot, Step, SubscriptionRow, SubscriptionState,
     ThreadKind, ThreadRow, Toolbox, TurnOutcome, history::shown_to_model, machine::record,
 };
-use rap_types::CallId;
+use rap_types::{CallId, ThreadId};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, HashSet},
@@ -99,6 +99,12 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// The name under which a store keeps a toolbox that a session had before
+/// ([`Store::put`](crate::Store::put)), as JSON: slices that saw it are replayed with it.
+pub fn toolbox_name(session: &ThreadId, fingerprint: &str) -> String {
+    format!("toolbox/{session}/{fingerprint}")
+}
+
 impl ThreadReplay {
     /// A thread before its first slice. The history is what the thread sees now.
     pub fn new(session: Arc<Session>, history: HistoryView) -> Self {
@@ -121,6 +127,20 @@ impl ThreadReplay {
     pub fn earlier_toolboxes(mut self, toolboxes: Vec<Toolbox>) -> Self {
         self.toolboxes = toolboxes;
         self
+    }
+
+    /// The name of the toolbox that a slice saw, if it is neither the session's nor one of those that were given:
+    /// find it in the store and [add](Self::add_toolbox) it before the slice is replayed.
+    pub fn wants_toolbox(&self, view: &SliceView) -> Option<String> {
+        let wanted = &view.record.facts.as_ref()?.toolbox;
+        let known = std::iter::once(&self.session.toolbox).chain(&self.toolboxes);
+        let is_known = known.into_iter().any(|toolbox| toolbox.fingerprint() == *wanted);
+        (!is_known).then(|| toolbox_name(&self.session.id, wanted))
+    }
+
+    /// Adds a toolbox that the session had before.
+    pub fn add_toolbox(&mut self, toolbox: Toolbox) {
+        self.toolboxes.push(toolbox);
     }
 
     /// Replays the thread's next slice.

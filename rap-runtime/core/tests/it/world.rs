@@ -96,7 +96,7 @@ impl World {
             created_at: Millis(0),
             model: None,
             system: "You are a test.".into(),
-            toolbox: Toolbox { tools, servers: vec![server("one"), server("two")], without: vec![] },
+            toolbox: Toolbox { tools, servers: vec![server("one"), server("two")], ..Toolbox::default() },
             rules,
         };
         let mut store = Memory::new();

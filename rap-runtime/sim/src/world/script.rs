@@ -53,7 +53,7 @@ pub(crate) fn session(root: &ThreadId, more: &[&str]) -> Session {
         toolbox: Toolbox {
             tools: TOOLS.iter().chain(more).map(|name| tool(name)).collect(),
             servers: vec![server],
-            without: Vec::new(),
+            ..Toolbox::default()
         },
         rules: Rules::default(),
     }

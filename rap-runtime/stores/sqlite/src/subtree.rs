@@ -230,5 +230,5 @@ fn bases(write: &Write<'_>, session: i64) -> Done<Vec<HttpUrl>> {
         .prepare_cached("SELECT toolbox FROM settings WHERE session = ?1")?
         .query_row([session], |row| row.get(0))?;
     let toolbox: Toolbox = crate::fault::from_json(&text, || format!("the toolbox of session {session}"))?;
-    Ok(toolbox.servers.into_iter().map(|server| server.base).collect())
+    Ok(toolbox.bases().cloned().collect())
 }
