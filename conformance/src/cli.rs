@@ -102,12 +102,32 @@ enum Weight {
 /// Runs the program.
 pub async fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Server(options) => serving::server(*options).await,
+        // Ended early, everything is dropped all the same: a started server ends, its directory goes.
+        Command::Server(options) => tokio::select! {
+            code = serving::server(*options) => code,
+            () = interrupted() => ExitCode::from(130),
+        },
+        // To be interrupted is how this one ends, and the report comes then.
         Command::Watch(options) => watching::watch(*options).await,
         Command::Trace(options) => judge_file(&options),
         Command::Explain(options) => explained(&options),
         Command::Cases(options) => listed(&options),
     }
+}
+
+/// Waits for SIGINT, and for SIGTERM where there is such a thing.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut int), Ok(mut term)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        {
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn listed(options: &Listing) -> ExitCode {

@@ -66,6 +66,12 @@ pub fn judging() -> Vec<Judging> {
     cases::all().into_iter().map(of_case).chain(rules::all().into_iter().map(of_rule)).collect()
 }
 
+/// Whether a word is the beginning of a case, a rule, or an obligation that one of them judges.
+pub fn names_something(word: &str) -> bool {
+    let obligation = |all: &[&str]| all.iter().any(|o| o.starts_with(word));
+    judging().iter().any(|c| c.id.starts_with(word) || obligation(c.obligations))
+}
+
 /// What is known of an id, in whatever case it is written.
 ///
 /// # Errors

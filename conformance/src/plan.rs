@@ -50,6 +50,11 @@ pub fn plan(toolset: &Toolset, options: &Options) -> Plan {
             },
         }
     }
+    let named = options.allow.iter().map(|name| (name, "--allow-tool"));
+    let named = named.chain(options.arguments.keys().map(|name| (name, "--args")));
+    for (name, option) in named.filter(|(name, _)| toolset.tool(name).is_none()) {
+        plan.notes.push(format!("{option} names `{name}`, and the toolset has no such tool"));
+    }
     plan
 }
 

@@ -315,6 +315,7 @@ impl Found {
             .filter(|c| c.tier <= deepest && options.wants(c.id, c.obligations))
             .collect();
         let mut reports = runner::run(&world, &chosen, pace, &show).await;
+        settled(&world, pace.end).await;
         let trace = recorder.all();
         let all_rules = rules::all();
         let chosen: Vec<&rules::Rule> =
@@ -328,6 +329,24 @@ impl Found {
         report.notes = notes;
         report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Judged { report, trace })
+    }
+}
+
+/// Waits until nothing is owed any more: a fence, then for as long as an owed message may be missing.
+async fn settled(world: &Arc<World>, end: Instant) {
+    let owing = || {
+        let rules: Vec<&rules::Rule> =
+            rules::all().into_iter().filter(|r| r.id == rules::EVERY_CALL_ENDS).collect();
+        let reports = rules::judge(&world.recorder.all(), &rules, Some(Role::Server));
+        reports.iter().any(|report| !report.findings.is_empty())
+    };
+    if !owing() || Instant::now() >= end {
+        return;
+    }
+    Bench::new(world.clone(), "settled").fence().await;
+    let until = end.min(Instant::now() + world.wait);
+    while owing() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

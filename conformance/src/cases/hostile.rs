@@ -231,6 +231,6 @@ async fn slow(bench: Bench) -> Outcome {
     }
     slow.shutdown().await;
     // What comes next finds the server as it was, as far as it gets over this at all.
-    bench.until(|| async { Ok(bench.simplest().send().await.acknowledged()) }).await?;
+    bench.until(|| async { Ok(bench.fence().await) }).await?;
     Ok(())
 }

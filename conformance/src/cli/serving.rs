@@ -4,6 +4,8 @@
 use super::{Output, finish, live, stop};
 use crate::{
     case::Tier,
+    connect::authority,
+    explain,
     run::{self, Found, Options},
     trace::{self, Exchange},
     writers,
@@ -12,9 +14,10 @@ use clap::Args;
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("server").required(true).multiple(true).args(["url", "spawn"]))]
 pub(super) struct Server {
     /// Base URL of a running server, by http or https, e.g. http://127.0.0.1:3001
-    #[arg(long, required_unless_present = "spawn")]
+    #[arg(long, value_parser = url)]
     url: Option<String>,
     /// Command that starts the server; {port}, {data} and {token} in it are filled in
     #[arg(long, value_name = "CMD")]
@@ -74,6 +77,12 @@ pub(super) async fn server(server: Server) -> ExitCode {
         Ok(trust) => trust,
         Err(why) => return stop(2, &why),
     };
+    for word in server.only.iter().chain(&server.skip) {
+        if !explain::names_something(word) {
+            let hint = "TRN-02, TRN-, transport/ and the like, or what `rap-conformance cases` lists";
+            return stop(2, &format!("no case and no obligation begins with {word:?}; hint: {hint}"));
+        }
+    }
     let options = Options {
         trust,
         budget: Duration::from_secs_f64(server.budget.clamp(1.0, 3600.0)),
@@ -162,6 +171,11 @@ fn told(requests: &[Exchange]) -> String {
         let _ = writeln!(out, "  {case}: {}", writers::plain(&command));
     }
     out
+}
+
+/// A base URL, refused before anything is done with it.
+fn url(text: &str) -> Result<String, String> {
+    authority(text).map(|_| text.to_owned())
 }
 
 fn read_arguments(path: &std::path::Path) -> Result<serde_json::Map<String, serde_json::Value>, String> {

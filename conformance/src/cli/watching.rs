@@ -61,13 +61,15 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         proxy.base
     );
     let mut told = BTreeSet::new();
+    let end = super::interrupted();
+    tokio::pin!(end);
     loop {
         tokio::select! {
             () = changed.notified() => {
                 tokio::time::sleep(BREATH).await;
                 tell(&proxy, &mut told, &options.to);
             }
-            _ = tokio::signal::ctrl_c() => break,
+            () = &mut end => break,
         }
     }
     if let Some(path) = &options.trace {

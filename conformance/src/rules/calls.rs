@@ -4,6 +4,13 @@ use super::{Rule, Seen, View};
 use crate::{trace::Party, verdict::Finding};
 use rap_spec::Role;
 use serde_json::Value;
+use std::collections::HashSet;
+
+/// The rule that speaks of what is owed, and so wants to be asked last.
+pub(crate) const EVERY_CALL_ENDS: &str = "rule/every-call-ends";
+
+/// How long a stranger's call may be on its way before it is said to have no end, in microseconds.
+const LONG: u64 = 60_000_000;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -21,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
         check: acknowledged_by_200,
     },
     Rule {
-        id: "rule/every-call-ends",
+        id: EVERY_CALL_ENDS,
         title: "every acknowledged call ends in a tool_result, or waits for the user",
         obligations: &["INV-07"],
         role: Role::Server,
@@ -57,6 +64,8 @@ fn acknowledged_by_200(view: &View<'_>) -> Seen {
 
 fn every_call_ends(view: &View<'_>) -> Seen {
     let mut seen = Seen::default();
+    let now = view.trace.iter().map(|e| e.at_us + e.took_us).max().unwrap_or(0);
+    let long_running = long_running(view);
     for invocation in &view.invocations {
         let exchange = invocation.exchange;
         let well_formed =
@@ -66,6 +75,11 @@ fn every_call_ends(view: &View<'_>) -> Seen {
         if !exchange.taken() || !well_formed || released(view, invocation) {
             continue;
         }
+        // Between strangers nobody knows how long a call may take, and whether more comes after the trace: what is
+        // young, or known to take long, is left alone.
+        let stranger = exchange.case.is_none();
+        let patient = invocation.string("operation").is_some_and(|name| long_running.contains(name));
+        let young = now.saturating_sub(exchange.at_us) < LONG;
         let mut ended = false;
         let mut waits = false;
         for callback in view.callbacks_of(invocation) {
@@ -80,6 +94,9 @@ fn every_call_ends(view: &View<'_>) -> Seen {
             c.exchange.case == exchange.case
                 && (view.invocations_of(&c.exchange.url).next().is_none() || c.string("type").is_none())
         });
+        if stranger && !ended && (young || patient) {
+            continue;
+        }
         let wrong = (!ended && !waits && !spoiled).then(|| {
             let operation = invocation.member("operation");
             format!("a call of {operation} was acknowledged, and no result came")
@@ -87,6 +104,19 @@ fn every_call_ends(view: &View<'_>) -> Seen {
         seen.look(wrong.map(|why| Finding::new("INV-07", why, &[exchange.n])));
     }
     seen
+}
+
+/// The tools that a toolset in the trace annotates as taking long.
+fn long_running(view: &View<'_>) -> HashSet<String> {
+    let toolsets =
+        view.trace.iter().filter(|e| e.method == "GET").filter_map(|e| e.answer.as_ref()?.body.json().ok());
+    let mut names = HashSet::new();
+    for toolset in toolsets {
+        let tools = toolset["tools"].as_array().into_iter().flatten();
+        let long = tools.filter(|tool| tool["annotations"]["longRunning"] == true);
+        names.extend(long.filter_map(|tool| tool["name"].as_str().map(str::to_owned)));
+    }
+    names
 }
 
 /// Whether a notice ended the call, or its case ended while it waited for another call.

@@ -10,6 +10,7 @@ mod runtime;
 mod subscriptions;
 mod view;
 
+pub(crate) use calls::EVERY_CALL_ENDS;
 pub(crate) use interaction::insecure;
 pub(crate) use results::image_before_text;
 pub use view::View;

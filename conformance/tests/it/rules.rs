@@ -13,7 +13,7 @@ const CALLBACK: &str = "http://127.0.0.1:9/cb/1?a=%2F";
 
 fn begin(recorder: &Recorder, from: Party, url: &str, body: &Value) -> u64 {
     recorder.begin(Begun {
-        case: None,
+        case: Some("a/case".to_owned()),
         from,
         method: "POST".to_owned(),
         url: url.to_owned(),
@@ -135,6 +135,30 @@ fn each_fault_is_found_by_the_rule_that_is_about_it() {
         let found = broken(&record(&script));
         assert!(found.iter().any(|id| id == rule), "{rule} did not speak; {found:?} did");
     }
+}
+
+/// INV-07: what strangers have under way may still end, and what takes long takes long.
+#[test]
+fn a_call_between_strangers_is_lost_only_after_a_minute() {
+    let lost = |minutes: u64, long_running: bool| {
+        let mut trace = record(&right()[..1]);
+        let tool = json!({ "name": "subscribe", "annotations": { "longRunning": long_running } });
+        let toolset = json!({ "name": "n", "endpoint": "http://127.0.0.1:8/invoke", "tools": [tool] });
+        for (n, later) in [(2, 0), (3, minutes)] {
+            let mut fetch = trace[0].clone();
+            (fetch.n, fetch.at_us, fetch.method) = (n, later * 60_000_000, "GET".to_owned());
+            fetch.body = Body::default();
+            fetch.answer = Some(Answer { status: 200, headers: Vec::new(), body: (&toolset).into() });
+            trace.push(fetch);
+        }
+        for exchange in &mut trace {
+            exchange.case = None;
+        }
+        broken(&trace).contains(&"rule/every-call-ends".to_owned())
+    };
+    assert!(!lost(0, false));
+    assert!(lost(2, false));
+    assert!(!lost(2, true));
 }
 
 #[test]
