@@ -7,7 +7,7 @@ mod watching;
 
 use crate::{
     baseline::Baseline,
-    connect::Trust,
+    connect::{Trust, authority},
     explain::{explain, judging},
     report::Report,
     trace,
@@ -116,18 +116,21 @@ pub async fn main() -> ExitCode {
 }
 
 /// Waits for SIGINT, and for SIGTERM where there is such a thing.
-async fn interrupted() {
+/// Listened for from the call on, before it is awaited.
+fn interrupted() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let signals = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut int), Ok(mut term)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        {
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    };
+    async move {
+        #[cfg(unix)]
+        if let (Ok(mut int), Ok(mut term)) = signals {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             return;
         }
+        let _ = tokio::signal::ctrl_c().await;
     }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn listed(options: &Listing) -> ExitCode {
@@ -204,6 +207,14 @@ fn write_files(report: &Report, output: &Output) -> Result<(), String> {
 
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| e.to_string())
+}
+
+/// A base URL, refused before anything is done with it.
+fn base_url(text: &str) -> Result<String, String> {
+    match authority(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(why) => Err(format!("{why}; hint: a base URL is like http://127.0.0.1:3001")),
+    }
 }
 
 /// Whom the client believes: the system's authorities, and those of a file.

@@ -1,10 +1,9 @@
 //! `rap-conformance server`: finds a server, shows what will be done where that is asked for or where the server
 //! is not on this machine, judges it, tells the report.
 
-use super::{Output, finish, live, stop};
+use super::{Output, base_url, finish, live, stop};
 use crate::{
     case::Tier,
-    connect::authority,
     explain,
     run::{self, Found, Options},
     trace::{self, Exchange},
@@ -17,7 +16,7 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 #[command(group = clap::ArgGroup::new("server").required(true).multiple(true).args(["url", "spawn"]))]
 pub(super) struct Server {
     /// Base URL of a running server, by http or https, e.g. http://127.0.0.1:3001
-    #[arg(long, value_parser = url)]
+    #[arg(long, value_parser = base_url)]
     url: Option<String>,
     /// Command that starts the server; {port}, {data} and {token} in it are filled in
     #[arg(long, value_name = "CMD")]
@@ -171,11 +170,6 @@ fn told(requests: &[Exchange]) -> String {
         let _ = writeln!(out, "  {case}: {}", writers::plain(&command));
     }
     out
-}
-
-/// A base URL, refused before anything is done with it.
-fn url(text: &str) -> Result<String, String> {
-    authority(text).map(|_| text.to_owned())
 }
 
 fn read_arguments(path: &std::path::Path) -> Result<serde_json::Map<String, serde_json::Value>, String> {

@@ -1,7 +1,7 @@
 //! `rap-conformance watch`: stands between a runtime and a server until it is interrupted, and tells violations
 //! as they are seen.
 
-use super::{Output, finish, stop};
+use super::{Output, base_url, finish, stop};
 use crate::{
     trace,
     verdict::Verdict,
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Args)]
 pub(super) struct Watching {
     /// Base URL of the server
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = base_url)]
     to: String,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3999")]
@@ -49,6 +49,9 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         listen: options.listen.clone(),
         public_url: options.public_url.clone(),
     };
+    // From here on an interruption is waited for, and nothing that comes later can miss it.
+    let end = super::interrupted();
+    tokio::pin!(end);
     let proxy = match Proxy::start(watch, move |_| bell.notify_one()).await {
         Ok(proxy) => proxy,
         Err(why) => return stop(2, &why),
@@ -61,8 +64,6 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         proxy.base
     );
     let mut told = BTreeSet::new();
-    let end = super::interrupted();
-    tokio::pin!(end);
     loop {
         tokio::select! {
             () = changed.notified() => {

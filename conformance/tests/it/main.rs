@@ -4,6 +4,7 @@ mod arguments;
 mod baseline;
 mod budget;
 mod cases;
+mod cli;
 #[cfg(feature = "tls")]
 mod https;
 mod matrix;
