@@ -10,10 +10,17 @@ pub use subscription_event::SubscriptionEvent;
 pub use tool_result::ToolResult;
 pub use view_update::ViewUpdate;
 
-use crate::{CallId, Fault, Message, ThreadId, fault::read};
-use serde::{Deserialize, Deserializer, Serialize};
+use crate::{
+    CallId, Fault, Message, ThreadId,
+    fault::read,
+    tagged::{Key, Rest},
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
+};
 use serde_json::Value;
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 /// A message from a tool server to a callback URL: one of five, told apart by its `type`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -87,6 +94,9 @@ impl Message for CallbackMessage {
             #[serde(borrow, rename = "type")]
             kind: Cow<'a, str>,
         }
+        if let Some(message) = tag_first(body) {
+            return Some(message);
+        }
         let Kind { kind } = serde_json::from_slice(body).ok()?;
         Some(match &*kind {
             "tool_result" => Self::ToolResult(serde_json::from_slice(body).ok()?),
@@ -104,6 +114,37 @@ impl<'de> Deserialize<'de> for CallbackMessage {
         let value = Value::deserialize(deserializer)?;
         Self::from_value(value).map_err(Fault::into_error)
     }
+}
+
+/// A message whose `type` is its first member, read in one go; nothing when it is not, or when it is wrong.
+fn tag_first(body: &[u8]) -> Option<CallbackMessage> {
+    struct Members;
+    impl<'de> Visitor<'de> for Members {
+        type Value = CallbackMessage;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<CallbackMessage, A::Error> {
+            use CallbackMessage as M;
+            let kind = match members.next_key::<Key<'de>>()? {
+                Some(Key(key)) if key == "type" => members.next_value::<Key<'de>>()?,
+                _ => return Err(A::Error::custom("`type` is not the first member")),
+            };
+            let rest = Rest::new(members);
+            Ok(match &*kind.0 {
+                "tool_result" => M::ToolResult(rest.read()?),
+                "subscription_event" => M::SubscriptionEvent(rest.read()?),
+                "oauth" => M::OAuth(rest.read()?),
+                "user_choice" => M::UserChoice(rest.read()?),
+                "view_update" => M::ViewUpdate(rest.read()?),
+                other => return Err(A::Error::unknown_variant(other, &[])),
+            })
+        }
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let message = deserializer.deserialize_map(Members).ok()?;
+    deserializer.end().ok()?;
+    Some(message)
 }
 
 /// `null` reads as the default, as absence does.

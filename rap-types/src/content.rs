@@ -6,9 +6,18 @@ mod base64;
 
 pub use base64::Base64;
 
-use crate::{Fault, fault::read, object::Object};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use crate::{
+    Fault,
+    fault::read,
+    object::Object,
+    tagged::{Key, Rest},
+};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 /// An image: base64 data and its media type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,55 +167,152 @@ impl Serialize for DisplaySegment {
     }
 }
 
-/// The members of a known kind, or the whole of another. A `match` on `type` instead of serde's tagged
+/// A kind with a variant of its own, or the whole of another. A `match` on `type` instead of serde's tagged
 /// enums: those would refuse an unknown kind, or hide what is wrong in a known one.
-fn members<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
-    let members = Map::deserialize(deserializer)?;
-    match members.get("type") {
-        Some(Value::String(_)) => Ok(members),
-        Some(_) => Err(Fault::new("/type", "TRN-13", "`type` is not a string").into_error()),
-        None => Err(Fault::new("", "TRN-13", "missing field `type`").into_error()),
-    }
+trait Kinds: Sized {
+    /// Reads what follows the `type`.
+    fn after_type<'de, A: MapAccess<'de>>(kind: Key<'de>, rest: Rest<A>) -> Result<Self, A::Error>;
+
+    /// Reads the whole, of which the kind is known and a string.
+    fn of<E: Error>(whole: UnknownKind) -> Result<Self, E>;
 }
 
-fn from<T: DeserializeOwned, E: serde::de::Error>(members: Map<String, Value>) -> Result<T, E> {
+fn tagged<'de, T: Kinds, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Members<T>(PhantomData<T>);
+    impl<'de, T: Kinds> Visitor<'de> for Members<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+        fn visit_unit<E: Error>(self) -> Result<T, E> {
+            Err(untyped())
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<T, A::Error> {
+            let Some(Key(first)) = members.next_key()? else { return Err(untyped()) };
+            let mut whole = Map::new();
+            if first == "type" {
+                match members.next_value()? {
+                    Kind::Text(kind) => return T::after_type(Key(kind), Rest::new(members)),
+                    Kind::Other(value) => whole.insert(first.into_owned(), value),
+                };
+            } else {
+                whole.insert(first.into_owned(), members.next_value()?);
+            }
+            while let Some((name, value)) = members.next_entry()? {
+                whole.insert(name, value);
+            }
+            match whole.get("type") {
+                Some(Value::String(_)) => T::of(UnknownKind(whole)),
+                Some(_) => Err(Fault::new("/type", "TRN-13", "`type` is not a string").into_error()),
+                None => Err(untyped()),
+            }
+        }
+    }
+    deserializer.deserialize_map(Members(PhantomData))
+}
+
+/// What stands at `type`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kind<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Other(Value),
+}
+
+fn untyped<E: Error>() -> E {
+    Fault::new("", "TRN-13", "missing field `type`").into_error()
+}
+
+/// An object of another kind, whose `type` came first.
+fn unknown<'de, A: MapAccess<'de>>(kind: Cow<'de, str>, rest: Rest<A>) -> Result<UnknownKind, A::Error> {
+    let mut members: Map<String, Value> = rest.read()?;
+    members.insert("type".to_owned(), kind.into_owned().into());
+    Ok(UnknownKind(members))
+}
+
+fn from<T: DeserializeOwned, E: Error>(members: Map<String, Value>) -> Result<T, E> {
     let value = Value::Object(members);
     // Where a fault is costs more to track than a second look when there is one.
     T::deserialize(&value).or_else(|_| read(value, "TRN-13").map_err(Fault::into_error))
 }
 
+impl Kinds for ContentPart {
+    fn after_type<'de, A: MapAccess<'de>>(Key(kind): Key<'de>, rest: Rest<A>) -> Result<Self, A::Error> {
+        Ok(match &*kind {
+            "text" => Self::Text(rest.read()?),
+            "image" => Self::Image(rest.read()?),
+            _ => Self::Other(unknown(kind, rest)?),
+        })
+    }
+
+    fn of<E: Error>(whole: UnknownKind) -> Result<Self, E> {
+        Ok(match whole.kind() {
+            "text" => Self::Text(from(whole.0)?),
+            "image" => Self::Image(from(whole.0)?),
+            _ => Self::Other(whole),
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for ContentPart {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let other = UnknownKind(members(deserializer)?);
-        Ok(match other.kind() {
-            "text" => Self::Text(from(other.0)?),
-            "image" => Self::Image(from(other.0)?),
-            _ => Self::Other(other),
+        tagged(deserializer)
+    }
+}
+
+/// The `content` of a display segment.
+#[derive(Deserialize)]
+struct Of<T> {
+    content: T,
+}
+
+#[derive(Deserialize)]
+struct Diff {
+    path: String,
+    patch: String,
+}
+
+impl From<Of<String>> for DisplaySegment {
+    fn from(Of { content }: Of<String>) -> Self {
+        Self::Text(content)
+    }
+}
+
+impl From<Of<Object<Diff>>> for DisplaySegment {
+    fn from(Of { content: Object(Diff { path, patch }) }: Of<Object<Diff>>) -> Self {
+        Self::Diff { path, patch }
+    }
+}
+
+impl From<Of<Object<ImageContent>>> for DisplaySegment {
+    fn from(Of { content: Object(image) }: Of<Object<ImageContent>>) -> Self {
+        Self::Image(image)
+    }
+}
+
+impl Kinds for DisplaySegment {
+    fn after_type<'de, A: MapAccess<'de>>(Key(kind): Key<'de>, rest: Rest<A>) -> Result<Self, A::Error> {
+        Ok(match &*kind {
+            "text" => rest.read::<Of<String>>()?.into(),
+            "diff" => rest.read::<Of<Object<Diff>>>()?.into(),
+            "image" => rest.read::<Of<Object<ImageContent>>>()?.into(),
+            _ => Self::Other(unknown(kind, rest)?),
+        })
+    }
+
+    fn of<E: Error>(whole: UnknownKind) -> Result<Self, E> {
+        Ok(match whole.kind() {
+            "text" => from::<Of<String>, E>(whole.0)?.into(),
+            "diff" => from::<Of<Object<Diff>>, E>(whole.0)?.into(),
+            "image" => from::<Of<Object<ImageContent>>, E>(whole.0)?.into(),
+            _ => Self::Other(whole),
         })
     }
 }
 
 impl<'de> Deserialize<'de> for DisplaySegment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Diff {
-            path: String,
-            patch: String,
-        }
-        #[derive(Deserialize)]
-        struct Of<T> {
-            content: T,
-        }
-        let other = UnknownKind(members(deserializer)?);
-        Ok(match other.kind() {
-            "text" => Self::Text(from::<Of<String>, D::Error>(other.0)?.content),
-            "diff" => {
-                let Of { content: Object(Diff { path, patch }) } = from(other.0)?;
-                Self::Diff { path, patch }
-            }
-            "image" => Self::Image(from::<Of<Object<ImageContent>>, D::Error>(other.0)?.content.0),
-            _ => Self::Other(other),
-        })
+        tagged(deserializer)
     }
 }
 

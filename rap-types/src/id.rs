@@ -81,8 +81,14 @@ macro_rules! name {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let value = String::deserialize(deserializer)?;
-                Self::new(value).map_err(|e| broken("", e.obligation, e.message))
+                crate::text::read(deserializer)
+            }
+        }
+
+        impl crate::text::FromText for $name {
+            fn from_text<E: serde::de::Error>(text: &str) -> Result<Self, E> {
+                $check(text).map_err(|e| broken("", e.obligation, e.message))?;
+                Ok(Self(text.into()))
             }
         }
 

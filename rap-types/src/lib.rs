@@ -11,6 +11,8 @@ mod number;
 mod object;
 #[cfg(feature = "schema")]
 mod schema;
+mod tagged;
+mod text;
 mod toolset;
 mod url;
 #[cfg(feature = "validate")]

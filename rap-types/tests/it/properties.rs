@@ -205,6 +205,62 @@ fn mutate(document: &mut Value, path: &[usize], value: &Value, remove: bool) {
     }
 }
 
+/// A document as text, the members of each object in some order and some of them twice.
+fn jumbled(document: &Value, dice: &mut impl Iterator<Item = usize>, twice: bool) -> String {
+    fn roll(sides: usize, dice: &mut impl Iterator<Item = usize>) -> usize {
+        dice.next().unwrap_or(0) % sides
+    }
+    match document {
+        Value::Object(members) => {
+            let mut left: Vec<_> = members.iter().collect();
+            let mut written = Vec::new();
+            while !left.is_empty() {
+                let (name, value) = left.swap_remove(roll(left.len(), dice));
+                if twice && roll(4, dice) == 0 {
+                    written.push(format!(
+                        "{}:{}",
+                        json!(name),
+                        [json!(null), json!("image"), json!(7)][roll(3, dice)]
+                    ));
+                }
+                let value = jumbled(value, dice, twice);
+                written.push(format!("{}:{value}", json!(name)));
+            }
+            format!("{{{}}}", written.join(","))
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| jumbled(item, dice, twice)).collect();
+            format!("[{}]", items.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// TRN-08, TRN-13: the order of members changes nothing, of two members of one name the last counts, and what is
+    /// read in one go is what is read from a value, faults included.
+    #[test]
+    fn every_way_of_reading_says_the_same(
+        message in callback(), dice in vec(any::<usize>(), 40), twice in any::<bool>(),
+        path in vec(any::<usize>(), 1..5), other in option::of(json_value()), remove in any::<bool>(),
+    ) {
+        let mut document = serde_json::to_value(&message).expect("a message serialises");
+        if let Some(other) = &other {
+            mutate(&mut document, &path, other, remove);
+        }
+        prop_assume!(document.is_object());
+        let text = jumbled(&document, &mut dice.into_iter(), twice);
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        let read = parse::<CallbackMessage>(text.as_bytes());
+        if other.is_none() && !twice {
+            prop_assert_eq!(read.as_ref(), Ok(&message), "{}", text);
+        }
+        prop_assert_eq!(read, CallbackMessage::from_value(value), "{}", text);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
