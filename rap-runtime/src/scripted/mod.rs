@@ -1,7 +1,7 @@
 //! The scripted model: deterministic, offline, the default. The same history gives the same turn, so a run with
 //! it can be repeated, killed and compared.
 //!
-//! Three rooms: [`script`] reads rules from TOML, [`scene`] looks at what the model has just seen, and [`words`] is what
+//! Three rooms: [`script`] reads rules from TOML or YAML, [`scene`] looks at what the model has just seen, and [`words`] is what
 //! it does without a script, or where no rule fits: it does what plain words tell it.
 
 mod scene;
@@ -16,6 +16,7 @@ use scene::Scene;
 use script::{Fault, Script};
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -39,6 +40,7 @@ struct Act {
     text: String,
     calls: Vec<ModelCall>,
     delay: Duration,
+    stop: Option<StopReason>,
     fault: Option<Fault>,
 }
 
@@ -55,7 +57,45 @@ impl ScriptedModel {
     /// # Errors
     /// [`ScriptError`], with the place in the script.
     pub fn from_toml(script: &str) -> Result<Self, ScriptError> {
-        Script::parse(script).map(Self::of)
+        Script::from_toml(script).map(Self::of)
+    }
+
+    /// The same, in YAML.
+    ///
+    /// # Errors
+    /// [`ScriptError`], with the place in the script.
+    #[cfg(feature = "yaml")]
+    pub fn from_yaml(script: &str) -> Result<Self, ScriptError> {
+        Script::from_yaml(script).map(Self::of)
+    }
+
+    /// A model that follows the rules of a script in a file: in YAML where its name ends in `.yaml` or `.yml` (feature
+    /// `yaml`), else in TOML.
+    ///
+    /// # Errors
+    /// [`ScriptError`], with the file and the place in it.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ScriptError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let path = path.display();
+            ScriptError(format!(
+                "cannot read the script {path}: {e}; give a file with rules for the scripted model"
+            ))
+        })?;
+        let is_yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+        let script = if is_yaml { Self::yaml(&text) } else { Self::from_toml(&text) };
+        script.map_err(|e| ScriptError(format!("the script {} is wrong: {e}", path.display())))
+    }
+
+    #[cfg(feature = "yaml")]
+    fn yaml(text: &str) -> Result<Self, ScriptError> {
+        Self::from_yaml(text)
+    }
+
+    #[cfg(not(feature = "yaml"))]
+    fn yaml(_: &str) -> Result<Self, ScriptError> {
+        let why = "this program was built without YAML; write it in TOML, or build with the feature `yaml`";
+        Err(ScriptError(why.to_owned()))
     }
 
     fn of(script: Script) -> Self {
@@ -136,7 +176,8 @@ fn deltas(act: Act, seen: u64) -> Vec<Piece> {
         let thought = ReasoningBlock { text: act.reasoning.clone(), signature: None };
         pieces.insert(0, Piece::Delta(Delta::Reasoning(thought)));
     }
-    let stop = if act.calls.is_empty() { StopReason::End } else { StopReason::Calls };
+    let natural = if act.calls.is_empty() { StopReason::End } else { StopReason::Calls };
+    let stop = act.stop.unwrap_or(natural);
     let whole = |pieces: &mut Vec<Piece>| {
         pieces.extend(act.calls.iter().cloned().map(|call| Piece::Delta(Delta::Call(call))));
         pieces.push(Piece::Delta(Delta::Usage(usage)));

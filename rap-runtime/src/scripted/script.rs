@@ -1,10 +1,10 @@
-//! Scripts: rules in TOML, the first that fits wins.
+//! Scripts: rules in TOML or YAML, the first that fits wins.
 
 use super::{
     Act, ScriptError,
     scene::{Kind, News, Scene},
 };
-use rap_core::ModelCall;
+use rap_core::{ModelCall, StopReason};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Script {
-    #[serde(default, rename = "rule")]
+    #[serde(default, rename = "rule", alias = "rules")]
     rules: Vec<Rule>,
 }
 
@@ -31,6 +31,9 @@ pub(super) struct Rule {
     calls: Vec<Call>,
     #[serde(default)]
     delay_ms: u64,
+    /// Why the turn ends, where it is not because the model is done or calls something.
+    #[serde(default)]
+    stop: Option<StopName>,
     #[serde(default)]
     fault: Option<FaultName>,
     /// How often in a thread the fault happens; always, if it is left out.
@@ -75,6 +78,13 @@ struct Call {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StopName {
+    Length,
+    Refused,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum FaultName {
     Error,
@@ -106,9 +116,18 @@ pub(super) enum Fault {
 }
 
 impl Script {
-    pub(super) fn parse(text: &str) -> Result<Self, ScriptError> {
-        let script: Self =
-            toml::from_str(text).map_err(|e| ScriptError(format!("the script cannot be read: {e}")))?;
+    pub(super) fn from_toml(text: &str) -> Result<Self, ScriptError> {
+        toml::from_str::<Self>(text).map_err(unreadable)?.checked()
+    }
+
+    #[cfg(feature = "yaml")]
+    pub(super) fn from_yaml(text: &str) -> Result<Self, ScriptError> {
+        serde_saphyr::from_str::<Self>(text).map_err(unreadable)?.checked()
+    }
+
+    /// Refuses what would not do what it seems to say.
+    fn checked(self) -> Result<Self, ScriptError> {
+        let script = self;
         for (number, rule) in script.rules.iter().enumerate() {
             let wrong = |what: &str| Err(ScriptError(format!("rule {} of the script {what}", number + 1)));
             if rule.when.turn == Some(0) {
@@ -132,6 +151,10 @@ impl Script {
     pub(super) fn rule_for(&self, scene: &Scene<'_>) -> Option<(usize, &Rule)> {
         self.rules.iter().enumerate().find(|(_, rule)| rule.when.fits(scene))
     }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> ScriptError {
+    ScriptError(format!("the script cannot be read: {error}"))
 }
 
 impl When {
@@ -180,6 +203,10 @@ impl Rule {
             text: scene.fill(&self.text),
             calls: calls.collect(),
             delay: Duration::from_millis(self.delay_ms),
+            stop: self.stop.map(|stop| match stop {
+                StopName::Length => StopReason::Length,
+                StopName::Refused => StopReason::Refused,
+            }),
             fault: self.fault.map(|fault| match fault {
                 FaultName::Error => Fault::Error,
                 FaultName::Overloaded => Fault::Overloaded,
@@ -241,12 +268,13 @@ mod tests {
             ("[[rule]]\ntext = 'y'\ntimes = 1", "without a `fault`"),
             ("[[rule]]", "does nothing"),
             ("[[rule]]\nfault = 'explode'", "unknown variant `explode`"),
-            ("[rules]", "unknown field `rules`"),
+            ("[roles]", "unknown field `roles`"),
+            ("[[rule]]\ntext = 'y'\nstop = 'soon'", "unknown variant `soon`"),
         ] {
-            let error = Script::parse(script).unwrap_err().to_string();
+            let error = Script::from_toml(script).unwrap_err().to_string();
             assert!(error.contains(says), "{script:?}: {error}");
         }
         let script = "[[rule]]\nfault = { retry_after_ms = 20 }\ntimes = 2";
-        assert_eq!(Script::parse(script).unwrap().rules.len(), 1);
+        assert_eq!(Script::from_toml(script).unwrap().rules.len(), 1);
     }
 }

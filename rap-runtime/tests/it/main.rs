@@ -16,4 +16,5 @@ mod restart;
 mod round_trip;
 mod scripted;
 mod sessions;
+mod words;
 mod world;
