@@ -55,6 +55,7 @@ fn entry(number: usize) -> Entry {
         text: words(number),
         reasoning: Vec::new(),
         calls: Vec::new(),
+        order: Vec::new(),
         interrupted: false,
         model: "bench/none".to_owned(),
     })

@@ -6,6 +6,7 @@
 //! | `POST /v1/sessions` | [`NewSession`](crate::NewSession) | 201, [`SessionOpened`](crate::SessionOpened) |
 //! | `POST /v1/threads/{id}/messages` | `{"text", "key"}` | 200, `{"sent": "accepted"}` or `"duplicate"`, when it is durable |
 //! | `POST /v1/threads/{id}/stop`, `…/close`, `…/compact` | `{}` | 200, `{}` |
+//! | `POST /v1/threads/{id}/model` | `{"model"}`; null takes a choice back | 200, `{}`, when it is durable |
 //! | `GET /v1/sessions/{id}/status` | | 200, [`SessionStatus`](crate::SessionStatus) |
 //! | `GET /v1/sessions/{id}/questions` | | 200, a list of [`Asked`](crate::Asked) |
 //! | `POST /v1/sessions/{id}/refresh` | `{}` | 200, [`SessionOpened`](crate::SessionOpened): all servers were asked again |
@@ -56,6 +57,12 @@ pub(crate) struct MessageSent {
     pub(crate) sent: Sent,
 }
 
+/// Which model is to answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ChosenModel {
+    pub(crate) model: Option<String>,
+}
+
 /// What a person picked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Selection {
@@ -100,6 +107,7 @@ impl Runtime {
             .route("/v1/threads/{id}/stop", post(stop))
             .route("/v1/threads/{id}/close", post(close))
             .route("/v1/threads/{id}/compact", post(compact))
+            .route("/v1/threads/{id}/model", post(choose_model))
             .with_state(self.clone())
             .route_layer(guard)
     }
@@ -148,6 +156,21 @@ async fn close(State(runtime): State<Runtime>, Path(thread): Path<String>) -> Re
 
 async fn compact(State(runtime): State<Runtime>, Path(thread): Path<String>) -> Response {
     with_thread(thread, async |thread| runtime.compact(&thread).await.map(|()| empty())).await
+}
+
+async fn choose_model(
+    State(runtime): State<Runtime>,
+    Path(thread): Path<String>,
+    chosen: Result<Json<ChosenModel>, JsonRejection>,
+) -> Response {
+    let Json(ChosenModel { model }) = match chosen {
+        Ok(chosen) => chosen,
+        Err(rejection) => return invalid(&rejection),
+    };
+    with_thread(thread, async |thread| {
+        runtime.choose_model(&thread, model.as_deref()).await.map(|()| empty())
+    })
+    .await
 }
 
 async fn status(State(runtime): State<Runtime>, Path(session): Path<String>) -> Response {

@@ -51,6 +51,15 @@ pub trait AgentHost: Send + Sync {
     /// Unknown session, or the host fails.
     async fn refresh(&self, session: &ThreadId) -> Result<SessionOpened, HostError>;
 
+    /// Lets a thread and the open threads below it go on with another model from their next turns; none stands for the
+    /// one that its session began with. New threads begin with their parent's. Any model takes over what another began.
+    /// When this returns, the choice is durable. It wakes a thread that waits until its model may be asked again.
+    ///
+    /// # Errors
+    /// When the host has no such model ([`HostError::is_refused`]; the sentence says what to do), and as
+    /// [`send`](Self::send).
+    async fn choose_model(&self, thread: &ThreadId, model: Option<&str>) -> Result<(), HostError>;
+
     /// What happened in a session after event number `after` (0 for all), then what happens. The stream ends
     /// when the host stops. Watching changes nothing.
     ///
@@ -262,6 +271,9 @@ pub struct ThreadStatus {
     pub parent: Option<ThreadId>,
     /// What it is doing.
     pub state: ThreadState,
+    /// The model that answers it, as `provider/model`; none stands for the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Its open calls.
     pub open_calls: usize,
     /// Its active subscriptions.

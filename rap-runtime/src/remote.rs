@@ -2,7 +2,7 @@
 
 use crate::{
     AgentHost, Asked, HostError, NewSession, Sent, SessionOpened, SessionStatus, Watch, Watched,
-    api::{MessageSent, NewMessage, SLUGS, Selection, Word},
+    api::{ChosenModel, MessageSent, NewMessage, SLUGS, Selection, Word},
     host::HostErrorKind,
 };
 use bytes::{Bytes, BytesMut};
@@ -136,6 +136,12 @@ impl AgentHost for RemoteHost {
 
     async fn refresh(&self, session: &ThreadId) -> Result<SessionOpened, HostError> {
         self.post(&format!("v1/sessions/{}/refresh", segment(session.as_str())), &json!({})).await
+    }
+
+    async fn choose_model(&self, thread: &ThreadId, model: Option<&str>) -> Result<(), HostError> {
+        let chosen = ChosenModel { model: model.map(str::to_owned) };
+        let _: Value = self.post(&format!("v1/threads/{}/model", segment(thread.as_str())), &chosen).await?;
+        Ok(())
     }
 
     async fn watch(&self, session: &ThreadId, after: i64) -> Result<Watch, HostError> {

@@ -3,8 +3,8 @@
 use crate::{ModelProvider, ScriptedModel, ServerConfig, hub::Hub, net::Net, servers::Servers};
 use ipnet::IpNet;
 use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
-use rap_core::{DestructivePolicy, ModelRequest, Rules, Store};
-use rap_types::{HttpUrl, ThreadId};
+use rap_core::{DestructivePolicy, Rules, Store};
+use rap_types::HttpUrl;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -30,8 +30,6 @@ pub(crate) struct Inner {
     pub(crate) finder: Option<ModelFinder>,
     /// Models that the finder has found, by id.
     pub(crate) found: Mutex<HashMap<String, Arc<dyn ModelProvider>>>,
-    /// What was chosen for threads, or for whole sessions by their roots, after they began.
-    pub(crate) chosen: Mutex<HashMap<ThreadId, String>>,
     pub(crate) servers: Servers,
     pub(crate) net: Net,
     pub(crate) known_toolsets: ToolsetCache,
@@ -179,34 +177,6 @@ impl Runtime {
         }
         known.insert(name.to_owned(), model.clone());
         Ok(model)
-    }
-
-    /// The model of a request: what was chosen for its thread, else for its session, else what its session
-    /// began with.
-    pub(crate) fn model_of(&self, request: &ModelRequest) -> Result<Arc<dyn ModelProvider>, String> {
-        let chosen = {
-            let chosen = self.inner.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-            chosen.get(&request.thread).or_else(|| chosen.get(&request.session)).cloned()
-        };
-        self.model_for(chosen.as_deref().or(request.model.as_deref()))
-    }
-
-    /// Lets a thread go on with another model from its next turn; for a session's root that goes for all its
-    /// threads for which nothing else is chosen. None takes the choice back. Any model takes over what another began.
-    /// The choice lasts as long as this runtime: whoever keeps sessions keeps it and makes it again.
-    ///
-    /// # Errors
-    /// When there is no such model; the sentence says what to do.
-    pub fn choose_model(&self, thread: &ThreadId, model: Option<&str>) -> Result<(), String> {
-        if let Some(model) = model {
-            self.model_for(Some(model))?;
-        }
-        let mut chosen = self.inner.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        match model {
-            Some(model) => chosen.insert(thread.clone(), model.to_owned()),
-            None => chosen.remove(thread),
-        };
-        Ok(())
     }
 
     /// Where tool servers reach the gateway.
@@ -378,7 +348,6 @@ impl RuntimeBuilder {
                 models,
                 finder: self.finder,
                 found: Mutex::default(),
-                chosen: Mutex::default(),
                 net: Net::new(&self.targets, &self.servers),
                 servers: Servers::new(self.servers),
                 known_toolsets: ToolsetCache::new(),

@@ -67,16 +67,22 @@ impl AgentHost for Runtime {
         Ok(SessionOpened { session: session.clone(), problems, tools })
     }
 
+    async fn choose_model(&self, thread: &ThreadId, model: Option<&str>) -> Result<(), HostError> {
+        self.model_for(model).map_err(|why| HostError::new(HostErrorKind::Refused, why))?;
+        self.control(thread, InputBody::UseModel { model: model.map(str::to_owned) }).await
+    }
+
     async fn watch(&self, session: &ThreadId, after: i64) -> Result<Watch, HostError> {
         watch::watch(self, session, after).await
     }
 
     async fn status(&self, session: &ThreadId) -> Result<SessionStatus, HostError> {
         let threads = self.inner.store.threads(session).await?;
-        if threads.is_empty() {
+        let Some(row) = self.inner.store.session(session).await? else {
             return Err(watch::unknown_session(session));
-        }
+        };
         let threads = threads.into_iter().map(|view| ThreadStatus {
+            model: view.row.model.or_else(|| row.model.clone()),
             id: view.row.id,
             parent: view.row.ancestors.last().cloned(),
             state: view.state,
@@ -146,10 +152,13 @@ impl Runtime {
     }
 
     async fn enter(&self, input: NewInput) -> Result<Sent, HostError> {
-        let (thread, id) = (input.thread.clone(), input.id.clone());
+        let (thread, id, urgent) = (input.thread.clone(), input.id.clone(), input.body.is_by_person());
         match self.inner.store.accept(input, clock::now()).await? {
             Accepted::Accepted => {
-                self.inner.hub.interrupt(&thread, &id);
+                // Everything else waits for the turn's end.
+                if urgent {
+                    self.inner.hub.interrupt(&thread, &id);
+                }
                 self.inner.hub.ring();
                 Ok(Sent::Accepted)
             }

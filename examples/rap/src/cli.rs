@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// List the calls that are open, with their age
     Calls(CallsArgs),
+    /// Let a thread, and the threads below it, go on with another model
+    Model(ModelArgs),
     /// List the models that can be used as things are, with their context windows
     Models,
     /// List what could not be delivered or used, and why
@@ -155,6 +157,17 @@ pub(crate) struct SliceArgs {
     /// Tokens and signing keys of servers
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// The thread's id; a session's id is that of its first thread
+    pub(crate) thread: ThreadId,
+    /// The model, as provider/model; `default` is what its session began with. rap models lists some
+    pub(crate) model: String,
+    /// The database file; a rap serve that runs on it is told
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Under this name the database remembers where it was served.
-const LISTEN: &str = "listen";
+pub(crate) const LISTEN: &str = "listen";
 
 /// How long a command waits for its farewell to be on its way.
 const GOODBYE: Duration = Duration::from_secs(2);

@@ -65,17 +65,23 @@ pub(crate) async fn show(args: ShowArgs, out: &Out) -> Result<(), Failure> {
         return Err(unknown_thread(&args.thread, &args.db));
     };
     let row = &history.thread.row;
+    let session = reader.session(&row.session).await?;
+    let model = row.model.clone().or_else(|| session?.model.clone());
     out.record(&json!({
         "thread": row.id,
         "session": row.session,
         "ancestors": row.ancestors,
         "state": history.thread.state,
+        "model": model,
         "open_calls": history.thread.open_calls,
         "subscriptions": history.thread.subscriptions,
     }));
     let stack: Vec<&str> = row.ancestors.iter().map(|id| id.as_str()).collect();
     let below = if stack.is_empty() { String::new() } else { format!(" below {}", stack.join(" > ")) };
     out.line(format_args!("{}{below}: {}", paint(NAME, &row.id), state(history.thread.state)));
+    if let Some(model) = &model {
+        out.line(paint(DIM, format!("answered by {model}")));
+    }
     for (n, entry) in history.entries.iter().enumerate() {
         let inherited = n < history.inherited;
         if n > 0 && n == history.inherited {

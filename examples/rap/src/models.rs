@@ -1,16 +1,15 @@
 //! Which model answers: the scripted one, or with the feature `models` a real one, whose keys are in the environment.
 
 use crate::{
+    cli::ModelArgs,
     failure::Failure,
+    inspect::unknown_thread,
     output::{DIM, NAME, Out, paint},
+    reach,
 };
-use rap_runtime::{ModelProvider, Runtime, RuntimeBuilder, ScriptedModel, core::Store, sqlite::SqliteStore};
-use rap_types::ThreadId;
+use rap_runtime::{ModelProvider, RuntimeBuilder, ScriptedModel};
 use serde_json::json;
-use std::{collections::BTreeMap, path::Path, sync::Arc};
-
-/// Under this name the database remembers which sessions were given another model.
-const CHOSEN: &str = "chosen_models";
+use std::{path::Path, sync::Arc};
 
 /// What answers, unless a session says otherwise.
 pub(crate) struct Chosen {
@@ -26,7 +25,8 @@ impl Chosen {
 
     /// A runtime with this model, that finds others by name.
     pub(crate) fn into_builder(self, builder: RuntimeBuilder) -> RuntimeBuilder {
-        real::finding(builder.model(self.model))
+        // The scripted one is always there, for threads that were given it.
+        real::finding(builder.model(self.model).model(ScriptedModel::demo()))
     }
 }
 
@@ -47,44 +47,31 @@ pub(crate) fn choose(id: Option<&str>, script: Option<&Path>) -> Result<Chosen, 
         return Ok(Chosen { model: real::model(&id)?, plain: false });
     }
     let model = match script {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Failure::new(format!("cannot read the script {}: {e}", path.display()))
-                    .hint("give a file with rules for the scripted model")
-            })?;
-            ScriptedModel::from_toml(&text)
-                .map_err(|e| Failure::new(format!("the script {} is wrong: {e}", path.display())))?
-        }
+        Some(path) => ScriptedModel::from_file(path).map_err(Failure::of)?,
         None => ScriptedModel::demo(),
     };
     Ok(Chosen { model: Arc::new(model), plain: script.is_none() })
 }
 
-/// The sessions of a database that were given another model, and which.
-pub(crate) async fn remembered(store: &SqliteStore) -> Result<BTreeMap<ThreadId, String>, Failure> {
-    let text = store.get(CHOSEN).await?.unwrap_or_default();
-    Ok(serde_json::from_str(&text).unwrap_or_default())
+/// The id under which a session goes on with a model: `scripted` stands for whatever is scripted here.
+pub(crate) fn id_of(model: &str) -> &str {
+    if model == "scripted" { "scripted/demo" } else { model }
 }
 
-/// Remembers that a session goes on with another model.
-pub(crate) async fn remember(store: &SqliteStore, session: &ThreadId, model: &str) -> Result<(), Failure> {
-    let mut chosen = remembered(store).await?;
-    chosen.insert(session.clone(), model.to_owned());
-    store.put(CHOSEN, &json!(chosen).to_string()).await?;
+/// `rap model`
+pub(crate) async fn switch(args: ModelArgs, out: &Out) -> Result<(), Failure> {
+    let host = reach::host(&args.db).await?;
+    let model = (args.model != "default").then(|| id_of(&args.model));
+    host.choose_model(&args.thread, model).await.map_err(|error| {
+        if error.is_unknown() { unknown_thread(&args.thread, &args.db) } else { Failure::of(error) }
+    })?;
+    out.record(&json!({"thread": args.thread, "model": model}));
+    out.line(format_args!(
+        "from its next turn on {} is answered by {}",
+        paint(NAME, &args.thread),
+        model.unwrap_or("the model that its session began with")
+    ));
     Ok(())
-}
-
-/// Makes the choices that were remembered once more; says which cannot be kept, and why.
-pub(crate) fn choose_again(runtime: &Runtime, chosen: &BTreeMap<ThreadId, String>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (session, model) in chosen {
-        // `scripted` stands for whatever is scripted here.
-        let id = if model == "scripted" { "scripted/demo" } else { model };
-        if let Err(why) = runtime.choose_model(session, Some(id)) {
-            warnings.push(format!("the session {session} cannot go on with {model:?}: {why}"));
-        }
-    }
-    warnings
 }
 
 /// `rap models`

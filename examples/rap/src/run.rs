@@ -73,12 +73,6 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
         .build()
         .await
         .map_err(Failure::of)?;
-    if let (Some(session), Some(model)) = (&args.session, &args.model) {
-        models::remember(&store, session, model).await?;
-    }
-    for warning in models::choose_again(&runtime, &models::remembered(&store).await?) {
-        out.warning(warning);
-    }
     if scripted {
         out.note(
             "no model is configured, so the scripted one answers; tell it what to call, e.g. call get_weather {\"city\":\"Oslo\"} and get_time {}",
@@ -187,6 +181,9 @@ async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<Thr
         }
         return match agent.status(session).await {
             Ok(_) => {
+                if let Some(model) = &args.model {
+                    agent.choose_model(session, Some(models::id_of(model))).await.map_err(Failure::of)?;
+                }
                 out.record(&json!({"run": "continued", "session": session}));
                 Ok(session.clone())
             }

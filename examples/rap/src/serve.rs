@@ -30,7 +30,6 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
         None => host::url_of(&listener)?,
     };
     let address = listener.local_addr();
-    let chosen = models::remembered(&store).await?;
     let builder = host::builder(store, &args.db, url.clone(), out).await?;
     let mut builder = model.into_builder(builder).rules(rules(args.allow_destructive));
     if args.ask {
@@ -47,9 +46,6 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
     }
     let runtime = servers::add(builder, &args.servers, credentials)?;
     let runtime = runtime.build().await.map_err(Failure::of)?;
-    for warning in models::choose_again(&runtime, &chosen) {
-        out.warning(warning);
-    }
     let files = LocalFiles::beside(&args.db);
     let token = files.token().map_err(Failure::of)?;
     let router = runtime.gateway().merge(runtime.api(token));
@@ -124,8 +120,6 @@ pub(crate) async fn slice(args: SliceArgs) -> Result<(), Failure> {
     let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
     let builder = servers::add(model.into_builder(builder), &args.servers, args.credentials.as_deref())?;
     let runtime = builder.build().await.map_err(Failure::of)?;
-    // The resident process has told of choices that cannot be kept.
-    models::choose_again(&runtime, &models::remembered(&store).await?);
     runtime.run_slice(errand, &store, tokio::io::stdout()).await.map_err(broken)?;
     drop((runtime, store));
     // The thread that reads stdin cannot be called off.

@@ -61,6 +61,7 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
             _ => Admission::Duplicate,
         },
         InputBody::Message { .. }
+        | InputBody::UseModel { .. }
         | InputBody::Compact
         | InputBody::Summary { .. }
         | InputBody::NotCompacted { .. }

@@ -71,6 +71,9 @@ pub struct ThreadUpdate {
     pub retry_at: Option<Millis>,
     /// Whether its history is to be summarised.
     pub compaction: Compaction,
+    /// The model that was chosen for it ([`ThreadRow::model`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Events wait for room: the thread is due as soon as fewer than so many threads of its session are open, at
     /// once if they are so already when this is written.
     pub waits_for_room: Option<usize>,
@@ -184,6 +187,9 @@ pub struct SliceFacts {
     /// The model that the session named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The model that was chosen for the thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_model: Option<String>,
     /// Which toolbox the session had: [`Toolbox::fingerprint`](crate::Toolbox::fingerprint).
     pub toolbox: String,
 }
@@ -213,6 +219,7 @@ impl SliceFacts {
             children: snapshot.children.len(),
             open_children: open.map(|child| child.id.clone()).collect(),
             model: snapshot.session.model.clone(),
+            thread_model: thread.model.clone(),
             toolbox: crate::machine::toolbox_fingerprint(&snapshot.session),
         }
     }

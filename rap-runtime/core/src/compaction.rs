@@ -37,6 +37,7 @@ pub enum CompactorStep {
 pub struct Compactor {
     session: Arc<Session>,
     thread: ThreadId,
+    model: Option<String>,
     depth: usize,
     /// Tells the inputs of compactions that came to nothing apart.
     version: i64,
@@ -64,6 +65,7 @@ impl Compactor {
             usize::try_from(window.saturating_mul(BYTES_PER_TOKEN)).unwrap_or(usize::MAX)
         });
         Self {
+            model: row.model.clone().or_else(|| session.model.clone()),
             session,
             thread: row.id.clone(),
             depth: row.ancestors.len(),
@@ -106,7 +108,7 @@ impl Compactor {
             session: self.session.id.clone(),
             thread: self.thread.clone(),
             depth: self.depth,
-            model: self.session.model.clone(),
+            model: self.model.clone(),
             system: Arc::from(self.session.system.as_str()),
             tools: Arc::from([]),
             history,

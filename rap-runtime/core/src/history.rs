@@ -132,11 +132,91 @@ pub struct TurnEntry {
     /// The calls; when there are any, the next entry is their results.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<TurnCall>,
+    /// The order of its pieces, where it is not the usual one: reasoning, then the text, then the calls. A provider
+    /// that signs its turns wants them back as they were. Pieces that it does not name follow in the usual order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<TurnPart>,
     /// A person's message cut the turn short.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
     /// The model that made it.
     pub model: String,
+}
+
+/// The place of a piece in the order of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnPart {
+    /// The next block of reasoning.
+    Reasoning,
+    /// So many more bytes of the text.
+    Text(usize),
+    /// The next call.
+    Call,
+}
+
+impl TurnPart {
+    /// Whether an order is the usual one, which needs no words.
+    pub fn is_usual(order: &[Self]) -> bool {
+        let rank = |part: &Self| match part {
+            Self::Reasoning => 0,
+            Self::Text(_) => 1,
+            Self::Call => 2,
+        };
+        let texts = order.iter().filter(|part| matches!(part, Self::Text(_))).count();
+        texts <= 1 && order.is_sorted_by_key(rank)
+    }
+}
+
+/// A piece of a turn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TurnPiece<'a> {
+    /// A block of reasoning.
+    Reasoning(&'a ReasoningBlock),
+    /// Text, or a part of it.
+    Text(&'a str),
+    /// A call.
+    Call(&'a TurnCall),
+}
+
+impl TurnEntry {
+    /// All its pieces, in the order in which the model made them; none of the texts is empty.
+    ///
+    /// ```
+    /// use rap_core::{ReasoningBlock, TurnEntry, TurnPart, TurnPiece};
+    /// let thought = |text: &str| ReasoningBlock { text: text.into(), signature: None };
+    /// let turn = TurnEntry {
+    ///     text: "Let me look. Found.".into(),
+    ///     reasoning: vec![thought("where?"), thought("there!")],
+    ///     calls: vec![],
+    ///     order: vec![TurnPart::Reasoning, TurnPart::Text(12), TurnPart::Reasoning],
+    ///     interrupted: false,
+    ///     model: "p/m".into(),
+    /// };
+    /// let pieces = turn.pieces();
+    /// assert_eq!((pieces[1], pieces[3]), (TurnPiece::Text("Let me look."), TurnPiece::Text(" Found.")));
+    /// ```
+    pub fn pieces(&self) -> Vec<TurnPiece<'_>> {
+        let mut reasoning = self.reasoning.iter().map(TurnPiece::Reasoning);
+        let mut calls = self.calls.iter().map(TurnPiece::Call);
+        let mut text = self.text.as_str();
+        let mut pieces = Vec::new();
+        for part in &self.order {
+            match part {
+                TurnPart::Reasoning => pieces.extend(reasoning.next()),
+                TurnPart::Call => pieces.extend(calls.next()),
+                TurnPart::Text(bytes) => {
+                    let (piece, rest) = text.split_at(text.floor_char_boundary(*bytes));
+                    text = rest;
+                    pieces.extend((!piece.is_empty()).then_some(TurnPiece::Text(piece)));
+                }
+            }
+        }
+        pieces.extend(reasoning);
+        pieces.extend((!text.is_empty()).then_some(TurnPiece::Text(text)));
+        pieces.extend(calls);
+        pieces
+    }
 }
 
 /// A piece of reasoning.

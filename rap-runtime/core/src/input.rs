@@ -166,6 +166,12 @@ pub enum InputBody {
         /// It may run.
         allowed: bool,
     },
+    /// From its next turn on the thread is answered by another model, and so are the open threads below it.
+    UseModel {
+        /// The model, as `provider/model`; none stands for what the session began with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+    },
     /// Summarise the history.
     Compact,
     /// What a compaction made of the history before a position.
@@ -200,6 +206,7 @@ impl InputBody {
             Self::Report { .. } => "report",
             Self::FromParent { .. } => "from_parent",
             Self::Approval { .. } => "approval",
+            Self::UseModel { .. } => "use_model",
             Self::Compact => "compact",
             Self::Summary { .. } => "summary",
             Self::NotCompacted { .. } => "not_compacted",

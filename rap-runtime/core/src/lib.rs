@@ -30,8 +30,8 @@ pub use admit::{Admission, AdmissionFacts, admit};
 pub use builtin::BUILT_IN_TOOLS;
 pub use commit::{Commit, DeadLetter, NewDelivery, NewThread, SliceFacts, SliceRecord, ThreadUpdate};
 pub use history::{
-    Entry, EventEntry, ReasoningBlock, ResultEntry, SummaryEntry, TurnCall, TurnEntry, UserAuthor, UserEntry,
-    shown_to_model,
+    Entry, EventEntry, ReasoningBlock, ResultEntry, SummaryEntry, TurnCall, TurnEntry, TurnPart, TurnPiece,
+    UserAuthor, UserEntry, shown_to_model,
 };
 pub use ids::{derive_call_id, derive_thread_id};
 pub use input::{Input, InputBody, InputId, NewInput, Outcome};

@@ -1,6 +1,6 @@
 //! What a slice asks of a model and what it gets.
 
-use crate::{Entry, ReasoningBlock, ToolForModel};
+use crate::{Entry, ReasoningBlock, ToolForModel, TurnPart};
 use rap_types::ThreadId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,6 +36,9 @@ pub struct ModelTurn {
     /// The calls, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<ModelCall>,
+    /// The order of all that, where it is not the usual one ([`TurnEntry::order`](crate::TurnEntry)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<TurnPart>,
     /// Tokens used.
     #[serde(default)]
     pub usage: Usage,

@@ -19,7 +19,8 @@ pub struct Session {
     pub user: Option<UserId>,
     /// When it began.
     pub created_at: Millis,
-    /// The model, as `provider/model`; none stands for the runtime's default.
+    /// The model that it began with, as `provider/model`; none stands for the runtime's default. Threads may have
+    /// been given others since ([`ThreadRow::model`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The system prompt.
@@ -96,6 +97,10 @@ pub struct ThreadRow {
     pub compaction: Compaction,
     /// Events wait until fewer than so many threads of the session are open.
     pub waits_for_room: Option<usize>,
+    /// The model that was chosen for it after its session began, as `provider/model`; a new thread has its parent's.
+    /// None: the session's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// The hash of its newest slice record; empty before the first.
     pub last_record: String,
 }
@@ -312,6 +317,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The model that answers the thread; none stands for the runtime's default.
+    pub fn model(&self) -> Option<&str> {
+        self.thread.model.as_deref().or(self.session.model.as_deref())
+    }
+
     /// The thread's parent.
     pub fn parent(&self) -> Option<&ThreadId> {
         self.thread.ancestors.last()

@@ -161,6 +161,12 @@ pub enum Surface {
         /// The summary.
         text: String,
     },
+    /// Another model answers from the next turn on.
+    Model {
+        /// The model, as `provider/model`; none stands for the runtime's default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+    },
     /// The latest content of a view (VIW-01).
     View {
         /// Which view.

@@ -12,7 +12,7 @@ pub use names::Names;
 use crate::{schema, wire::Wire};
 use rap_runtime::{
     ModelCard, ReasoningPolicy, Roles,
-    core::{Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry},
+    core::{Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, TurnPiece},
 };
 use rap_types::{ContentPart, RECEIVE_EVENT};
 use serde_json::{Map, Value, json};
@@ -54,15 +54,76 @@ pub enum Message {
     Results(Vec<PlanResult>),
 }
 
-/// A turn of the model.
+/// A turn of the model: its pieces in the order in which it made them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Assistant {
+    /// At least one text or call.
+    pub pieces: Vec<Said>,
+}
+
+/// A piece of a turn.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
     /// Reasoning that this provider made and signed.
-    pub reasoning: Vec<Signed>,
-    /// The text; may be empty where there are calls.
-    pub text: String,
-    /// The calls.
-    pub calls: Vec<PlanCall>,
+    Reasoning(Signed),
+    /// Text with something in it.
+    Text {
+        /// The text.
+        text: String,
+        /// What its wire wants to send back with it: Gemini's.
+        signature: Option<String>,
+    },
+    /// A call.
+    Call(PlanCall),
+}
+
+impl Said {
+    fn text(text: String) -> Self {
+        Self::Text { text, signature: None }
+    }
+}
+
+impl Assistant {
+    /// The calls, in order.
+    pub fn calls(&self) -> impl Iterator<Item = &PlanCall> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Said::Call(call) => Some(call),
+            _ => None,
+        })
+    }
+
+    /// Whether this provider has signed any of it.
+    fn is_signed(&self) -> bool {
+        self.pieces.iter().any(|piece| match piece {
+            Said::Reasoning(_) => true,
+            Said::Text { signature, .. } => signature.is_some(),
+            Said::Call(call) => call.signature.is_some(),
+        })
+    }
+
+    /// Goes on with another turn, which is not signed. What is signed of this one stays as it is.
+    fn add(&mut self, turn: Self) {
+        let joins = !self.is_signed();
+        let mut more = turn.pieces.into_iter();
+        match (self.pieces.last_mut(), more.next()) {
+            (Some(Said::Text { text, .. }), Some(Said::Text { text: next, .. })) if joins => {
+                told::line(text, &next);
+            }
+            (_, next) => self.pieces.extend(next),
+        }
+        self.pieces.extend(more);
+    }
+
+    /// All text as one; may be empty where there are calls.
+    pub fn text(&self) -> String {
+        let mut all = String::new();
+        for piece in &self.pieces {
+            if let Said::Text { text, .. } = piece {
+                told::line(&mut all, text);
+            }
+        }
+        all
+    }
 }
 
 /// A reasoning block and its provider's signature.
@@ -203,24 +264,24 @@ impl Building<'_> {
     }
 
     fn turn_without_calls(&mut self, turn: &TurnEntry) {
-        let text = text_of(turn);
-        if !text.is_empty() {
-            let reasoning = self.reasoning(turn);
-            self.assistant(Assistant { reasoning, text, calls: Vec::new() });
+        let pieces = self.pieces(turn);
+        if pieces.iter().any(|piece| matches!(piece, Said::Text { .. })) {
+            self.assistant(Assistant { pieces });
         }
     }
 
     fn turn_with_calls(&mut self, turn: &TurnEntry, results: &[ResultEntry]) {
-        let reasoning = self.reasoning(turn);
-        let calls: Vec<PlanCall> = turn.calls.iter().map(|call| self.call(call)).collect();
-        let text = text_of(turn);
+        let pieces = self.pieces(turn);
         let signed = match self.wire {
             // Gemini's signature stands on the first call itself.
             Wire::Gemini => {
-                calls.first().is_some_and(|call| call.signature.is_some())
-                    || (text.is_empty() && !reasoning.is_empty())
+                let first = pieces.iter().find_map(|piece| match piece {
+                    Said::Call(call) => Some(call),
+                    _ => None,
+                });
+                first.is_some_and(|call| call.signature.is_some())
             }
-            _ => !reasoning.is_empty(),
+            _ => matches!(pieces.first(), Some(Said::Reasoning(_))),
         };
         let answered: Vec<PlanResult> = turn
             .calls
@@ -241,20 +302,22 @@ impl Building<'_> {
             })
             .collect();
         let told = self.no_tools || (self.card.reasoning == ReasoningPolicy::Required && !signed);
+        let turn = Assistant { pieces };
         if told {
-            self.tell(text, &calls, answered);
+            self.tell(&turn, answered);
         } else {
-            self.assistant(Assistant { reasoning, text, calls });
+            self.assistant(turn);
             self.messages.push(Message::Results(answered));
         }
     }
 
     /// Calls and results as text.
-    fn tell(&mut self, mut text: String, calls: &[PlanCall], results: Vec<PlanResult>) {
-        for call in calls {
+    fn tell(&mut self, turn: &Assistant, results: Vec<PlanResult>) {
+        let mut text = turn.text();
+        for call in turn.calls() {
             told::line(&mut text, &told::call(call));
         }
-        self.assistant(Assistant { text, ..Assistant::default() });
+        self.assistant(Assistant { pieces: vec![Said::text(text)] });
         for result in results {
             let mut parts = vec![Part::Text(format!("[result of {} ({})]", result.name, result.call))];
             parts.extend(result.content);
@@ -278,7 +341,7 @@ impl Building<'_> {
         arguments.insert("original_tool_call_id".to_owned(), origin.into());
         let id = self.names.id(event.id.as_str());
         let call = PlanCall { id: id.clone(), name: RECEIVE_EVENT.to_owned(), arguments, signature: None };
-        self.assistant(Assistant { calls: vec![call], ..Assistant::default() });
+        self.assistant(Assistant { pieces: vec![Said::Call(call)] });
         self.messages.push(Message::Results(vec![PlanResult {
             call: id,
             name: RECEIVE_EVENT.to_owned(),
@@ -306,15 +369,32 @@ impl Building<'_> {
         }
     }
 
-    fn reasoning(&self, turn: &TurnEntry) -> Vec<Signed> {
-        if self.card.reasoning == ReasoningPolicy::Dropped {
-            return Vec::new();
+    /// A turn's pieces as this provider may have them back, in their order; blank ones and others' reasoning left out.
+    fn pieces(&self, turn: &TurnEntry) -> Vec<Said> {
+        let mut pieces = Vec::new();
+        for piece in turn.pieces() {
+            match piece {
+                TurnPiece::Reasoning(block) => pieces.extend(self.signed(block).map(Said::Reasoning)),
+                TurnPiece::Text(text) if text.trim().is_empty() => {}
+                TurnPiece::Text(text) => pieces.push(Said::text(text.trim_end().to_owned())),
+                TurnPiece::Call(call) => pieces.push(Said::Call(self.call(call))),
+            }
         }
-        let own = |block: &ReasoningBlock| {
-            let signature = block.signature.as_deref()?.strip_prefix(&self.mark)?;
-            Some(Signed { text: block.text.clone(), signature: signature.to_owned() })
-        };
-        turn.reasoning.iter().filter_map(own).collect()
+        if turn.interrupted
+            && let Some(Said::Text { text, .. }) = pieces.last_mut()
+        {
+            text.push_str(" [interrupted]");
+        }
+        if self.wire == Wire::Gemini { on_their_parts(pieces) } else { pieces }
+    }
+
+    /// Reasoning that this provider made and signed.
+    fn signed(&self, block: &ReasoningBlock) -> Option<Signed> {
+        if self.card.reasoning == ReasoningPolicy::Dropped {
+            return None;
+        }
+        let signature = block.signature.as_deref()?.strip_prefix(&self.mark)?;
+        Some(Signed { text: block.text.clone(), signature: signature.to_owned() })
     }
 
     /// Content as parts of which none is empty.
@@ -353,19 +433,21 @@ impl Building<'_> {
 
     fn assistant(&mut self, turn: Assistant) {
         match self.messages.last_mut() {
+            Some(Message::Assistant(_)) if self.card.roles == Roles::Alternating && turn.is_signed() => {
+                // What a provider has signed goes back as it was, as a turn of its own.
+                self.messages.push(words("(Go on.)"));
+                self.messages.push(Message::Assistant(turn));
+            }
             Some(Message::Assistant(last))
-                if last.calls.is_empty() && self.card.roles == Roles::Alternating =>
+                if self.card.roles == Roles::Alternating && last.calls().next().is_none() =>
             {
-                last.reasoning.extend(turn.reasoning);
-                told::line(&mut last.text, &turn.text);
-                last.calls = turn.calls;
+                last.add(turn);
             }
             _ => self.messages.push(Message::Assistant(turn)),
         }
     }
 
     fn finish(mut self) -> Vec<Message> {
-        let words = |text: &str| Message::User(vec![Part::Text(text.to_owned())]);
         if !matches!(self.messages.first(), Some(Message::User(_))) {
             self.messages.insert(0, words("(What came before is not shown.)"));
         }
@@ -376,12 +458,38 @@ impl Building<'_> {
     }
 }
 
-fn text_of(turn: &TurnEntry) -> String {
-    let text = turn.text.trim_end();
-    if turn.interrupted && !text.is_empty() {
-        return format!("{text} [interrupted]");
+/// Something for the user's side to say where the model's would come twice, first or last.
+fn words(text: &str) -> Message {
+    Message::User(vec![Part::Text(text.to_owned())])
+}
+
+/// Gemini signs parts, not thoughts: a signature that came without a text of its own belongs to the text before it, any
+/// other to what followed.
+fn on_their_parts(pieces: Vec<Said>) -> Vec<Said> {
+    let mut parts: Vec<Said> = Vec::new();
+    let mut held = None;
+    for piece in pieces {
+        match (piece, parts.last_mut()) {
+            (Said::Reasoning(block), Some(Said::Text { signature: signature @ None, .. }))
+                if block.text.is_empty() =>
+            {
+                *signature = Some(block.signature);
+            }
+            (Said::Reasoning(block), _) => held = Some(block.signature),
+            (Said::Text { text, .. }, _) => parts.push(Said::Text { text, signature: held.take() }),
+            (Said::Call(mut call), _) => {
+                let held = held.take();
+                call.signature = call.signature.or(held);
+                parts.push(Said::Call(call));
+            }
+        }
     }
-    text.to_owned()
+    match parts.last_mut() {
+        Some(Said::Text { signature, .. }) => *signature = signature.take().or(held),
+        Some(Said::Call(call)) => call.signature = call.signature.take().or(held),
+        _ => {}
+    }
+    parts
 }
 
 /// A result's text as one, images left out; errors say so.

@@ -47,7 +47,7 @@ async fn summarise(runtime: &Runtime, thread: &ThreadId) -> Result<(), StoreErro
     let store = &runtime.inner.store;
     let Some(view) = store.history(thread).await? else { return Ok(()) };
     let Some(session) = store.session(&view.thread.row.session).await? else { return Ok(()) };
-    let provider = runtime.model_for(session.model.as_deref());
+    let provider = runtime.model_for(view.thread.row.model.as_deref().or(session.model.as_deref()));
     let window = provider.as_ref().ok().map(|provider| provider.card().context_window);
     let mut compactor = Compactor::new(session, &view, window);
     loop {

@@ -6,7 +6,9 @@ use crate::{
     hub::{RunningSlice, Signal},
 };
 use futures_util::{StreamExt, stream::BoxStream};
-use rap_core::{Claim, ModelRequest, ModelTurn, ReasoningBlock, StopReason, StoreError, TurnOutcome};
+use rap_core::{
+    Claim, ModelRequest, ModelTurn, ReasoningBlock, StopReason, StoreError, TurnOutcome, TurnPart,
+};
 use rap_types::ThreadId;
 use std::{
     borrow::Cow,
@@ -89,7 +91,7 @@ enum Try {
 impl Completion<'_> {
     pub(super) async fn run(&self, claim: &Claim) -> Result<Completed, StoreError> {
         let thread = &self.request.thread;
-        let provider = match self.runtime.model_of(self.request) {
+        let provider = match self.runtime.model_for(self.request.model.as_deref()) {
             Ok(provider) => provider,
             Err(why) => return Ok(failed(&format!("this session's model is not configured: {why}"))),
         };
@@ -288,10 +290,16 @@ impl Gathered {
             Delta::Text(piece) => {
                 self.block_is_open = false;
                 self.text.push_str(&piece);
+                match self.turn.order.last_mut() {
+                    _ if piece.is_empty() => {}
+                    Some(TurnPart::Text(bytes)) => *bytes += piece.len(),
+                    _ => self.turn.order.push(TurnPart::Text(piece.len())),
+                }
             }
             Delta::Reasoning(piece) => self.reasoning(piece),
             Delta::Call(call) => {
                 self.block_is_open = false;
+                self.turn.order.push(TurnPart::Call);
                 self.turn.calls.push(call);
             }
             Delta::Usage(usage) => self.turn.usage = usage,
@@ -310,13 +318,19 @@ impl Gathered {
                 block.text.push_str(&piece.text);
                 block.signature = piece.signature;
             }
-            None => self.turn.reasoning.push(piece),
+            None => {
+                self.turn.order.push(TurnPart::Reasoning);
+                self.turn.reasoning.push(piece);
+            }
         }
         self.block_is_open = !signed;
     }
 
     fn into_turn(mut self) -> ModelTurn {
         self.turn.text = self.text;
+        if TurnPart::is_usual(&self.turn.order) {
+            self.turn.order.clear();
+        }
         let natural = if self.turn.calls.is_empty() { StopReason::End } else { StopReason::Calls };
         self.turn.stop = self.stop.unwrap_or(natural);
         // Said where both people and the model see it: the turn is not what the model meant to say.

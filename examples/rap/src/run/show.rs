@@ -143,6 +143,9 @@ impl<'a> Show<'a> {
                 say("event", &format!("{}: {text}{}", paint(NAME, name), by.unwrap_or_default()));
             }
             Surface::Report { child, text } => say("report", &format!("of thread {}: {text}", short(child))),
+            Surface::Model { model } => {
+                say("model", &format!("{} from here", model.as_deref().unwrap_or("the default one")));
+            }
             Surface::Paused => say("stopped", ""),
             Surface::Closed if root => say("closed", ""),
             Surface::Error { text } => {

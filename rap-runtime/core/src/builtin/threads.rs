@@ -50,6 +50,7 @@ pub(crate) fn spawn(
             text: String::new(),
             reasoning: Vec::new(),
             calls: vec![call.clone()],
+            order: Vec::new(),
             interrupted: false,
             model: String::new(),
         }),
@@ -166,6 +167,7 @@ fn open(
         retry_at: None,
         compaction: Compaction::Idle,
         waits_for_room: None,
+        model: draft.model.clone(),
         last_record: String::new(),
     };
     let surface = vec![SurfaceEvent { thread: id, what: opened }];

@@ -144,6 +144,7 @@ pub fn child(parent: &ThreadRow, id: &str, upto: u64) -> NewThread {
             retry_at: None,
             compaction: crate::Compaction::Idle,
             waits_for_room: None,
+            model: parent.model.clone(),
             last_record: String::new(),
         },
         entries: vec![Entry::from_runtime(format!("you are {id}"))],

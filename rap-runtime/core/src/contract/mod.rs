@@ -76,6 +76,7 @@ macro_rules! store_contract {
             },
             tree::{
                 a_child_sees_its_parent,
+                a_chosen_model_is_kept,
                 closing_takes_all_below_along,
                 a_slice_below_a_closed_thread_is_fenced,
                 stop_and_go_on,

@@ -55,6 +55,27 @@ pub async fn a_child_sees_its_parent(store: &dyn Store) {
     assert_eq!(parent.children, [only], "direct children alone");
 }
 
+/// The model that was chosen for a thread is kept, and taken back; a new thread begins with what its row says.
+pub async fn a_chosen_model_is_kept(store: &dyn Store) {
+    let root = root(store).await;
+    woken(store, &root, "go", 10, |snapshot, commit| {
+        assert_eq!(snapshot.model(), snapshot.session.model.as_deref());
+        commit.update.model = Some("p/m".into());
+        let mut kid = child(&snapshot.thread, "kid", 0);
+        kid.row.model = Some("q/n".into());
+        commit.threads = vec![kid];
+    })
+    .await;
+    let kid = seen(store, &thread("kid"), 11).await;
+    assert_eq!((kid.thread.model.as_deref(), kid.model()), (Some("q/n"), Some("q/n")));
+    let models: Vec<_> = store.threads(&root).await.unwrap().into_iter().map(|view| view.row.model).collect();
+    assert_eq!(models, [Some("p/m".to_owned()), Some("q/n".to_owned())]);
+    slice(store, &thread("kid"), 12, |_, commit| commit.update.model = None).await;
+    woken(store, &root, "again", 13, |snapshot, _| assert_eq!(snapshot.model(), Some("p/m"))).await;
+    let kid = store.history(&thread("kid")).await.unwrap().unwrap();
+    assert_eq!(kid.thread.row.model, None);
+}
+
 /// Close is one commit: the subtree is closed, nothing of it goes on, nobody is forgotten (CLS-01).
 pub async fn closing_takes_all_below_along(store: &dyn Store) {
     let (root, kid, grandkid) = family(store).await;

@@ -31,6 +31,8 @@ pub(crate) struct Draft {
     pub(crate) retry_at: Option<Millis>,
     pub(crate) waits_for_room: Option<usize>,
     pub(crate) compaction: Compaction,
+    /// The model that was chosen for the thread.
+    pub(crate) model: Option<String>,
     /// A summary was stored: what the model is shown is known to the next slice only.
     pub(crate) summarised: bool,
     pub(crate) due_at: Option<Millis>,
@@ -47,6 +49,7 @@ impl Draft {
             retry_at: snapshot.thread.retry_at,
             waits_for_room: None,
             compaction: snapshot.thread.compaction,
+            model: snapshot.thread.model.clone(),
             summarised: false,
             snapshot,
             moment,
@@ -85,6 +88,11 @@ impl Draft {
         let mut stack = self.snapshot.thread.ancestors.clone();
         stack.push(self.thread().clone());
         stack
+    }
+
+    /// The model that answers the thread, as this slice leaves it; none stands for the runtime's default.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref().or(self.snapshot.session.model.as_deref())
     }
 
     /// The thread is stopped, as this slice leaves it.
@@ -286,6 +294,7 @@ impl Draft {
                 retry_at: self.retry_at,
                 waits_for_room: self.waits_for_room,
                 compaction: self.compaction,
+                model: self.model.clone(),
                 due_at: if self.close || self.is_paused() { None } else { self.due_at },
             },
             record,

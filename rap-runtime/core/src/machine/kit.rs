@@ -22,6 +22,8 @@ thread_local! {
 pub(crate) struct Kit {
     pub(crate) system: Arc<str>,
     pub(crate) tools: Arc<[ToolForModel]>,
+    /// The model that the session began with.
+    pub(super) model: Option<String>,
     /// The hash of a request, as far as it is the same for all requests of the session.
     pub(super) hash: Hashing,
     /// [`Toolbox::fingerprint`](crate::Toolbox::fingerprint).
@@ -55,6 +57,7 @@ impl Kit {
         Self {
             system: Arc::from(session.system.as_str()),
             tools,
+            model: session.model.clone(),
             hash,
             fingerprint: session.toolbox.fingerprint(),
             schemas: session.toolbox.tools.iter().map(|_| OnceCell::new()).collect(),

@@ -5,8 +5,8 @@
 
 use super::{Draft, approvals, compact};
 use crate::{
-    CallRoute, CallRow, CallState, Entry, Input, InputBody, Millis, Outcome, SubscriptionRow,
-    SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
+    CallRoute, CallRow, CallState, Entry, Input, InputBody, InputId, Millis, NewInput, Outcome,
+    SubscriptionRow, SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
     history::text_of,
     machine::turn::{self, Waiting},
 };
@@ -36,7 +36,7 @@ pub(crate) fn prepare(draft: &mut Draft) {
     draft.snapshot.inputs = inputs;
 }
 
-/// Stop and close. A message that is newer than the stop lifts it again.
+/// Stop, close, another model. A message that is newer than the stop lifts it again.
 fn controls(draft: &mut Draft, inputs: &[Input]) {
     let mut stopped_at = None;
     for input in inputs {
@@ -51,6 +51,7 @@ fn controls(draft: &mut Draft, inputs: &[Input]) {
                 draft.model_owed = false;
                 return;
             }
+            InputBody::UseModel { model } => use_model(draft, input, model.as_ref()),
             _ => {}
         }
     }
@@ -63,6 +64,28 @@ fn controls(draft: &mut Draft, inputs: &[Input]) {
     if (draft.pause || draft.snapshot.thread.paused) && inputs.iter().any(lifted) {
         draft.pause = false;
         draft.resume = true;
+    }
+}
+
+/// Another model from the next turn on, here and in the open threads below. What the former one asked to wait for
+/// is no matter of the new one's.
+fn use_model(draft: &mut Draft, input: &Input, model: Option<&String>) {
+    draft.consume(input);
+    let below: Vec<_> =
+        draft.snapshot.children.iter().filter(|child| child.open).map(|child| child.id.clone()).collect();
+    for child in below {
+        draft.inputs.push(NewInput {
+            id: InputId::between_threads(&format!("{}:{child}", input.id)),
+            source: format!("thread {}", draft.thread()),
+            thread: child,
+            body: input.body.clone(),
+            traceparent: None,
+        });
+    }
+    if draft.model.as_ref() != model {
+        draft.model = model.cloned();
+        draft.retry_at = None;
+        draft.show(Surface::Model { model: draft.model().map(str::to_owned) });
     }
 }
 
@@ -221,7 +244,11 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
             | InputBody::Summary { .. } => {
                 arrivals.push(Arrival { input, urgent: false });
             }
-            InputBody::Stop | InputBody::Close | InputBody::Compact | InputBody::NotCompacted { .. } => {}
+            InputBody::Stop
+            | InputBody::Close
+            | InputBody::UseModel { .. }
+            | InputBody::Compact
+            | InputBody::NotCompacted { .. } => {}
         }
     }
     arrivals
@@ -356,7 +383,11 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
             draft.consume(input);
         }
         InputBody::Summary { .. } => compact::store(draft, input),
-        InputBody::Stop | InputBody::Close | InputBody::Compact | InputBody::NotCompacted { .. } => {}
+        InputBody::Stop
+        | InputBody::Close
+        | InputBody::UseModel { .. }
+        | InputBody::Compact
+        | InputBody::NotCompacted { .. } => {}
     }
 }
 

@@ -69,6 +69,9 @@ pub(crate) fn hash_record(record: &SliceRecord) -> String {
 /// What is the same for all requests of a session comes first.
 fn hash_request(request: &ModelRequest, kit: &kit::Kit) -> String {
     let mut hash = kit.hash.clone();
+    if request.model != kit.model {
+        hash.add(&request.model);
+    }
     hash.add(&request.thread);
     request.history.iter().for_each(|entry| hash.add(&**entry));
     hash.hex()

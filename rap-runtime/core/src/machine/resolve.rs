@@ -42,6 +42,7 @@ pub(crate) fn resolve(draft: &mut Draft, turn: ModelTurn) {
         text: turn.text,
         reasoning: turn.reasoning,
         calls: calls.clone(),
+        order: turn.order,
         interrupted: false,
         model: turn.model,
     }));

@@ -140,7 +140,7 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
         session: session.id.clone(),
         thread: draft.thread().clone(),
         depth: draft.snapshot.thread.ancestors.len(),
-        model: session.model.clone(),
+        model: draft.model().map(str::to_owned),
         system: kit.system.clone(),
         tools: kit.tools.clone(),
         history,
@@ -165,6 +165,7 @@ pub(crate) fn ended(draft: &mut Draft, outcome: TurnOutcome) {
                     text,
                     reasoning: Vec::new(),
                     calls: Vec::new(),
+                    order: Vec::new(),
                     interrupted: true,
                     model,
                 }));

@@ -32,6 +32,7 @@ impl Memory {
         thread.row.reported = commit.update.reported;
         thread.row.retry_at = commit.update.retry_at;
         thread.row.compaction = commit.update.compaction;
+        thread.row.model.clone_from(&commit.update.model);
         thread.row.waits_for_room = commit.update.waits_for_room;
         thread.seen = thread.seen.max(commit.seen);
         thread.row.last_record = commit.record.hash.clone();

@@ -152,6 +152,7 @@ impl Memory {
             retry_at: None,
             compaction: Compaction::Idle,
             waits_for_room: None,
+            model: None,
             last_record: String::new(),
         };
         self.add_thread(row, Vec::new(), None, session.created_at);

@@ -88,6 +88,10 @@ fn told(input: &Input, replayed: &Replayed) -> String {
         InputBody::FromParent { text } => format!("its parent wrote: {}", quoted(text)),
         InputBody::Approval { call, allowed: true } => format!("a person allowed {}", name(call)),
         InputBody::Approval { call, allowed: false } => format!("a person declined {}", name(call)),
+        InputBody::UseModel { model: Some(model) } => format!("from now on {model} is to answer"),
+        InputBody::UseModel { model: None } => {
+            "from now on the model that its session began with is to answer".to_owned()
+        }
         InputBody::Compact => "a person asked for a summary of its history".to_owned(),
         InputBody::Summary { text, .. } => format!("its history was summarised: {}", quoted(text)),
         InputBody::NotCompacted { reason } => format!("its history could not be summarised: {reason}"),

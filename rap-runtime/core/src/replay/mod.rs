@@ -257,6 +257,7 @@ impl ThreadReplay {
             reported: facts.reported,
             retry_at: facts.retry_at,
             compaction: facts.compaction,
+            model: facts.thread_model.clone(),
             waits_for_room: facts.waits_for_room,
             last_record: view.record.previous.clone(),
             ..self.row.clone()

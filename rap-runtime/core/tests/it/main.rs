@@ -4,6 +4,7 @@
 
 mod approvals;
 mod builtins;
+mod choosing;
 mod compaction;
 mod documents;
 mod interactions;

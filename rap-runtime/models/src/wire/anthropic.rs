@@ -1,5 +1,5 @@
 //! Anthropic Messages. Roles alternate; results come first in the user message after their calls; thinking goes back
-//! as it came, before everything else of its turn; texts are never blank.
+//! as it came, at its place in the turn; texts are never blank.
 
 use super::{
     Effort, Parser, Target, call_of, cut, json_of, number, push_reasoning, push_signature, push_text,
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     frames::Frame,
-    plan::{Assistant, Message, Part, Plan, PlanResult},
+    plan::{Assistant, Message, Part, Plan, PlanResult, Said},
 };
 use rap_runtime::{Delta, ModelError, ReasoningPolicy, core::StopReason};
 use serde_json::{Value, json};
@@ -102,20 +102,20 @@ fn result(result: &PlanResult) -> Value {
 
 fn assistant(turn: &Assistant) -> Vec<Value> {
     let mut blocks = Vec::new();
-    for block in &turn.reasoning {
-        blocks.push(match block.signature.split_once(':') {
-            Some(("redacted", data)) => json!({"type": "redacted_thinking", "data": data}),
-            Some((_, signature)) => {
-                json!({"type": "thinking", "thinking": block.text, "signature": signature})
+    for piece in &turn.pieces {
+        blocks.push(match piece {
+            Said::Reasoning(block) => match block.signature.split_once(':') {
+                Some(("redacted", data)) => json!({"type": "redacted_thinking", "data": data}),
+                Some((_, signature)) => {
+                    json!({"type": "thinking", "thinking": block.text, "signature": signature})
+                }
+                None => continue,
+            },
+            Said::Text { text, .. } => json!({"type": "text", "text": text}),
+            Said::Call(call) => {
+                json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments})
             }
-            None => continue,
         });
-    }
-    if !turn.text.trim().is_empty() {
-        blocks.push(json!({"type": "text", "text": turn.text.trim_end()}));
-    }
-    for call in &turn.calls {
-        blocks.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}));
     }
     blocks
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     frames::Frame,
-    plan::{Assistant, Message, Part, Plan, PlanResult},
+    plan::{Assistant, Message, Part, Plan, PlanResult, Said},
 };
 use rap_runtime::{Delta, ModelError, core::StopReason};
 use serde_json::{Map, Value, json};
@@ -86,19 +86,23 @@ fn result(result: &PlanResult) -> Value {
 
 fn assistant(turn: &Assistant) -> Vec<Value> {
     let mut blocks = Vec::new();
-    for block in &turn.reasoning {
-        let content = match block.signature.split_once(':') {
-            Some(("redacted", data)) => json!({"redactedContent": data}),
-            Some((_, signature)) => json!({"reasoningText": {"text": block.text, "signature": signature}}),
-            None => continue,
-        };
-        blocks.push(json!({"reasoningContent": content}));
-    }
-    if !turn.text.trim().is_empty() {
-        blocks.push(json!({"text": turn.text.trim_end()}));
-    }
-    for call in &turn.calls {
-        blocks.push(json!({"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}}));
+    for piece in &turn.pieces {
+        blocks.push(match piece {
+            Said::Reasoning(block) => {
+                let content = match block.signature.split_once(':') {
+                    Some(("redacted", data)) => json!({"redactedContent": data}),
+                    Some((_, signature)) => {
+                        json!({"reasoningText": {"text": block.text, "signature": signature}})
+                    }
+                    None => continue,
+                };
+                json!({ "reasoningContent": content })
+            }
+            Said::Text { text, .. } => json!({ "text": text }),
+            Said::Call(call) => {
+                json!({"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}})
+            }
+        });
     }
     blocks
 }

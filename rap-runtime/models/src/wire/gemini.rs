@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     frames::Frame,
-    plan::{Assistant, Message, Part, Plan, PlanResult, result_text},
+    plan::{Assistant, Message, Part, Plan, PlanResult, Said, result_text},
 };
 use rap_runtime::{
     Delta, ModelError, ReasoningPolicy,
@@ -98,26 +98,20 @@ fn result(result: &PlanResult) -> Value {
 
 fn model(turn: &Assistant) -> Vec<Value> {
     let mut parts = Vec::new();
-    if !turn.text.is_empty() {
-        let mut text = json!({"text": turn.text});
-        if let Some(block) = turn.reasoning.last() {
-            text["thoughtSignature"] = block.signature.as_str().into();
-        }
-        parts.push(text);
-    }
-    for call in &turn.calls {
-        let mut part = json!({"functionCall": {"id": call.id, "name": call.name, "args": call.arguments}});
-        if let Some(signature) = &call.signature {
+    for piece in &turn.pieces {
+        let (mut part, signature) = match piece {
+            // Its signature stands on another part.
+            Said::Reasoning(_) => continue,
+            Said::Text { text, signature } => (json!({ "text": text }), signature),
+            Said::Call(call) => {
+                let part = json!({"id": call.id, "name": call.name, "args": call.arguments});
+                (json!({ "functionCall": part }), &call.signature)
+            }
+        };
+        if let Some(signature) = signature {
             part["thoughtSignature"] = signature.as_str().into();
         }
         parts.push(part);
-    }
-    // A signature of a turn that shows nothing else of it belongs to its first call.
-    if turn.text.is_empty()
-        && let (Some(block), Some(first)) = (turn.reasoning.last(), parts.first_mut())
-        && first.get("thoughtSignature").is_none()
-    {
-        first["thoughtSignature"] = block.signature.as_str().into();
     }
     parts
 }

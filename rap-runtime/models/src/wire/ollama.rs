@@ -22,13 +22,12 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
             Message::User(parts) => messages.push(user(parts)),
             Message::Assistant(turn) => {
                 let calls: Vec<Value> = turn
-                    .calls
-                    .iter()
+                    .calls()
                     .map(|call| {
                         json!({"id": call.id, "function": {"name": call.name, "arguments": call.arguments}})
                     })
                     .collect();
-                let mut message = json!({"role": "assistant", "content": turn.text});
+                let mut message = json!({"role": "assistant", "content": turn.text()});
                 if !calls.is_empty() {
                     message["tool_calls"] = calls.into();
                 }

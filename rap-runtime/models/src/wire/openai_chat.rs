@@ -23,8 +23,7 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
             Message::User(parts) => messages.push(user(parts)),
             Message::Assistant(turn) => {
                 let calls: Vec<Value> = turn
-                    .calls
-                    .iter()
+                    .calls()
                     .map(|call| {
                         let arguments = Value::Object(call.arguments.clone()).to_string();
                         json!({
@@ -34,8 +33,8 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
                     })
                     .collect();
                 let mut message = json!({"role": "assistant"});
-                message["content"] =
-                    if turn.text.is_empty() { Value::Null } else { turn.text.as_str().into() };
+                let text = turn.text();
+                message["content"] = if text.is_empty() { Value::Null } else { text.into() };
                 if !calls.is_empty() {
                     message["tool_calls"] = calls.into();
                 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     frames::Frame,
-    plan::{Assistant, Message, Part, Plan, result_images, result_text},
+    plan::{Assistant, Message, Part, Plan, Said, result_images, result_text},
 };
 use rap_runtime::{Delta, ModelError, ReasoningPolicy, core::StopReason};
 use serde_json::{Value, json};
@@ -67,20 +67,24 @@ fn user(parts: &[Part]) -> Value {
 }
 
 fn assistant(turn: &Assistant, input: &mut Vec<Value>) {
-    for block in &turn.reasoning {
-        if let Ok(item) = serde_json::from_str(&block.signature) {
-            input.push(item);
+    for piece in &turn.pieces {
+        match piece {
+            Said::Reasoning(block) => input.extend(serde_json::from_str::<Value>(&block.signature).ok()),
+            Said::Text { text, .. } => {
+                let content = json!([{"type": "output_text", "text": text}]);
+                input.push(json!({"type": "message", "role": "assistant", "content": content}));
+            }
+            Said::Call(call) => {
+                let arguments = Value::Object(call.arguments.clone()).to_string();
+                input.push(json!({
+                    "type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments,
+                }));
+            }
         }
     }
-    if !turn.text.is_empty() {
-        let content = json!([{"type": "output_text", "text": turn.text}]);
-        input.push(json!({"type": "message", "role": "assistant", "content": content}));
-    }
-    for call in &turn.calls {
-        let arguments = Value::Object(call.arguments.clone()).to_string();
-        input.push(json!({
-            "type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments,
-        }));
+    // Reasoning from which nothing followed is refused.
+    while input.last().is_some_and(|item| item["type"] == "reasoning") {
+        input.pop();
     }
 }
 

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, option, prelude::*};
 use rap_runtime::core::{
     Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, ToolForModel, TurnCall, TurnEntry,
-    UserAuthor, UserEntry,
+    TurnPart, UserAuthor, UserEntry,
 };
 use rap_types::{CallId, ContentPart, UnknownKind};
 use serde_json::{Value, json};
@@ -97,6 +97,13 @@ fn reasoning() -> impl Strategy<Value = Vec<ReasoningBlock>> {
     vec(block, 0..3)
 }
 
+/// Orders that fit a turn, and orders that do not.
+fn order() -> impl Strategy<Value = Vec<TurnPart>> {
+    let part =
+        prop_oneof![Just(TurnPart::Reasoning), (0..16_usize).prop_map(TurnPart::Text), Just(TurnPart::Call),];
+    prop_oneof![1 => Just(Vec::new()), 1 => vec(part, 0..8)]
+}
+
 type MadeCall = (String, Value, bool, Option<&'static str>);
 
 fn calls() -> impl Strategy<Value = Vec<MadeCall>> {
@@ -108,7 +115,7 @@ fn calls() -> impl Strategy<Value = Vec<MadeCall>> {
 #[derive(Debug, Clone)]
 enum Made {
     User(Vec<ContentPart>),
-    Turn(String, Vec<ReasoningBlock>, Vec<MadeCall>, bool, u8),
+    Turn(String, Vec<ReasoningBlock>, Vec<MadeCall>, Vec<TurnPart>, bool, u8),
     Event(String, Value, Vec<ContentPart>, bool, bool),
     StrayResult(Vec<ContentPart>),
 }
@@ -117,8 +124,10 @@ enum Made {
 pub(crate) fn any_history() -> impl Strategy<Value = Vec<Entry>> {
     let made = prop_oneof![
         3 => content().prop_map(Made::User),
-        5 => (texts(), reasoning(), calls(), any::<bool>(), 0..8_u8)
-            .prop_map(|(text, thought, calls, cut, fate)| Made::Turn(text, thought, calls, cut, fate)),
+        5 => (texts(), reasoning(), calls(), order(), any::<bool>(), 0..8_u8)
+            .prop_map(|(text, thought, calls, order, cut, fate)| {
+                Made::Turn(text, thought, calls, order, cut, fate)
+            }),
         2 => (names(), arguments(), content(), any::<bool>(), any::<bool>())
             .prop_map(|(name, args, content, bad, odd)| Made::Event(name, args, content, bad, odd)),
         1 => content().prop_map(Made::StrayResult),
@@ -135,7 +144,7 @@ pub(crate) fn any_history() -> impl Strategy<Value = Vec<Entry>> {
                 Made::User(content) => {
                     entries.push(Entry::User(UserEntry { author: UserAuthor::Person, content }));
                 }
-                Made::Turn(text, reasoning, calls, interrupted, fate) => {
+                Made::Turn(text, reasoning, calls, order, interrupted, fate) => {
                     let calls: Vec<TurnCall> = calls
                         .into_iter()
                         .map(|(name, arguments, odd, provider_id)| TurnCall {
@@ -160,7 +169,14 @@ pub(crate) fn any_history() -> impl Strategy<Value = Vec<Entry>> {
                         _ => {}
                     }
                     let model = "p/m".to_owned();
-                    entries.push(Entry::Turn(TurnEntry { text, reasoning, calls, interrupted, model }));
+                    entries.push(Entry::Turn(TurnEntry {
+                        text,
+                        reasoning,
+                        calls,
+                        order,
+                        interrupted,
+                        model,
+                    }));
                     if !results.is_empty() {
                         entries.push(Entry::Results { results });
                     }

@@ -13,3 +13,4 @@ mod serve;
 mod spoken;
 mod streams;
 mod strict;
+mod switching;

@@ -9,7 +9,7 @@ use crate::{
 use futures_util::StreamExt;
 use rap_models::Wire;
 use rap_runtime::{
-    AgentHost, MemoryStore, ModelCard, NewSession, Runtime, Watch, Watched,
+    AgentHost, MemoryStore, ModelCard, NewSession, Runtime, RuntimeBuilder, Watch, Watched,
     core::{Entry, Surface, Usage},
 };
 use rap_server::{Call, Subscribed, ToolServer, tool};
@@ -50,14 +50,17 @@ impl Drop for World {
 
 impl World {
     pub(crate) async fn new(model: impl rap_runtime::ModelProvider) -> Self {
+        Self::configured(|builder| builder.model(model)).await
+    }
+
+    pub(crate) async fn configured(models: impl FnOnce(RuntimeBuilder) -> RuntimeBuilder) -> Self {
         let bound =
             ToolServer::new("sky").tool(get_weather).tool(watch_sky).bind("127.0.0.1:0").await.unwrap();
         let tools: HttpUrl = format!("http://{}", bound.local_addr()).parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base: HttpUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let runtime = Runtime::builder()
+        let runtime = models(Runtime::builder())
             .store(MemoryStore::new())
-            .model(model)
             .toolset(tools)
             .public_url(base)
             .build()

@@ -26,6 +26,7 @@ pub(crate) fn cards(wire: Wire) -> Vec<(ModelCard, Known)> {
         signatures: OWN.iter().map(ToString::to_string).collect(),
         signed_calls,
         takes_reasoning,
+        turns: Vec::new(),
     };
     let mut cards = vec![
         (plain.clone().images(false).reasoning(ReasoningPolicy::Dropped), known(false, false)),
@@ -137,7 +138,14 @@ fn event(id: &str) -> Entry {
 }
 
 fn turn(text: &str, calls: Vec<TurnCall>) -> TurnEntry {
-    TurnEntry { text: text.into(), reasoning: Vec::new(), calls, interrupted: false, model: "p/m".into() }
+    TurnEntry {
+        text: text.into(),
+        reasoning: Vec::new(),
+        calls,
+        order: Vec::new(),
+        interrupted: false,
+        model: "p/m".into(),
+    }
 }
 
 fn everything() -> Vec<Entry> {

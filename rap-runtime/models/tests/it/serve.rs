@@ -115,10 +115,10 @@ async fn answer(
     let Some(act) = seen.acts.pop_front() else {
         return json(400, refusal(wire, "the test has nothing more to say"));
     };
-    if let Act::Say(spoken) | Act::Cut(spoken, _) = &act
-        && let Some((_, signature)) = &spoken.reasoning
-    {
-        seen.known.signatures.insert(signature.clone());
+    if let Act::Say(spoken) | Act::Cut(spoken, _) = &act {
+        let signatures = spoken.thoughts().into_iter().map(|(_, signature)| signature.to_owned());
+        seen.known.signatures.extend(signatures.collect::<Vec<_>>());
+        seen.known.turns.push(spoken.labels(wire));
     }
     let streamed =
         |body: Body| Response::builder().header("content-type", content_type(wire)).body(body).unwrap();

@@ -16,8 +16,13 @@ fn turns() -> Vec<Spoken> {
             .thought("hm, \"rain\"", "c2lnbmF0dXJl")
             .call("a1", "get_weather", r#"{"city":"Ærø"}"#)
             .call("a2", "get_time", "{}"),
-        Spoken::default().call("b1", "get_time", "").stopped("end"),
+        Spoken::begin().call("b1", "get_time", "").stopped("end"),
         Spoken::text("This is too lo").stopped("length"),
+        Spoken::text("First.")
+            .thought("where?", "c2ln-one")
+            .call("c1", "get_time", "{}")
+            .then_thought("there!", "c2ln-two")
+            .then_text("Second."),
     ]
 }
 
@@ -63,20 +68,20 @@ fn what_is_spoken_is_read() {
         for spoken in turns() {
             let bytes = stream(wire, &spoken);
             let read = read(wire, &[&bytes]).unwrap_or_else(|e| panic!("{wire:?}: {e}"));
-            assert_eq!(read.text, spoken.text, "{wire:?}");
+            assert_eq!(read.text, spoken.whole_text(), "{wire:?}");
             assert_eq!(read.usage, Usage { input: USAGE.0, output: USAGE.1 }, "{wire:?}");
-            let thought = spoken.reasoning.as_ref().map_or("", |(text, _)| text);
+            let thought: String = spoken.thoughts().into_iter().map(|(text, _)| text).collect();
             assert_eq!(read.thought, thought, "{wire:?}");
             let calls: Vec<_> = read.calls.iter().map(|c| (c.name.as_str(), c.arguments.clone())).collect();
             let expected: Vec<_> = spoken
-                .calls
-                .iter()
-                .map(|(_, name, args)| (name.as_str(), serde_json::from_str(args).unwrap_or(json!({}))))
+                .calls()
+                .into_iter()
+                .map(|(name, args)| (name, serde_json::from_str(args).unwrap_or(json!({}))))
                 .collect();
-            if !spoken.calls.iter().any(|(_, _, args)| args.is_empty()) {
+            if !spoken.calls().iter().any(|(_, args)| args.is_empty()) {
                 assert_eq!(calls, expected, "{wire:?}");
             }
-            let stop = match (spoken.stop, spoken.calls.len()) {
+            let stop = match (spoken.stop, spoken.calls().len()) {
                 ("length", _) => StopReason::Length,
                 (_, 0) => StopReason::End,
                 _ => StopReason::Calls,

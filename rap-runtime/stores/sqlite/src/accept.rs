@@ -291,6 +291,7 @@ pub(crate) fn create(write: &mut Write<'_>, session: &rap_core::Session) -> Done
         retry_at: None,
         compaction: rap_core::Compaction::Idle,
         waits_for_room: None,
+        model: None,
         last_record: String::new(),
     };
     rows::insert_thread(conn, &row, n, None, session.created_at)?;

@@ -122,7 +122,7 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
         .prepare_cached(
             "UPDATE threads SET version = version + 1, next_entry = ?2, model_owed = ?3, turn_at = ?4,
                 reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL, retry_at = ?8, room = ?9,
-                seen = max(seen, ?10), compaction = ?11
+                seen = max(seen, ?10), compaction = ?11, model = ?12
             WHERE n = ?1",
         )?
         .execute(params![
@@ -137,6 +137,7 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
             commit.update.waits_for_room.map(|room| signed(room as u64)),
             commit.seen,
             word(&commit.update.compaction),
+            commit.update.model,
         ])?;
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(crate) struct Thread {
 const THREAD: &str = "
     SELECT t.n, t.id, t.session, s.id, t.version, t.next_entry, t.paused, t.closed, t.model_owed, t.turn_at,
         t.reported, t.last_record, t.inbox, l.ancestors, l.chain, l.kind, l.created_at, t.retry_at, t.room, t.seen,
-        t.compaction
+        t.compaction, t.model
     FROM threads t JOIN lineages l ON l.thread = t.n JOIN sessions s ON s.n = t.session";
 
 fn thread(row: &Row<'_>) -> Done<Thread> {
@@ -75,6 +75,7 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
             retry_at: row.get::<_, Option<i64>>(17)?.map(Millis),
             compaction: from_word(row.get(20)?, "a thread's compaction")?,
             waits_for_room: row.get::<_, Option<i64>>(18)?.map(count),
+            model: row.get(21)?,
             last_record: row.get(11)?,
             id: id.clone(),
         },
@@ -118,8 +119,8 @@ pub(crate) fn insert_thread(
     };
     conn.prepare_cached(
         "INSERT INTO threads (id, session, parent, version, next_entry, paused, closed, model_owed, turn_at,
-            reported, last_record, due_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            reported, last_record, due_at, model)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         row.id.as_str(),
@@ -134,6 +135,7 @@ pub(crate) fn insert_thread(
         row.reported,
         row.last_record,
         due_at.map(|at| at.0),
+        row.model,
     ])
     .map_err(|error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {

@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -229,6 +229,11 @@ CREATE TABLE summaries (
     covers INTEGER NOT NULL,
     PRIMARY KEY (thread, entry)
 ) WITHOUT ROWID;
+";
+
+/// The model that was chosen for a thread after its session began.
+const FOURTH: &str = "
+ALTER TABLE threads ADD COLUMN model TEXT;
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

@@ -9,11 +9,11 @@ use std::collections::HashSet;
 
 /// A block, whichever of the two wires it came on.
 enum Block {
-    Text,
+    Text(String),
     Image,
     Mark,
-    Thinking,
-    Call(String),
+    Thinking(String),
+    Call(String, String),
     Result(String),
 }
 
@@ -51,8 +51,7 @@ pub(super) fn anthropic(body: &Value, known: &Known) -> Checked {
         Ok(match text(&block["type"], "a block's type")? {
             "text" => {
                 only(block, &["type", "text", "cache_control"], "a text")?;
-                said(&block["text"], "a text")?;
-                Block::Text
+                Block::Text(said(&block["text"], "a text")?.to_owned())
             }
             "image" => {
                 let source = &block["source"];
@@ -64,18 +63,14 @@ pub(super) fn anthropic(body: &Value, known: &Known) -> Checked {
             }
             "thinking" => {
                 text(&block["thinking"], "thinking")?;
-                signature(&block["signature"], known)?;
-                Block::Thinking
+                Block::Thinking(signature(&block["signature"], known)?)
             }
-            "redacted_thinking" => {
-                signature(&block["data"], known)?;
-                Block::Thinking
-            }
+            "redacted_thinking" => Block::Thinking(signature(&block["data"], known)?),
             "tool_use" => {
                 only(block, &["type", "id", "name", "input", "cache_control"], "a call")?;
                 portable(text(&block["name"], "a name")?, 64, "the name of a called tool")?;
                 ensure!(block["input"].is_object(), "the input of a call is no object: {}", block["input"]);
-                Block::Call(text(&block["id"], "an id")?.to_owned())
+                Block::Call(text(&block["id"], "an id")?.to_owned(), block["name"].to_string())
             }
             "tool_result" => {
                 let error = block["is_error"] == true;
@@ -93,11 +88,11 @@ pub(super) fn anthropic(body: &Value, known: &Known) -> Checked {
     })
 }
 
-fn signature(signature: &Value, known: &Known) -> Checked {
+fn signature(signature: &Value, known: &Known) -> Result<String, String> {
     ensure!(known.takes_reasoning, "thinking is not taken");
     let signature = text(signature, "a signature")?;
     ensure!(known.signatures.contains(signature), "invalid signature in thinking block: {signature:?}");
-    Ok(())
+    Ok(signature.to_owned())
 }
 
 pub(super) fn bedrock(body: &Value, known: &Known) -> Checked {
@@ -126,10 +121,7 @@ pub(super) fn bedrock(body: &Value, known: &Known) -> Checked {
         ensure!(members.len() == 1, "a block has {} members", members.len());
         let (kind, inside) = members.iter().next().ok_or("a block is empty")?;
         Ok(match kind.as_str() {
-            "text" => {
-                said(inside, "a text")?;
-                Block::Text
-            }
+            "text" => Block::Text(said(inside, "a text")?.to_owned()),
             "image" => {
                 let kinds = ["png", "jpeg", "gif", "webp"];
                 ensure!(kinds.contains(&inside["format"].as_str().unwrap_or_default()), "an image's format");
@@ -139,13 +131,12 @@ pub(super) fn bedrock(body: &Value, known: &Known) -> Checked {
             "cachePoint" => Block::Mark,
             "reasoningContent" => {
                 let given = inside.pointer("/reasoningText/signature").or(inside.get("redactedContent"));
-                signature(given.unwrap_or(&Value::Null), known)?;
-                Block::Thinking
+                Block::Thinking(signature(given.unwrap_or(&Value::Null), known)?)
             }
             "toolUse" => {
                 portable(text(&inside["name"], "a name")?, 64, "the name of a called tool")?;
                 ensure!(inside["input"].is_object(), "the input of a call is no object");
-                Block::Call(text(&inside["toolUseId"], "an id")?.to_owned())
+                Block::Call(text(&inside["toolUseId"], "an id")?.to_owned(), inside["name"].to_string())
             }
             "toolResult" => {
                 for part in list(&inside["content"], "a result's content")? {
@@ -187,16 +178,18 @@ fn conversation(
                         ensure!(!results_over, "message {n}: a result comes after something else");
                         ensure!(open.remove(id), "message {n}: the result of {id} has no call before it");
                     }
-                    Block::Call(_) | Block::Thinking => return Err(format!("message {n}: the user calls")),
+                    Block::Call(..) | Block::Thinking(_) => {
+                        return Err(format!("message {n}: the user calls"));
+                    }
                     _ => results_over = true,
                 }
             }
             ensure!(open.is_empty(), "message {n}: calls without results: {open:?}");
         } else {
             let mut calls = 0;
-            for (at, block) in blocks.iter().enumerate() {
+            for block in &blocks {
                 match block {
-                    Block::Call(id) => {
+                    Block::Call(id, _) => {
                         calls += 1;
                         portable(id, 64, "a call's id")?;
                         ensure!(seen.insert(id.clone()), "message {n}: the id {id} is used twice");
@@ -204,17 +197,19 @@ fn conversation(
                     }
                     Block::Result(_) => return Err(format!("message {n}: the assistant has a result")),
                     Block::Image => return Err(format!("message {n}: the assistant shows an image")),
-                    Block::Thinking => {
-                        let before = blocks[..at].iter().all(|block| matches!(block, Block::Thinking));
-                        ensure!(before, "message {n}: thinking comes after something else");
-                    }
-                    Block::Text => ensure!(calls == 0, "message {n}: text after a call"),
-                    Block::Mark => {}
+                    Block::Thinking(_) | Block::Text(_) | Block::Mark => {}
                 }
             }
+            let label = |block: &Block| match block {
+                Block::Thinking(signature) => Some(format!("signed {signature}")),
+                Block::Text(text) => Some(format!("text {text}")),
+                Block::Call(_, name) => Some(format!("call {}", name.trim_matches('"'))),
+                _ => None,
+            };
+            known.as_it_was(&blocks.iter().filter_map(label).collect::<Vec<_>>())?;
             if calls > 0 && known.signed_calls {
                 ensure!(
-                    matches!(blocks.first(), Some(Block::Thinking)),
+                    matches!(blocks.first(), Some(Block::Thinking(_))),
                     "message {n}: expected `thinking`, found a call: with thinking, a turn with calls begins so"
                 );
             }

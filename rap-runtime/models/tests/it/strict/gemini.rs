@@ -26,6 +26,7 @@ pub(super) fn gemini(body: &Value, known: &Known) -> Checked {
         ensure!(role == expected, "content {n} is of the {role}: turns must alternate, the user first");
         let mut answered = Vec::new();
         let mut calls = Vec::new();
+        let mut labels = Vec::new();
         for (at, part) in list(&content["parts"], "parts")?.iter().enumerate() {
             only(
                 part,
@@ -41,8 +42,10 @@ pub(super) fn gemini(body: &Value, known: &Known) -> Checked {
                 ensure!(known.takes_reasoning && role == "model", "content {n}: a signature is not taken");
                 ensure!(known.signatures.contains(signature), "content {n}: thought signature is not valid");
             }
+            let signed =
+                part["thoughtSignature"].as_str().map(|s| format!("signed {s} ")).unwrap_or_default();
             if let Some(text) = part.get("text") {
-                said(text, &format!("content {n}"))?;
+                labels.push(format!("{signed}text {}", said(text, &format!("content {n}"))?));
             } else if let Some(image) = part.get("inlineData") {
                 let kinds = ["image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"];
                 ensure!(kinds.contains(&image["mimeType"].as_str().unwrap_or_default()), "an image's kind");
@@ -57,6 +60,7 @@ pub(super) fn gemini(body: &Value, known: &Known) -> Checked {
                 let name = text(&call["name"], "a name")?;
                 let begins_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
                 ensure!(begins_well && name.len() <= 64, "content {n}: a call of {name:?}");
+                labels.push(format!("{signed}call {name}"));
                 calls.push((name.to_owned(), call["id"].as_str().unwrap_or_default().to_owned()));
             } else {
                 let response = &part["functionResponse"];
@@ -75,6 +79,7 @@ pub(super) fn gemini(body: &Value, known: &Known) -> Checked {
             );
             open.clear();
         } else {
+            known.as_it_was(&labels)?;
             open = calls;
             ensure!(open.is_empty() || body.get("tools").is_some(), "content {n}: calls without tools");
         }

@@ -10,6 +10,15 @@ use rap_models::Wire;
 use serde_json::Value;
 use std::collections::HashSet;
 
+macro_rules! ensure {
+    ($holds:expr, $($why:tt)+) => {
+        if !$holds {
+            return Err(format!($($why)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
 /// What the server knows beside the request.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Known {
@@ -19,18 +28,27 @@ pub(crate) struct Known {
     pub(crate) signed_calls: bool,
     /// Reasoning is taken back at all.
     pub(crate) takes_reasoning: bool,
+    /// The turns that this provider has made: what it signed goes back as it was, each piece at its place.
+    pub(crate) turns: Vec<Vec<String>>,
+}
+
+impl Known {
+    /// Whether a turn is as it was made, if this provider has signed it.
+    pub(crate) fn as_it_was(&self, turn: &[String]) -> Checked {
+        let signed = |label: &&String| label.starts_with("signed ");
+        for label in turn.iter().filter(signed) {
+            if let Some(made) = self.turns.iter().find(|made| made.contains(label)) {
+                ensure!(
+                    turn.starts_with(made),
+                    "a turn was changed: it was {made:?}, and comes back as {turn:?}"
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(crate) type Checked = Result<(), String>;
-
-macro_rules! ensure {
-    ($holds:expr, $($why:tt)+) => {
-        if !$holds {
-            return Err(format!($($why)+));
-        }
-    };
-}
-pub(crate) use ensure;
 
 /// Whether a provider would take this body.
 pub(crate) fn check(wire: Wire, body: &Value, known: &Known) -> Checked {

@@ -133,18 +133,25 @@ pub(super) fn responses(body: &Value, known: &Known) -> Checked {
     let mut open: HashSet<String> = HashSet::new();
     let mut seen = HashSet::new();
     let mut needs_following = false;
+    let mut turn: Vec<String> = Vec::new();
     for (n, item) in items.iter().enumerate() {
         let kind = item["type"].as_str().unwrap_or("message");
         let follows = kind == "reasoning" || kind == "function_call" || item["role"] == "assistant";
         ensure!(!needs_following || follows, "item {n}: reasoning without its required following item");
         needs_following = false;
+        if !follows {
+            known.as_it_was(&std::mem::take(&mut turn))?;
+        }
         match kind {
             "message" => {
                 let role = text(&item["role"], "a role")?;
                 for part in list(&item["content"], "a message's content")? {
                     match (role, text(&part["type"], "a part's type")?) {
                         ("user", "input_text") | ("assistant", "output_text") => {
-                            said(&part["text"], &format!("item {n}"))?;
+                            let text = said(&part["text"], &format!("item {n}"))?;
+                            if role == "assistant" {
+                                turn.push(format!("text {text}"));
+                            }
                         }
                         ("user", "input_image") => data_url(&part["image_url"])?,
                         (role, part) => return Err(format!("item {n}: the {role} has {part}")),
@@ -155,6 +162,7 @@ pub(super) fn responses(body: &Value, known: &Known) -> Checked {
                 ensure!(body.get("tools").is_some(), "item {n}: a call, and no tools are defined");
                 portable(text(&item["name"], "a name")?, 64, "a called tool's name")?;
                 arguments(&item["arguments"])?;
+                turn.push(format!("call {}", item["name"].as_str().unwrap_or_default()));
                 let id = id(&item["call_id"], 64)?;
                 ensure!(seen.insert(id.clone()), "item {n}: the id {id} is used twice");
                 open.insert(id);
@@ -171,11 +179,13 @@ pub(super) fn responses(body: &Value, known: &Known) -> Checked {
                     known.signatures.contains(given),
                     "item {n}: its encrypted content cannot be verified"
                 );
+                turn.push(format!("signed {given}"));
                 needs_following = true;
             }
             other => return Err(format!("item {n} is {other}")),
         }
     }
+    known.as_it_was(&turn)?;
     ensure!(!needs_following, "reasoning at the end, without its required following item");
     ensure!(open.is_empty(), "no tool output found for {open:?}");
     Ok(())

@@ -137,6 +137,7 @@ impl Twins {
                 let body = match self.roll(6) {
                     0 => InputBody::Close,
                     1..3 => InputBody::Stop,
+                    3 => InputBody::UseModel { model: Some(key.clone()) },
                     _ => InputBody::Compact,
                 };
                 let to = self.some_thread();

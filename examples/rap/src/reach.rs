@@ -1,0 +1,33 @@
+//! Whom to tell something about a database: the runtime that serves it, or, where none does, one that only takes it down
+//! for the next to come.
+
+use crate::{failure::Failure, host, inspect, models};
+use rap_runtime::{AgentHost, LocalFiles, RemoteHost, Runtime, core::StoreError, sqlite::SqliteStore};
+use rap_types::HttpUrl;
+use std::path::Path;
+
+/// The host of a database. One that serves it elsewhere is found by the address and the token that are kept with it.
+pub(crate) async fn host(db: &Path) -> Result<Box<dyn AgentHost>, Failure> {
+    let reader = inspect::read(db).await?;
+    let store = match SqliteStore::open(db).await {
+        Ok(store) => store,
+        Err(StoreError::Owned { owner, .. }) => {
+            let address = reader.get(host::LISTEN).await?.ok_or_else(|| {
+                Failure::new(format!("{} is in use by {owner}, which does not listen", db.display()))
+            })?;
+            let base = HttpUrl::new(format!("http://{address}")).map_err(Failure::of)?;
+            let token = LocalFiles::beside(db).token().map_err(Failure::of)?;
+            return Ok(Box::new(RemoteHost::new(base, token)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Nothing is driven here: what is told now waits in the database.
+    let builder = Runtime::builder().store(store).public_url(nowhere()?);
+    let runtime = models::choose(None, None)?.into_builder(builder).build().await.map_err(Failure::of)?;
+    Ok(Box::new(runtime))
+}
+
+/// An address for a runtime that nobody calls back.
+fn nowhere() -> Result<HttpUrl, Failure> {
+    HttpUrl::new("http://127.0.0.1:9").map_err(Failure::of)
+}
