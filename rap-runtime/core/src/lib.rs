@@ -26,7 +26,7 @@ mod surface;
 mod time;
 mod toolbox;
 
-pub use admit::{Admission, AdmissionFacts, admit};
+pub use admit::{Admission, AdmissionFacts, EVENT_IDS_KEPT, EVENT_IDS_KEPT_MS, admit};
 pub use builtin::BUILT_IN_TOOLS;
 pub use commit::{Commit, DeadLetter, NewDelivery, NewThread, SliceFacts, SliceRecord, ThreadUpdate};
 pub use history::{
@@ -55,4 +55,4 @@ pub use toolbox::{LiveServers, OfferedTool, ServerCard, ToolForModel, Toolbox};
 
 /// The version of the decisions in this crate, kept in every slice record (P12): it rises when the same
 /// inputs would lead to another commit.
-pub const DECISIONS_VERSION: u32 = 2;
+pub const DECISIONS_VERSION: u32 = 3;

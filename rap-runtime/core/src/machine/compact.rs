@@ -48,10 +48,6 @@ pub(crate) fn store(draft: &mut Draft, input: &Input) {
     draft.compaction = Compaction::Fresh;
     draft.summarised = true;
     draft.consume(input);
-    if draft.model_owed {
-        let now = draft.now();
-        draft.wake_at(now);
-    }
 }
 
 /// After a turn: whether the window is filling up.

@@ -120,7 +120,13 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
         draft.wake_at(at);
         return None;
     }
-    if draft.summarised || draft.compaction == Compaction::Needed {
+    if draft.summarised {
+        // Whatever came before the summary or with it: the next slice asks, and knows what is shown.
+        let now = draft.now();
+        draft.wake_at(now);
+        return None;
+    }
+    if draft.compaction == Compaction::Needed {
         return None;
     }
     let limit = draft.rules().completions;

@@ -272,6 +272,34 @@ fn what_comes_after_a_compaction_is_still_known() {
     );
 }
 
+/// P9: a message that comes together with the summary is answered by the next slice, whichever of the two came first.
+/// Found by the simulation (seed 1205): the slice that stored the summary left nothing due.
+#[test]
+fn a_message_beside_a_summary_is_answered() {
+    for message_first in [true, false] {
+        let mut world = full();
+        let thread = world.store.claim_compaction().unwrap();
+        let view = world.store.history(&thread).unwrap();
+        let session = world.store.session(&thread).unwrap();
+        let mut compactor = Compactor::new(session, &view, None);
+        assert!(matches!(compactor.step(), CompactorStep::Ask(_)));
+        compactor.turn(says("they said hi"));
+        let CompactorStep::Done(summary) = compactor.step() else { panic!() };
+        if message_first {
+            world.user("still there?");
+        }
+        world.accept(*summary);
+        if !message_first {
+            world.user("still there?");
+        }
+        world.store.release_compaction(&thread);
+        world.model([says_at("yes", 20)]);
+        world.run();
+        assert_eq!(world.told().last().unwrap(), "model: yes []", "{message_first}");
+        assert!(shown(&world)[0].ends_with("they said hi"), "{message_first}");
+    }
+}
+
 /// A child uses the summaries that were committed before its spawn, and its own.
 #[test]
 fn a_child_and_summaries() {
