@@ -46,6 +46,13 @@ pub enum Admission {
 pub(crate) const INBOX: usize = 10_000;
 const ROOM_FOR_PEOPLE: usize = 1_000;
 
+/// The events of a subscription, by which one that is sent again is known, are kept for so many milliseconds, 30 days
+/// (P2, SUB-13)...
+pub const EVENT_IDS_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+/// ...and at most so many of them. A store may keep more for a while; those that no slice has used yet it keeps for
+/// as long as they wait. Outcomes and messages are known for the life of their thread.
+pub const EVENT_IDS_KEPT: usize = 100_000;
+
 /// Decides about an input.
 pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> Admission {
     if facts.seen {

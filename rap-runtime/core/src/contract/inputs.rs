@@ -142,6 +142,27 @@ pub async fn events_are_admitted_by_the_state_of_their_subscription(store: &dyn 
     assert_eq!(again, Accepted::Duplicate);
 }
 
+/// P2, SUB-13: an event that is sent again is known for 30 days, and not for ever: after more than a thousand newer ones it
+/// is forgotten.
+pub async fn events_are_known_for_thirty_days(store: &dyn Store) {
+    const DAY: i64 = 24 * 60 * 60 * 1_000;
+    let root = root(store).await;
+    woken(store, &root, "go", 10, |_, commit| {
+        commit.calls = vec![call_row(&root, "s", CallState::Done)];
+        commit.subscriptions = vec![subscription(&root, "s", SubscriptionState::Active)];
+    })
+    .await;
+    let old = || event(&root, "s", "old", false);
+    assert_eq!(store.accept(old(), at(DAY)).await.unwrap(), Accepted::Accepted);
+    slice(store, &root, DAY, |_, _| {}).await;
+    assert_eq!(store.accept(old(), at(30 * DAY)).await.unwrap(), Accepted::Duplicate);
+    let newer = (0..1_100).map(|n| store.accept(event(&root, "s", &n.to_string(), false), at(32 * DAY)));
+    assert!(all(newer.collect()).await.into_iter().all(|told| told.unwrap() == Accepted::Accepted));
+    assert_eq!(store.accept(old(), at(32 * DAY)).await.unwrap(), Accepted::Accepted, "it is forgotten");
+    let recent = store.accept(event(&root, "s", "7", false), at(32 * DAY)).await.unwrap();
+    assert_eq!(recent, Accepted::Duplicate);
+}
+
 /// SUB-01: an event that is faster than the result of its call waits for it, 64 of them at most.
 pub async fn events_wait_for_the_result_of_their_call(store: &dyn Store) {
     let root = root(store).await;

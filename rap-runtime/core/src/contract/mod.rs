@@ -49,6 +49,7 @@ macro_rules! store_contract {
                 an_input_has_one_effect,
                 outcomes_are_admitted_by_the_state_of_their_call,
                 events_are_admitted_by_the_state_of_their_subscription,
+                events_are_known_for_thirty_days,
                 events_wait_for_the_result_of_their_call,
                 inputs_of_strangers_are_refused,
                 one_claim_at_a_time,

@@ -8,15 +8,16 @@ mod interact;
 mod views;
 
 use crate::{
-    Accepted, Admission, AdmissionFacts, CallRow, Claim, Delivery, DeliveryKind, Entry, Input, InputBody,
-    Interaction, Millis, NewInput, Numbered, Rules, Session, Settlement, Snapshot, StoreError,
-    SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, Toolbox, admit, history::shown_to_model,
+    Accepted, Admission, AdmissionFacts, CallRow, Claim, Delivery, DeliveryKind, EVENT_IDS_KEPT,
+    EVENT_IDS_KEPT_MS, Entry, Input, InputBody, InputId, Interaction, Millis, NewInput, Numbered, Rules,
+    Session, Settlement, Snapshot, StoreError, SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow,
+    Toolbox, admit, history::shown_to_model,
 };
 use crate::{CallState, Child, ChildKind, Compaction, DeadLetterView, SliceView, Surface, SurfaceEvent};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -29,6 +30,8 @@ pub struct Memory {
     subscriptions: BTreeMap<CallId, SubscriptionData>,
     inbox: BTreeMap<i64, Pending>,
     seen: HashSet<(ThreadId, String)>,
+    /// The names of each subscription's events that are known again, oldest first.
+    events: BTreeMap<CallId, VecDeque<(Millis, InputId)>>,
     outbox: BTreeMap<i64, OutboxRow>,
     dead_letters: Vec<DeadLetterView>,
     surface: Vec<(ThreadId, Numbered)>,
@@ -260,6 +263,10 @@ impl Memory {
         {
             call.outcome_accepted = true;
         }
+        if let InputBody::Event { call, .. } = &new.body {
+            self.events.entry(call.clone()).or_default().push_back((now, new.id.clone()));
+            self.forget_events(&new.thread, call, now);
+        }
         let by_person = new.body.is_by_person();
         let is_message = matches!(new.body, InputBody::Message { .. });
         if let Some(thread) = self.threads.get_mut(&new.thread) {
@@ -272,6 +279,19 @@ impl Memory {
         }
         let input = Input { seq, id: new.id, accepted_at: now, body: new.body };
         self.inbox.insert(seq, Pending { thread: new.thread, input });
+    }
+
+    /// Forgets the old events of a subscription, by which one that is sent again would be known (P2).
+    fn forget_events(&mut self, thread: &ThreadId, call: &CallId, now: Millis) {
+        let Some(events) = self.events.get_mut(call) else { return };
+        while let Some((at, id)) = events.front() {
+            let old = now - *at > EVENT_IDS_KEPT_MS || events.len() > EVENT_IDS_KEPT;
+            if !old || self.inbox.values().any(|pending| pending.input.id == *id) {
+                return;
+            }
+            self.seen.remove(&(thread.clone(), id.as_str().to_owned()));
+            events.pop_front();
+        }
     }
 
     fn bury(&mut self, thread: &ThreadId, what: &str, reason: &str, body: &InputBody, now: Millis) {

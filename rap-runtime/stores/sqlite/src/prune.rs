@@ -2,12 +2,10 @@
 //! 30 days or as 100,000, whatever is less (P2). Outcomes and messages are known for the life of their thread.
 
 use crate::{fault::Done, writer::Write};
-use rap_core::Millis;
+use rap_core::{EVENT_IDS_KEPT, EVENT_IDS_KEPT_MS, Millis};
 use rap_types::CallId;
 use rusqlite::params;
 
-const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
-const KEPT: i64 = 100_000;
 /// A look at a subscription's events costs a walk over their names, so it is taken once in so many events.
 const EVERY: u64 = 1_024;
 
@@ -26,6 +24,6 @@ pub(crate) fn events(write: &Write<'_>, thread: i64, call: &CallId, now: Millis)
                 AND (accepted_at < ?4 OR seq <= (SELECT seq FROM inputs
                     WHERE thread = ?1 AND id > ?2 AND id < ?3 ORDER BY seq DESC LIMIT 1 OFFSET ?5))",
         )?
-        .execute(params![thread, from, to, now.0 - KEPT_MS, KEPT])?;
+        .execute(params![thread, from, to, now.0 - EVENT_IDS_KEPT_MS, EVENT_IDS_KEPT as i64])?;
     Ok(())
 }
