@@ -1,11 +1,15 @@
 //! The promises, as checks: some at every commit and request, the others when the world has come to rest.
 
-use crate::{model::all_text, server::Servers, world::TRIES};
-use rap_core::{
-    CallRoute, CallRow, CallState, CallView, Commit, Entry, Millis, ModelRequest, Snapshot, SubscriptionRow,
-    SubscriptionState, ThreadState, memory::Memory,
+use crate::{
+    model::all_text,
+    server::{ASKING, DESTRUCTIVE, Job, Servers},
+    world::TRIES,
 };
-use rap_types::ThreadId;
+use rap_core::{
+    CallRoute, CallRow, CallState, CallView, Commit, Entry, InputBody, Millis, ModelRequest, Snapshot,
+    SubscriptionRow, SubscriptionState, Surface, ThreadState, memory::Memory,
+};
+use rap_types::{CallId, ThreadId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A promise that was broken, and how.
@@ -44,6 +48,15 @@ pub(crate) struct Checks {
     /// Slices in a row that changed nothing, by thread.
     idle: HashMap<ThreadId, u32>,
     slices: BTreeMap<ThreadId, u64>,
+    /// Questions that a person was shown.
+    questions: BTreeSet<CallId>,
+    /// What a person said to a question, where that was taken.
+    words: BTreeMap<CallId, bool>,
+    /// Completions, and summaries begun, by thread.
+    completions: HashMap<ThreadId, u64>,
+    summaries: HashMap<ThreadId, u64>,
+    /// Summaries that people wanted.
+    wanted: u64,
 }
 
 /// The marks in a text.
@@ -67,6 +80,51 @@ impl Checks {
         }
     }
 
+    /// A person was shown a question; true the first time.
+    pub(crate) fn asked(&mut self, call: &CallId) -> bool {
+        self.questions.insert(call.clone())
+    }
+
+    /// A person's answer to a question was taken.
+    pub(crate) fn person_decided(&mut self, call: &CallId, yes: bool) {
+        self.words.insert(call.clone(), yes);
+    }
+
+    pub(crate) fn has_decided(&self, call: &CallId) -> bool {
+        self.words.contains_key(call)
+    }
+
+    /// A person wants something of the root.
+    pub(crate) fn wanted(&mut self, body: &InputBody) {
+        self.wanted += u64::from(*body == InputBody::Compact);
+    }
+
+    /// Nobody can answer for so long: the runtime is not there, or its clock has been set back.
+    pub(crate) fn excuse(&mut self, ms: i64) {
+        self.unanswered.values_mut().for_each(|(_, since)| *since = *since + ms);
+    }
+
+    /// P6: a history is summarised when a turn fills the window or a person wants it, and again only for a kill.
+    pub(crate) fn summarises(&mut self, thread: &ThreadId, excuses: u64) -> Checked {
+        let begun = self.summaries.entry(thread.clone()).or_default();
+        *begun += 1;
+        if *begun > self.completions.get(thread).copied().unwrap_or(0) + self.wanted + excuses {
+            return Err(broken(
+                "P6",
+                format!("the history of {thread} is summarised for the {begun}th time"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// P3: a strict provider takes a summary's request. What it holds of people's messages, the model has seen.
+    pub(crate) fn summary_request(&mut self, request: &ModelRequest) -> Checked {
+        if !request.tools.is_empty() {
+            return Err(broken("P3", "a summary's request offers tools"));
+        }
+        self.request(request)
+    }
+
     /// P9: nobody waits long for an answer, whatever else is going on.
     pub(crate) fn time_passes(&mut self, now: Millis, store: &Memory, root: &ThreadId) -> Checked {
         if self.unanswered.is_empty() {
@@ -86,8 +144,13 @@ impl Checks {
     pub(crate) fn request(&mut self, request: &ModelRequest) -> Checked {
         let entries: Vec<&Entry> = request.history.iter().map(|entry| &**entry).collect();
         strict(&entries)?;
-        if matches!(entries.last(), None | Some(Entry::Turn(_))) {
+        let is_summary = |entry: &Entry| matches!(entry, Entry::User(user) if all_text(&user.content).starts_with("Summary of the conversation"));
+        let nothing_new = |last: &&Entry| matches!(last, Entry::Turn(_)) || is_summary(last);
+        if entries.last().is_none_or(nothing_new) {
             return Err(broken("P3", "the model is asked with nothing new to see"));
+        }
+        if matches!(entries.first(), Some(Entry::Turn(_))) {
+            return Err(broken("P3", "a request begins with the model's own words"));
         }
         for entry in entries {
             if let Entry::User(user) = entry {
@@ -112,6 +175,10 @@ impl Checks {
             return Err(broken("P4", format!("two slices of {} ran beside each other", commit.thread)));
         }
         *slices += 1;
+        // ERR-01: where the model cannot be asked, the person is told so; that is an answer too.
+        if commit.surface.iter().any(|event| matches!(event.what, Surface::Error { .. })) {
+            self.unanswered.retain(|_, (thread, _)| *thread != commit.thread);
+        }
         let new_threads = commit.threads.iter().map(|thread| (&thread.row.id, &thread.entries));
         for (thread, entries) in new_threads.chain([(&commit.thread, &commit.entries)]) {
             for text in entries.iter().flat_map(told) {
@@ -140,6 +207,7 @@ impl Checks {
 
     /// P6: a completion is asked for once, and once more for each kill (or lease that ran out) since.
     pub(crate) fn asks(&mut self, thread: ThreadId, version: i64, excuses: u64) -> Checked {
+        *self.completions.entry(thread.clone()).or_default() += 1;
         let message = format!("the model was asked again for {thread} at version {version} without need");
         let (asked, before) = self.asked.entry((thread, version)).or_insert((0, excuses));
         *asked += 1;
@@ -155,7 +223,13 @@ impl Checks {
     }
 
     /// P8: a slice reads what its decision needs: not the calls and subscriptions of long ago.
+    /// ERR-02: what cannot be read is not taken for empty.
     pub(crate) fn loaded(&self, snapshot: &Snapshot) -> Checked {
+        let row = &snapshot.thread;
+        let has_history = row.next_entry > 0 || row.chain.iter().any(|segment| segment.upto > 0);
+        if has_history && snapshot.history.is_empty() {
+            return Err(broken("ERR-02", format!("the history of {} is taken for empty", row.id)));
+        }
         let newest = snapshot.calls.iter().map(|row| row.turn).max();
         let named: HashSet<_> = snapshot.inputs.iter().filter_map(|input| input.body.call()).collect();
         let needed = |row: &CallRow| {
@@ -208,8 +282,12 @@ impl Checks {
         Ok(())
     }
 
-    /// P5: what a server gets is in the history of the thread that it names.
-    pub(crate) fn received(&self, id: &str, store: &Memory) -> Checked {
+    /// P5: what a server gets is in the history of the thread that it names. CON-01: and nobody had to allow it
+    /// who did not.
+    pub(crate) fn received(&self, id: &str, tool: &str, store: &Memory) -> Checked {
+        if tool == DESTRUCTIVE && !self.words.iter().any(|(call, yes)| call.as_str() == id && *yes) {
+            return Err(broken("CON-01", format!("the server got the call {id}, which nobody allowed")));
+        }
         if store.has_call(id) {
             Ok(())
         } else {
@@ -220,6 +298,13 @@ impl Checks {
     /// What must hold when nothing is due and nothing is on its way.
     pub(crate) fn at_rest(&self, store: &Memory, servers: &Servers, root: &ThreadId) -> Checked {
         self.nothing_lost(store)?;
+        let ignored = |view: &&CallView| {
+            view.row.state == CallState::AwaitingApproval && self.words.contains_key(&view.row.id)
+        };
+        if let Some(view) = store.calls(true).iter().find(ignored) {
+            let message = format!("a person has spoken about {}, and nothing came of it", view.row.id);
+            return Err(broken("P1", message));
+        }
         nothing_waits_for_nothing(store, servers, root)?;
         for (call, job) in &servers.jobs {
             if !job.told && store.call_state(call) == Some(CallState::Cancelled) {
@@ -311,7 +396,12 @@ fn nothing_waits_for_nothing(store: &Memory, servers: &Servers, root: &ThreadId)
         if view.row.outcome.is_some() {
             continue; // It is there; whether it was lost is asked apart.
         }
-        let alive = job.is_some_and(|job| job.tool == "never" || job.cancelled);
+        // P11: what waits for a person is shown to people.
+        let waits = |job: &Job| job.tool == ASKING && job.chosen.is_none();
+        let waits = view.row.state == CallState::AwaitingApproval || job.is_some_and(waits);
+        let shown =
+            || store.interactions(root).iter().any(|open| open.interaction.call() == Some(&view.row.id));
+        let alive = job.is_some_and(|job| job.tool == "never" || job.cancelled) || (waits && shown());
         if view.row.route == CallRoute::Rap && !alive && !view.undelivered {
             let message = format!(
                 "the call {} of {} is {:?}, and nobody owes its outcome",

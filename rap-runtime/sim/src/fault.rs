@@ -69,11 +69,29 @@ pub enum Fault {
     RefuseWhatMayHaveArrived,
     /// A request is sent, and nobody notes that it was.
     SendWithoutBeginning,
+    /// Calls that a person must allow are sent without asking.
+    SendUnasked,
+    /// Whatever a person says to a question counts as a yes.
+    TakeANoForAYes,
+    /// What a person said to a call's question is lost.
+    LosePeoplesWords,
+    /// Nobody summarises a history, though the model cannot be asked before.
+    ForgetToSummarise,
+    /// A history that was summarised is summarised again, and again.
+    SummariseForEver,
+    /// A summary covers the newest message as well.
+    SummariseTheLastWord,
+    /// A callback is answered 200 though the store failed.
+    AnswerDespiteAnError,
+    /// A commit that failed counts as written.
+    TakeAnErrorForDone,
+    /// A history that cannot be read counts as empty.
+    TakeAReadErrorForEmpty,
 }
 
 impl Fault {
-    /// All of them, each with the promise whose check has to catch it.
-    pub const ALL: [(Self, &'static str); 33] = [
+    /// All of them, each with the promise or obligation whose check has to catch it.
+    pub const ALL: [(Self, &'static str); 42] = [
         (Self::SendBeforeCommit, "P5"),
         (Self::ForgetTheOutbox, "P11"),
         (Self::DropLateOutcomes, "P10"),
@@ -107,5 +125,14 @@ impl Fault {
         (Self::CloseTheBookOnDetachedCalls, "P10"),
         (Self::RefuseWhatMayHaveArrived, "P10"),
         (Self::SendWithoutBeginning, "P11"),
+        (Self::SendUnasked, "CON-01"),
+        (Self::TakeANoForAYes, "CON-01"),
+        (Self::LosePeoplesWords, "P1"),
+        (Self::ForgetToSummarise, "P11"),
+        (Self::SummariseForEver, "P6"),
+        (Self::SummariseTheLastWord, "P3"),
+        (Self::AnswerDespiteAnError, "P1"),
+        (Self::TakeAnErrorForDone, "P6"),
+        (Self::TakeAReadErrorForEmpty, "ERR-02"),
     ];
 }

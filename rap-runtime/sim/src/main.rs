@@ -67,13 +67,21 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     say(&format!(
-        "{seeds} seeds from {from} hold every promise: {} slices ({} lost their claim), {} crashes, {} callbacks, \
-         {} calls, {} threads, in {:.1} s",
+        "{seeds} seeds from {from} hold every promise: {} slices ({} lost their claim, {} replayed from their records), \
+         {} crashes, {} long outages, {} errors of the store, {} jumps of the clock, {} callbacks, {} calls, {} words of \
+         people, {} summaries, {} changes of the toolbox, {} threads, in {:.1} s",
         total.slices,
         total.fenced,
+        total.replayed,
         total.crashes,
+        total.outages,
+        total.store_errors,
+        total.clock_jumps,
         total.callbacks,
         total.calls,
+        total.words,
+        total.summaries,
+        total.refreshes,
         total.threads,
         began.elapsed().as_secs_f64()
     ));

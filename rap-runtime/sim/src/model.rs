@@ -1,7 +1,7 @@
 //! The model: what it says follows from what it sees and the seed, so that asked again it says the same.
 
 use crate::server::TOOLS;
-use rap_core::{Entry, ModelCall, ModelRequest, ModelTurn, TurnOutcome};
+use rap_core::{Entry, ModelCall, ModelRequest, ModelTurn, TurnOutcome, Usage};
 use rap_types::ContentPart;
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,10 +13,22 @@ pub(crate) fn dice(seed: u64, what: impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// The window of the model, in tokens.
+pub(crate) const WINDOW: u64 = 1_000;
+/// Tokens of an entry, for a model that does not look closer: 17 entries are three quarters of the window.
+const TOKENS: u64 = 45;
+
 /// What the model says to a request.
 pub(crate) fn says(seed: u64, request: &ModelRequest, quiet: bool) -> TurnOutcome {
-    let d = dice(seed, (request.thread.as_str(), request.history.len()));
+    if request.history.len() as u64 * TOKENS > WINDOW {
+        return TurnOutcome::Overflow { message: "the request is too long".into() };
+    }
+    let d = place(seed, request);
     let text = format!("turn {} of {}", request.history.len(), request.thread);
+    let turn = |text: String, calls: Vec<ModelCall>| {
+        let usage = Usage { input: request.history.len() as u64 * TOKENS, output: 0 };
+        ModelTurn { usage, window: Some(WINDOW), ..turn(text, calls) }
+    };
     if quiet {
         return TurnOutcome::Turn(turn(text, Vec::new()));
     }
@@ -30,6 +42,22 @@ pub(crate) fn says(seed: u64, request: &ModelRequest, quiet: bool) -> TurnOutcom
     };
     let calls = (0..count).map(|index| random_call(dice(d, index), request)).collect();
     TurnOutcome::Turn(turn(text, calls))
+}
+
+/// Dice for where the model stands: the newest entry names what nothing else names.
+fn place(seed: u64, request: &ModelRequest) -> u64 {
+    let newest = request.history.last().map(|entry| format!("{entry:?}"));
+    dice(seed, (request.thread.as_str(), request.history.len(), newest))
+}
+
+/// How the model's work at a summary ends.
+pub(crate) fn summary(d: u64) -> TurnOutcome {
+    match d % 16 {
+        0 => TurnOutcome::Failed { message: "the simulated model failed".into() },
+        1 => TurnOutcome::Turn(turn(String::new(), Vec::new())),
+        2 | 3 => TurnOutcome::Overflow { message: "the summary's request is too long".into() },
+        _ => TurnOutcome::Turn(turn(format!("what was before, in words ({d})"), Vec::new())),
+    }
 }
 
 /// Whether a stream breaks before its end, after `before` of its tries have broken: one in seventy does so once

@@ -1,6 +1,6 @@
 //! What is on its way: a queue of happenings in time, with dice for what the network does to them.
 
-use rap_core::Millis;
+use rap_core::{Millis, Settlement};
 use rap_types::{CallId, CallbackMessage, ThreadId};
 use serde_json::Value;
 use std::{
@@ -31,8 +31,24 @@ pub(crate) enum Happening {
     Message { n: u32 },
     /// A person stops the root.
     Stop,
+    /// A person has the root's history summarised.
+    Compact,
+    /// A person has made up their mind about a question.
+    Word { call: CallId },
+    /// The answer to a question reaches its server.
+    Chosen { delivery: i64, life: u32, call: CallId, selected: u64 },
+    /// The model has written a summary.
+    Summarised { job: u64 },
+    /// The end of a delivery is written down after all: the store had failed.
+    Settle { delivery: i64, life: u32, settlement: Settlement },
+    /// The toolbox changes: a server has moved, or joins.
+    Refresh,
+    /// The clock of the machine jumps, forwards or back.
+    ClockJumps { by: i64 },
     /// The runtime dies.
     Crash,
+    /// The runtime dies, and is gone for hours or days.
+    Outage { ms: i64 },
     /// The runtime starts again.
     Start,
     /// A callback that was answered before it was accepted is accepted.

@@ -14,8 +14,9 @@ use crate::{
     world::{replay, session},
 };
 use rap_core::{
-    Accepted, Answered, Claim, Delivery, DeliveryKind, Entry, InputBody, InputId, Interaction, Millis,
-    Moment, NewInput, Settlement, SliceMachine, Step, TurnOutcome, memory::Memory,
+    Accepted, Answered, CallRow, CallState, Claim, Compactor, CompactorStep, Delivery, DeliveryKind, Entry,
+    InputBody, InputId, Interaction, Millis, Moment, NewInput, Settlement, SliceMachine, Step, TurnOutcome,
+    memory::Memory,
 };
 use rap_types::{CallId, CallbackMessage, ContentPart, HttpUrl, ThreadId, ToolResult, UserChoice};
 use serde_json::{Value, json};
@@ -80,7 +81,7 @@ struct Killed;
 
 enum Happening {
     Message(&'static str),
-    Close,
+    Want(&'static str, InputBody),
     Callback(Box<CallbackMessage>),
     Work(CallId),
     Emit(CallId, u32),
@@ -106,12 +107,13 @@ impl Reference {
     fn new(kill_at: Option<usize>) -> Self {
         let root = ThreadId::new("root").expect("bug: a legal id");
         let mut store = Memory::new();
-        store.create(&session(&root, &["ask"]));
+        store.create(&session(&root));
         let mut queue = Queue::default();
         for (at, text) in scene::MESSAGES {
             queue.push(Millis(at), Happening::Message(text));
         }
-        queue.push(Millis(scene::CLOSE_AT), Happening::Close);
+        queue.push(Millis(scene::COMPACT_AT), Happening::Want("compact", InputBody::Compact));
+        queue.push(Millis(scene::CLOSE_AT), Happening::Want("close", InputBody::Close));
         Self {
             store,
             root,
@@ -167,6 +169,8 @@ impl Reference {
             self.send(&delivery)?;
         } else if let Some(claim) = self.store.claim(self.now) {
             self.slice(&claim)?;
+        } else if let Some(thread) = self.store.claim_compaction() {
+            self.summarise(&thread)?;
         } else if self.queue.next_at().is_some_and(|at| at <= self.now) {
             let happening = self.queue.pop().expect("bug: it was peeked");
             self.happen(happening)?;
@@ -211,6 +215,10 @@ impl Reference {
                         self.hold(Err(broken("P4", error.to_string())));
                         return Err(Killed);
                     }
+                    let asks = |row: &&CallRow| row.state == CallState::AwaitingApproval;
+                    for row in commit.calls.iter().filter(asks) {
+                        self.queue.push(self.now + scene::PERSON_THINKS, Happening::Answer(row.id.clone()));
+                    }
                     let checked = self.checks.committed(&commit, loaded, &self.store);
                     self.hold(checked);
                     let checked = self.checks.costs(&snapshot, &commit, self.now);
@@ -222,6 +230,33 @@ impl Reference {
                     self.point("after a commit")?;
                     self.store.release(claim);
                     return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A history is summarised: whole, or from the beginning again.
+    fn summarise(&mut self, thread: &ThreadId) -> Result<(), Killed> {
+        let (Some(view), Some(session)) = (self.store.history(thread), self.store.session(&self.root)) else {
+            return Ok(());
+        };
+        let checked = self.checks.summarises(thread, u64::from(self.lives) - 1);
+        self.hold(checked);
+        let mut compactor = Compactor::new(session, &view, None);
+        loop {
+            match compactor.step() {
+                CompactorStep::Ask(request) => {
+                    let checked = self.checks.summary_request(&request);
+                    self.hold(checked);
+                    self.point("before a summary")?;
+                    self.asked += 1;
+                    compactor.turn(scene::summary(&request));
+                    self.point("after a summary")?;
+                }
+                CompactorStep::Done(input) => {
+                    self.accept(*input)?;
+                    self.store.release_compaction(thread);
+                    return self.point("after a summary was handed in");
                 }
             }
         }
@@ -254,7 +289,8 @@ impl Reference {
 
     fn invoked(&mut self, body: &Value) {
         let id = body["id"].as_str().unwrap_or_default();
-        let checked = self.checks.received(id, &self.store);
+        let tool = body["operation"].as_str().unwrap_or_default();
+        let checked = self.checks.received(id, tool, &self.store);
         self.hold(checked);
         match self.servers.receive(body) {
             Received::New(call) if body["operation"] == "ask" => {
@@ -290,17 +326,18 @@ impl Reference {
                 accepted?;
                 self.checks.promise(text);
             }
-            Happening::Close => {
+            Happening::Want(key, body) => {
                 let input = NewInput {
                     thread: self.root.clone(),
-                    id: InputId::control("close"),
+                    id: InputId::control(key),
                     source: "sim".into(),
-                    body: InputBody::Close,
+                    body: body.clone(),
                     traceparent: None,
                 };
+                self.checks.wanted(&body);
                 let accepted = self.accept(input);
                 if accepted.is_err() {
-                    self.queue.push(self.now, Happening::Close);
+                    self.queue.push(self.now, Happening::Want(key, body));
                 }
                 accepted?;
             }
@@ -389,9 +426,14 @@ impl Reference {
 
     fn answer(&mut self, call: &CallId) -> Result<(), Killed> {
         self.point("before a question is answered")?;
-        let answered = self.store.answer(call, 0, self.now);
-        if !matches!(answered, Answered::Accepted | Answered::Already) {
-            self.hold(Err(broken("P9", format!("a person's answer was not taken: {answered:?}"))));
+        let allows = self.store.call_state(call) == Some(CallState::AwaitingApproval);
+        let answered = self.store.answer(call, u64::from(allows), self.now);
+        match answered {
+            Answered::Accepted => self.checks.person_decided(call, true),
+            Answered::Already => {}
+            // The answer was taken, its sender died before it knew, and the call has gone on meanwhile.
+            _ if self.checks.has_decided(call) => {}
+            other => self.hold(Err(broken("P9", format!("a person's answer was not taken: {other:?}")))),
         }
         self.point("during an answer: written, and nobody was told")
     }

@@ -1,12 +1,19 @@
 //! The servers: they work each call once (INV-10), some of them late, wrong or never.
 
-use rap_types::{CallId, CallbackMessage, EventId, SubscriptionEvent, ThreadId, ToolResult};
+use rap_types::{
+    CallId, CallbackMessage, EventId, HttpUrl, SubscriptionEvent, ThreadId, ToolResult, UserChoice,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the tools are called; each behaves as its name says.
-pub(crate) const TOOLS: [&str; 8] =
-    ["quick", "slow", "failing", "never", "refused", "deaf", "build", "watch"];
+pub(crate) const TOOLS: [&str; 10] =
+    ["quick", "slow", "failing", "never", "refused", "deaf", "build", "watch", "drop", "ask"];
+
+/// The tool that needs a person's word before it is called.
+pub(crate) const DESTRUCTIVE: &str = "drop";
+/// The tool that asks a person something before it works.
+pub(crate) const ASKING: &str = "ask";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
@@ -21,6 +28,8 @@ pub(crate) struct Job {
     pub(crate) gone: bool,
     /// A notice came that the call was cancelled, or its thread closed.
     pub(crate) told: bool,
+    /// What a person answered to its question.
+    pub(crate) chosen: Option<u64>,
     /// The invocation, as it came first.
     body: Value,
 }
@@ -61,6 +70,7 @@ impl Servers {
             cancelled: false,
             confirmed: false,
             gone: false,
+            chosen: None,
             body: body.clone(),
         };
         self.jobs.insert(call.clone(), job);
@@ -82,6 +92,29 @@ impl Servers {
         let calls: Vec<CallId> =
             self.jobs.iter().filter(|(_, job)| job.thread == *thread).map(|(call, _)| call.clone()).collect();
         calls.iter().for_each(|call| self.cancel(call, heeds));
+    }
+
+    /// What a call asks a person before it works.
+    pub(crate) fn question(&self, call: &CallId) -> Option<CallbackMessage> {
+        let job = self.jobs.get(call)?;
+        let url = HttpUrl::new("http://sim/answer").expect("bug: a legal URL");
+        let choices = vec!["no".into(), "yes".into()];
+        let choice = UserChoice::new(job.thread.clone(), call.clone(), "Go on?", choices, 1_u64, url);
+        Some(CallbackMessage::UserChoice(choice.expect("bug: a legal question")))
+    }
+
+    /// An answer to a call's question: the first one wins. True: now there is work to do.
+    ///
+    /// # Errors
+    /// It is another answer than the first one (CHO-04).
+    pub(crate) fn choose(&mut self, call: &CallId, selected: u64) -> Result<bool, u64> {
+        let Some(job) = self.jobs.get_mut(call) else { return Ok(false) };
+        match job.chosen {
+            None => job.chosen = Some(selected),
+            Some(before) if before == selected => return Ok(false),
+            Some(before) => return Err(before),
+        }
+        Ok(true)
     }
 
     /// The outcome of a call's work, if it has one.
@@ -125,10 +158,29 @@ pub(crate) fn duration(tool: &str, dice: u64) -> i64 {
     (dice % span) as i64
 }
 
-/// The nth retry of a callback comes after this long.
+/// The nth retry of a callback comes after this long: the schedule of more than 75 hours, whose end no outage
+/// outlasts.
 pub(crate) fn retry_after(attempt: u32) -> i64 {
-    (250_i64 << attempt.min(8)).min(60_000)
+    const SECOND: i64 = 1_000;
+    const HOUR: i64 = 3_600 * SECOND;
+    const SCHEDULE: [i64; 17] = [
+        SECOND / 4,
+        SECOND / 2,
+        SECOND,
+        2 * SECOND,
+        4 * SECOND,
+        8 * SECOND,
+        15 * SECOND,
+        30 * SECOND,
+        60 * SECOND,
+        300 * SECOND,
+        HOUR / 2,
+        2 * HOUR,
+        5 * HOUR,
+        10 * HOUR,
+        14 * HOUR,
+        20 * HOUR,
+        24 * HOUR,
+    ];
+    SCHEDULE.get(attempt as usize).copied().unwrap_or(24 * HOUR)
 }
-
-/// A callback is given up after this many tries; the runtime is never down that long.
-pub(crate) const TRIES: u32 = 40;

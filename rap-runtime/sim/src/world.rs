@@ -1,6 +1,8 @@
 //! The world of one seed: the runtime's workers and sender, one step at a time, among everything that happens.
 
+mod compact;
 mod gateway;
+mod people;
 mod script;
 mod sender;
 mod worker;
@@ -15,8 +17,10 @@ use crate::{
     network::{Happening, Queue},
     server::Servers,
 };
+use compact::Job;
 use rap_core::{
-    Claim, InputBody, InputId, Millis, Moment, NewInput, SliceMachine, Snapshot, TurnOutcome, memory::Memory,
+    Claim, InputBody, Millis, Moment, Settlement, SliceMachine, Snapshot, TurnOutcome, memory::Memory,
+    replay::ThreadReplay,
 };
 use rap_types::ThreadId;
 
@@ -35,6 +39,20 @@ pub struct Report {
     pub calls: u64,
     /// Threads.
     pub threads: u64,
+    /// Summaries that were stored.
+    pub summaries: u64,
+    /// Words of people: on calls that need one, and answers to questions.
+    pub words: u64,
+    /// Times the store failed.
+    pub store_errors: u64,
+    /// Times the clock jumped.
+    pub clock_jumps: u64,
+    /// Outages of hours and days.
+    pub outages: u64,
+    /// Changes of the toolbox.
+    pub refreshes: u64,
+    /// Slices that were replayed from their records.
+    pub replayed: u64,
 }
 
 impl Report {
@@ -46,6 +64,13 @@ impl Report {
         self.callbacks += other.callbacks;
         self.calls += other.calls;
         self.threads += other.threads;
+        self.summaries += other.summaries;
+        self.words += other.words;
+        self.store_errors += other.store_errors;
+        self.clock_jumps += other.clock_jumps;
+        self.outages += other.outages;
+        self.refreshes += other.refreshes;
+        self.replayed += other.replayed;
     }
 }
 
@@ -84,13 +109,22 @@ struct World {
     fault: Option<Fault>,
     dice: fastrand::Rng,
     now: Millis,
+    /// What the runtime's clock is ahead of the world's.
+    skew: i64,
+    /// What the machine's clock has been set back since the runtime started: a running one never goes back.
+    set_back: i64,
     store: Memory,
     root: ThreadId,
     queue: Queue<Happening>,
     servers: Servers,
     checks: Checks,
     workers: Vec<Work>,
+    /// Histories that are being summarised.
+    jobs: Vec<Job>,
     up: bool,
+    down_since: Millis,
+    /// Toolboxes that the session had.
+    toolboxes: Vec<rap_core::Toolbox>,
     /// The incarnation of the runtime: answers to an earlier one are lost.
     life: u32,
     next_worker: u64,
@@ -104,19 +138,24 @@ impl World {
     fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut store = Memory::new();
         let root = ThreadId::new("root").expect("bug: a legal id");
-        store.create(&session(&root, &[]));
+        store.create(&session(&root));
         let mut world = Self {
             seed,
             fault,
             dice: fastrand::Rng::with_seed(seed),
             now: Millis(0),
+            skew: 0,
+            set_back: 0,
             store,
             root,
             queue: Queue::default(),
             servers: Servers::default(),
             checks: Checks::default(),
             workers: Vec::new(),
+            jobs: Vec::new(),
             up: true,
+            down_since: Millis(0),
+            toolboxes: Vec::new(),
             life: 0,
             next_worker: 0,
             completions: 0,
@@ -155,15 +194,19 @@ impl World {
                 continue;
             }
             // What is due already waits for a worker.
-            let due = if self.up { self.store.next_due().filter(|due| *due > self.now) } else { None };
+            let due = if self.up { self.store.next_due().map(|due| due + -self.skew) } else { None };
+            let due = due.filter(|due| *due > self.now);
             let next = [due, self.queue.next_at()].into_iter().flatten().min();
             let Some(next) = next else {
                 self.report.calls = self.servers.jobs.len() as u64;
                 self.report.threads = self.store.threads(&self.root).len() as u64;
-                return self.checks.at_rest(&self.store, &self.servers, &self.root);
+                self.checks.at_rest(&self.store, &self.servers, &self.root)?;
+                return self.replay_all();
             };
             self.now = self.now.max(next);
-            self.checks.time_passes(self.now, &self.store, &self.root)?;
+            if self.up {
+                self.checks.time_passes(self.now, &self.store, &self.root)?;
+            }
         }
         let due = self.store.next_due();
         let busy: Vec<_> = self.workers.iter().map(|work| (&work.claim.thread, work.thinking)).collect();
@@ -189,6 +232,9 @@ impl World {
             return Ok(true);
         }
         if choice == ready.len() && self.take() {
+            return Ok(true);
+        }
+        if self.summarise()? {
             return Ok(true);
         }
         if self.claim()? {
@@ -231,6 +277,18 @@ impl World {
                 }
             }
             Happening::Callback { message, attempt } => self.callback(*message, attempt),
+            Happening::Word { call } => return self.word(call),
+            Happening::Chosen { delivery, life, call, selected } => {
+                return self.chosen(delivery, life, call, selected);
+            }
+            Happening::Summarised { job } => return self.summarised(job),
+            Happening::Settle { delivery, life, settlement } => {
+                if life == self.life && self.up {
+                    self.settle(delivery, settlement);
+                }
+            }
+            Happening::Refresh => self.refresh(),
+            Happening::ClockJumps { by } => self.clock_jumps(by),
             Happening::AcceptLate { message, life } => {
                 if life == self.life && self.up {
                     self.accept(&message);
@@ -238,20 +296,20 @@ impl World {
             }
             Happening::ModelDone { worker } => return self.model_done(worker),
             Happening::Message { n } => self.person_writes(n),
-            Happening::Stop => {
+            Happening::Stop => self.person_controls("stop", InputBody::Stop),
+            Happening::Compact => self.person_controls("compact", InputBody::Compact),
+            Happening::Crash => self.crash(),
+            Happening::Outage { ms } => {
                 if self.up {
-                    let thread = self.root.clone();
-                    let id = InputId::control("stop");
-                    let body = InputBody::Stop;
-                    self.store.accept(
-                        NewInput { thread, id, source: "sim".into(), body, traceparent: None },
-                        self.now,
-                    );
+                    self.report.outages += 1;
+                    self.crash_for(ms);
                 }
             }
-            Happening::Crash => self.crash(),
             Happening::Start => {
                 self.up = true;
+                // The clock may have been set back meanwhile: what was due at once is due later by so much.
+                self.skew -= self.set_back;
+                self.checks.excuse(self.now - self.down_since + std::mem::take(&mut self.set_back));
                 if self.is(Fault::ForgetTheOutbox) {
                     self.store.take(Millis(i64::MAX), usize::MAX);
                 }
@@ -261,15 +319,86 @@ impl World {
     }
 
     fn crash(&mut self) {
+        let down = if self.dice.bool() { 0 } else { self.dice.i64(0..30_000) };
+        self.crash_for(down);
+    }
+
+    fn crash_for(&mut self, down: i64) {
         if !self.up {
             return;
         }
         self.report.crashes += 1;
         self.up = false;
+        self.down_since = self.now;
         self.life += 1;
         self.workers.clear();
+        self.jobs.clear();
         self.store.crash();
-        let down = if self.dice.bool() { 0 } else { self.dice.i64(0..30_000) };
         self.queue.push(self.now + down, Happening::Start);
+    }
+
+    /// What the runtime takes the time to be.
+    fn clock(&self) -> Millis {
+        self.now + self.skew
+    }
+
+    /// The machine's clock jumps. A running runtime follows it forwards, and back when it starts again.
+    fn clock_jumps(&mut self, by: i64) {
+        self.report.clock_jumps += 1;
+        if by > 0 {
+            self.skew += by;
+        } else {
+            self.set_back -= by;
+        }
+    }
+
+    /// Whether the store fails now, having written nothing.
+    fn store_fails(&mut self) -> bool {
+        let fails = self.dice.u16(0..300) == 0;
+        self.report.store_errors += u64::from(fails);
+        fails
+    }
+
+    /// Writes down how a delivery ended; where the store fails, a moment later.
+    fn settle(&mut self, delivery: i64, settlement: Settlement) {
+        if self.store_fails() {
+            let life = self.life;
+            self.queue.push(self.now + 1_000, Happening::Settle { delivery, life, settlement });
+            return;
+        }
+        self.store.settle(delivery, settlement, self.clock());
+    }
+
+    /// Every toolbox that the session had is kept, so that its slices can be replayed.
+    fn refresh(&mut self) {
+        let Some(session) = self.store.session(&self.root) else { return };
+        self.report.refreshes += 1;
+        self.toolboxes.push(session.toolbox.clone());
+        let n = self.report.refreshes;
+        self.store.update_toolbox(&self.root.clone(), &script::moved(&session.toolbox, n));
+    }
+
+    /// P12, as it is read from a store later: the records, histories and inputs lead to the same commits. Dear, so
+    /// one world in twenty does it.
+    fn replay_all(&mut self) -> Checked {
+        if self.fault.is_some() || !self.seed.is_multiple_of(20) {
+            return Ok(());
+        }
+        let Some(session) = self.store.session(&self.root) else { return Ok(()) };
+        for view in self.store.threads(&self.root) {
+            let thread = view.row.id;
+            let Some(history) = self.store.history(&thread) else { continue };
+            let replay = ThreadReplay::new(session.clone(), history);
+            let mut replay = replay.earlier_toolboxes(self.toolboxes.clone());
+            for slice in self.store.slices(&thread, 0, usize::MAX) {
+                let verdict = replay.slice(&slice).verdict;
+                if !verdict.is_same() {
+                    let message = format!("slice {} of {thread}, from its record: {verdict}", slice.version);
+                    return Err(broken("P12", message));
+                }
+                self.report.replayed += 1;
+            }
+        }
+        Ok(())
     }
 }

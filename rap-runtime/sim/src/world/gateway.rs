@@ -1,9 +1,9 @@
-//! The gateway: callbacks of servers and words of people on their way into the store.
+//! The gateway: callbacks of servers on their way into the store.
 
 use super::World;
-use crate::{Fault, checks::marks, network::Happening, server};
-use rap_core::{Accepted, CallState, NewInput};
-use rap_types::{CallbackMessage, ContentPart};
+use crate::{Fault, network::Happening, server};
+use rap_core::{Accepted, CallState, Interaction, NewInput};
+use rap_types::CallbackMessage;
 
 impl World {
     /// A server posts a callback; the network may double it.
@@ -18,12 +18,8 @@ impl World {
 
     pub(super) fn callback(&mut self, message: CallbackMessage, attempt: u32) {
         let again = |world: &mut Self, message: CallbackMessage| {
-            if attempt < server::TRIES {
-                let at = world.now + server::retry_after(attempt);
-                world
-                    .queue
-                    .push(at, Happening::Callback { message: Box::new(message), attempt: attempt + 1 });
-            }
+            let at = world.now + server::retry_after(attempt);
+            world.queue.push(at, Happening::Callback { message: Box::new(message), attempt: attempt + 1 });
         };
         if !self.up {
             again(self, message);
@@ -34,6 +30,15 @@ impl World {
             let at = self.now + self.dice.i64(0..3_000);
             let life = self.life;
             self.queue.push(at, Happening::AcceptLate { message: Box::new(message), life });
+            return;
+        }
+        if self.store_fails() {
+            // Nothing is kept, so it is not taken: the server sends it again.
+            if self.is(Fault::AnswerDespiteAnError) {
+                self.promised(&message);
+            } else {
+                again(self, message);
+            }
             return;
         }
         let accepted = self.accept(&message);
@@ -64,6 +69,7 @@ impl World {
                 }
             }
             CallbackMessage::SubscriptionEvent(event) => self.checks.promise(&event.text),
+            CallbackMessage::UserChoice(choice) => self.asked(&choice.id),
             _ => {}
         }
     }
@@ -78,6 +84,17 @@ impl World {
                 let nonce = self.dice.u64(..).to_string();
                 NewInput::event(event, &nonce, None)
             }
+            CallbackMessage::UserChoice(choice) => {
+                self.report.callbacks += 1;
+                let question = Interaction::Choice {
+                    choices: choice.choices().to_vec(),
+                    call: choice.id,
+                    prompt: choice.prompt,
+                    default: 0,
+                    response_url: choice.response_url,
+                };
+                return self.store.interact(&choice.group_id, question, self.clock());
+            }
             _ => return Accepted::Discarded("not simulated".into()),
         };
         self.report.callbacks += 1;
@@ -87,24 +104,6 @@ impl World {
         {
             return Accepted::Duplicate;
         }
-        self.store.accept(input, self.now)
-    }
-
-    pub(super) fn person_writes(&mut self, n: u32) {
-        if !self.up {
-            self.queue.push(self.now + 1_000, Happening::Message { n });
-            return;
-        }
-        let text = format!("<msg-{n}>");
-        let message = NewInput::message(
-            self.root.clone(),
-            &n.to_string(),
-            vec![ContentPart::text(text.as_str())],
-            "sim",
-        );
-        if self.store.accept(message, self.now) == Accepted::Accepted {
-            debug_assert!(!marks(&text).is_empty());
-            self.checks.person_wrote(&self.root.clone(), &text, self.now);
-        }
+        self.store.accept(input, self.clock())
     }
 }

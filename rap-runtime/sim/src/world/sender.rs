@@ -9,6 +9,7 @@ use crate::{
     server::{self, Received},
 };
 use rap_core::{Delivery, DeliveryKind, InputBody, InputId, NewInput, Settlement};
+use rap_types::CallId;
 use serde_json::Value;
 
 /// How long an invocation is tried.
@@ -17,7 +18,7 @@ const WINDOW_MS: i64 = 120_000;
 impl World {
     /// Takes what is due from the outbox and gives it to the network.
     pub(super) fn take(&mut self) -> bool {
-        let taken = self.store.take(self.now, 4);
+        let taken = self.store.take(self.clock(), 4);
         for delivery in &taken {
             // Right before the first byte: a cancel may have taken it back in between.
             if !self.is(Fault::SendWithoutBeginning) && !self.store.begin(delivery.id) {
@@ -28,7 +29,8 @@ impl World {
             let (id, life) = (delivery.id, self.life);
             match delivery.kind {
                 DeliveryKind::Invocation => {
-                    let given_up = delivery.first_attempt.is_some_and(|first| self.now - first > WINDOW_MS);
+                    let given_up =
+                        delivery.first_attempt.is_some_and(|first| self.clock() - first > WINDOW_MS);
                     let tool = delivery.body["operation"].as_str().unwrap_or_default();
                     let answer = match tool {
                         _ if given_up => None,
@@ -57,16 +59,25 @@ impl World {
                     if let Some(call) = delivery.call.clone() {
                         self.queue.push(self.now + there, Happening::Cancel { call });
                     }
-                    self.store.settle(id, Settlement::Delivered, self.now);
+                    self.settle(id, Settlement::Delivered);
                 }
                 DeliveryKind::CloseThread => {
                     if !self.is(Fault::CloseWithoutNotice) {
                         let thread = delivery.thread.clone();
                         self.queue.push(self.now + there, Happening::ThreadClosed { thread });
                     }
-                    self.store.settle(id, Settlement::Delivered, self.now);
+                    self.settle(id, Settlement::Delivered);
                 }
-                _ => self.store.settle(id, Settlement::Delivered, self.now),
+                DeliveryKind::ChoiceAnswer => {
+                    let lost = d.is_multiple_of(11);
+                    let selected = delivery.body["selected"].as_u64().unwrap_or_default();
+                    let happening = match delivery.call.clone() {
+                        Some(call) if !lost => Happening::Chosen { delivery: id, life, call, selected },
+                        _ => Happening::Answer { delivery: id, life, answer: Answer::Silence },
+                    };
+                    self.queue.push(self.now + there, happening);
+                }
+                _ => self.settle(id, Settlement::Delivered),
             }
         }
         !taken.is_empty()
@@ -83,15 +94,22 @@ impl World {
                 traceparent: None,
             })
         });
-        self.store.settle(id, Settlement::GaveUp { reason: "gave up".into(), input }, self.now);
+        self.settle(id, Settlement::GaveUp { reason: "gave up".into(), input });
     }
 
     pub(super) fn invoked(&mut self, delivery: i64, life: u32, body: &Value) -> Checked {
         let id = body["id"].as_str().unwrap_or_default();
-        self.checks.received(id, &self.store)?;
+        let tool = body["operation"].as_str().unwrap_or_default();
+        self.checks.received(id, tool, &self.store)?;
         match self.servers.receive(body) {
             Received::New(call) => {
-                let tool = body["operation"].as_str().unwrap_or_default();
+                if tool == server::ASKING {
+                    if let Some(question) = self.servers.question(&call) {
+                        self.post(question);
+                    }
+                    self.acknowledged(delivery, life, id);
+                    return Ok(());
+                }
                 let takes = server::duration(tool, dice(self.seed, (call.as_str(), "work")));
                 self.queue.push(self.now + takes, Happening::WorkDone { call });
             }
@@ -100,10 +118,28 @@ impl World {
                 return Err(broken("P6", format!("the call {id} came again with another content")));
             }
         }
-        // The acknowledgement may get lost on its way back.
+        self.acknowledged(delivery, life, id);
+        Ok(())
+    }
+
+    /// The acknowledgement may get lost on its way back.
+    fn acknowledged(&mut self, delivery: i64, life: u32, id: &str) {
         let lost = dice(self.seed, (id, delivery, life)).is_multiple_of(7);
         let answer = if lost { Answer::Silence } else { Answer::Taken };
         self.queue.push(self.now + 5, Happening::Answer { delivery, life, answer });
+    }
+
+    /// The answer to a question reaches its server, which begins to work.
+    pub(super) fn chosen(&mut self, delivery: i64, life: u32, call: CallId, selected: u64) -> Checked {
+        match self.servers.choose(&call, selected) {
+            Ok(true) => self.queue.push(self.now + 500, Happening::WorkDone { call: call.clone() }),
+            Ok(false) => {}
+            Err(before) => {
+                let message = format!("{call} was answered {before}, and then {selected}");
+                return Err(broken("P2", message));
+            }
+        }
+        self.acknowledged(delivery, life, call.as_str());
         Ok(())
     }
 
@@ -112,10 +148,10 @@ impl World {
             return; // Whoever waited for it is gone; the outbox sends it again.
         }
         match answer {
-            Answer::Taken => self.store.settle(delivery, Settlement::Delivered, self.now),
+            Answer::Taken => self.settle(delivery, Settlement::Delivered),
             Answer::Silence => {
-                let again = self.now + 2_000 + self.dice.i64(0..10_000);
-                self.store.settle(delivery, Settlement::RetryAt(again), self.now);
+                let again = self.clock() + 2_000 + self.dice.i64(0..10_000);
+                self.settle(delivery, Settlement::RetryAt(again));
             }
             Answer::Refused => {
                 if let Some(row) = self.store.delivery(delivery) {

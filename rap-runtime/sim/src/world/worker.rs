@@ -8,11 +8,12 @@ use crate::{
     network::Happening,
 };
 use rap_core::{
-    CallState, Commit, Entry, InputBody, InputId, Moment, NewInput, SliceMachine, Snapshot, Step, StoreError,
-    TurnOutcome,
+    CallRow, CallState, Commit, Compaction, DestructivePolicy, Entry, InputBody, InputId, Moment, NewInput,
+    SliceMachine, Snapshot, Step, StoreError, TurnOutcome,
 };
 use rap_types::CallId;
 use serde_json::Value;
+use std::sync::Arc;
 
 const WORKERS: usize = 3;
 /// How often a stream that breaks is tried, whatever it has said before (its chunks refill nothing).
@@ -23,8 +24,20 @@ impl World {
         if self.workers.len() >= WORKERS {
             return Ok(false);
         }
-        let Some(claim) = self.store.claim(self.now) else { return Ok(false) };
+        let now = self.clock();
+        let Some(claim) = self.store.claim(now) else { return Ok(false) };
         let mut snapshot = self.store.load(&claim).map_err(|e| broken("P4", e.to_string()))?;
+        if self.store_fails() {
+            if !self.is(Fault::TakeAReadErrorForEmpty) {
+                // Nothing was loaded: the claim goes back, and the thread is still due.
+                self.store.release(&claim);
+                return Ok(true);
+            }
+            snapshot.history.clear();
+        }
+        if self.is(Fault::SendUnasked) {
+            Arc::make_mut(&mut snapshot.session).rules.destructive = DestructivePolicy::Allow;
+        }
         if self.is(Fault::ForgetOpenCalls) && snapshot.calls.iter().any(|row| row.outcome.is_some()) {
             snapshot.calls.retain(|row| row.outcome.is_some() || row.state != CallState::Pending);
         }
@@ -38,7 +51,10 @@ impl World {
             snapshot.inputs.retain(|input| !matches!(input.body, InputBody::Message { .. }));
         }
         self.checks.loaded(&snapshot)?;
-        let moment = Moment { now: self.now, seed: self.dice.u64(..) };
+        if self.is(Fault::LosePeoplesWords) {
+            snapshot.inputs.retain(|input| !matches!(input.body, InputBody::Approval { .. }));
+        }
+        let moment = Moment { now, seed: self.dice.u64(..) };
         let mut real = moment;
         if self.is(Fault::DecideByChance) {
             real.now = real.now + self.dice.i64(0..50_000);
@@ -122,12 +138,33 @@ impl World {
         {
             (claim, commit.version) = (holder, version);
         }
-        match self.store.commit(&claim, commit.clone(), self.now) {
+        if self.store_fails() {
+            if self.is(Fault::TakeAnErrorForDone) {
+                self.workers[index].machine.committed();
+                return Ok(());
+            }
+            // Nothing was written: the slice is dropped, and made again.
+            self.lost_leases += 1;
+            let work = self.workers.swap_remove(index);
+            self.store.release(&work.claim);
+            return Ok(());
+        }
+        let now = self.clock();
+        match self.store.commit(&claim, commit.clone(), now) {
             Ok(_) => {
                 self.report.slices += 1;
-                self.workers[index].machine.committed();
                 self.checks.committed(&commit, loaded, &self.store)?;
-                self.checks.costs(&self.workers[index].snapshot, &commit, self.now)
+                self.checks.costs(&self.workers[index].snapshot, &commit, now)?;
+                let asks = |row: &&CallRow| row.state == CallState::AwaitingApproval;
+                commit.calls.iter().filter(asks).for_each(|row| self.asked(&row.id));
+                if self.store_fails() {
+                    // It is written, and the worker does not know it.
+                    let work = self.workers.swap_remove(index);
+                    self.store.release(&work.claim);
+                } else {
+                    self.workers[index].machine.committed();
+                }
+                Ok(())
             }
             Err(StoreError::Fenced) => {
                 self.report.fenced += 1;
@@ -157,8 +194,12 @@ impl World {
             }
             Some(Fault::ReuseCallIds) => reuse_call_id(commit),
             Some(Fault::PollForWork) if commit.update.due_at.is_none() && !commit.close && !commit.pause => {
-                commit.update.due_at = Some(self.now + 1_000);
+                commit.update.due_at = Some(self.clock() + 1_000);
             }
+            Some(Fault::SummariseForEver) if commit.update.compaction == Compaction::Fresh => {
+                commit.update.compaction = Compaction::Asked;
+            }
+            Some(Fault::LosePeoplesWords) => commit.seen = self.workers[index].newest_input,
             Some(Fault::RewriteWhatStands) => {
                 let rows = &self.workers[index].snapshot.calls;
                 let same = rows.iter().filter(|row| commit.calls.iter().all(|new| new.id != row.id));
