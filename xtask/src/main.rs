@@ -25,7 +25,8 @@ usage: cargo xtask <task>
   fuzz [--seconds N] [--target T] [--input FILE]
                                   run the parsers on inputs that grow from the vectors
   sim [--seeds N] [--from SEED]   run simulated worlds until a promise breaks
-  torture [--rounds N] [--seed S] kill a real runtime at random instants and prove that nothing is lost";
+  torture [--rounds N] [--seed S] [--program RAP]
+                                  kill a real runtime and its tool server at random instants and prove that nothing is lost";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ["fuzz", options @ ..] => fuzz::run(options),
         ["sim", options @ ..] => sim::run(options),
         ["torture", options @ ..] => torture::run(options),
+        ["torture-tools", options @ ..] => torture::serve_tools(options),
         _ => Err(USAGE.to_owned()),
     };
     match result {

@@ -1,10 +1,17 @@
-//! `cargo xtask torture`: a real runtime on a real database file, killed (SIGKILL) at random instants, round after round.
+//! `cargo xtask torture`: a real runtime on a real database file and a tool server with a journal, both killed (SIGKILL)
+//! at random instants, round after round.
 //!
-//! Each round starts `rap serve`, begins a session that calls tools, subscribes and gets events and reports, and kills
-//! the runtime a moment later, whatever it is doing; every other round its slices are processes of their own. The next
-//! round starts it on the same file, and the person sends again what got no answer, under the same key. After every ten
-//! rounds all is left to come to rest, and `rap proof` holds the tool server's ledger against the history, exactly, and
-//! `rap replay` makes every decision again. The tool server keeps its work in memory, so it is not killed here.
+//! Each round starts `rap serve` and, where it is gone, the tool server, begins a session that calls tools, subscribes
+//! and gets events and reports, and kills the runtime a moment later, whatever it is doing, and in two rounds of three the
+//! tool server at another moment; every other round the runtime's slices are processes of their own. The next round starts
+//! them on the same files, and the person sends again what got no answer, under the same key. After every ten rounds all
+//! is left to come to rest, and `rap proof` holds the tool server's ledger against the history, exactly, and `rap replay`
+//! makes every decision again. At the end it is measured how soon after its start a runtime does what its predecessor
+//! owed.
+
+mod tools;
+
+pub(crate) use tools::serve as serve_tools;
 
 use crate::say;
 use serde_json::Value;
@@ -21,26 +28,34 @@ use std::{
 const BATCH: u64 = 10;
 /// The runtime is killed within this time after its start, in milliseconds.
 const KILLED_WITHIN: u64 = 700;
+/// The tool server is killed within this time, in milliseconds.
+const TOOLS_KILLED_WITHIN: u64 = 1_500;
+/// How often the first owed act is measured.
+const OWED: usize = 5;
+/// Half of the first owed acts come within this time of the runtime's start: longer means that something waits.
+const OWED_WITHIN: Duration = Duration::from_millis(1_000);
 /// Nothing takes longer to come to rest.
 const REST: Duration = Duration::from_secs(120);
 const SCRIPT: &str = include_str!("../../examples/rap/src/demo/script.toml");
 
 /// Runs rounds until one does not agree.
 pub(crate) fn run(options: &[&str]) -> Result<(), String> {
-    let usage = || "usage: cargo xtask torture [--rounds N] [--seed S]".to_owned();
-    let (mut rounds, mut seed) = (100, None);
+    let usage = || "usage: cargo xtask torture [--rounds N] [--seed S] [--program RAP]".to_owned();
+    let (mut rounds, mut seed, mut program) = (100, None, None);
     let mut options = options.iter();
     while let Some(option) = options.next() {
-        let number = options.next().and_then(|text| text.parse::<u64>().ok()).ok_or_else(usage)?;
+        let value = options.next().ok_or_else(usage)?;
+        let number = || value.parse::<u64>().map_err(|_| usage());
         match *option {
-            "--rounds" => rounds = number,
-            "--seed" => seed = Some(number),
+            "--rounds" => rounds = number()?,
+            "--seed" => seed = Some(number()?),
+            "--program" => program = Some(PathBuf::from(value)),
             _ => return Err(usage()),
         }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = seed.unwrap_or(now.as_secs() ^ u64::from(now.subsec_nanos()));
-    let program = build()?;
+    let program = program.map_or_else(build, Ok)?;
     let folder = std::env::temp_dir().join(format!("rap-torture-{seed}-{}", std::process::id()));
     std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     say(&format!("seed {seed}, {rounds} rounds in {}", folder.display()));
@@ -101,25 +116,52 @@ impl Drop for Process {
 struct Torture {
     program: PathBuf,
     folder: PathBuf,
-    tools: Process,
+    tools: Option<Process>,
+    /// Where the tool server listens, whoever it is.
+    port: String,
     dice: u64,
     sessions: Vec<String>,
     /// Sessions whose message got no answer yet.
     unsaid: Vec<String>,
     kills: u64,
+    kills_of_tools: u64,
     slowest_start: Duration,
 }
 
 impl Torture {
     fn begin(program: PathBuf, folder: PathBuf, seed: u64) -> Result<Self, String> {
-        let ledger = folder.join("ledger.jsonl");
-        let args =
-            ["demo-tools", "--stop-with-stdin", "--build-ms", "300", "--ledger", &ledger.to_string_lossy()];
-        let tools = Process::start(&program, &folder.join("tools.log"), &args)?;
         std::fs::write(folder.join("script.toml"), SCRIPT).map_err(|e| e.to_string())?;
         let (sessions, unsaid) = (Vec::new(), Vec::new());
         let slowest_start = Duration::ZERO;
-        Ok(Self { program, folder, tools, dice: seed, sessions, unsaid, kills: 0, slowest_start })
+        let (tools, port) = (None, "0".to_owned());
+        let (kills, kills_of_tools) = (0, 0);
+        let mut torture = Self {
+            program,
+            folder,
+            tools,
+            port,
+            dice: seed,
+            sessions,
+            unsaid,
+            kills,
+            kills_of_tools,
+            slowest_start,
+        };
+        torture.start_tools()?;
+        Ok(torture)
+    }
+
+    /// Starts the tool server where there is none, on the address that the one before had.
+    fn start_tools(&mut self) -> Result<(), String> {
+        if self.tools.is_some() {
+            return Ok(());
+        }
+        let own = std::env::current_exe().map_err(|e| e.to_string())?;
+        let args = ["torture-tools", &*self.folder.to_string_lossy(), &self.port, "300"];
+        let tools = Process::start(&own, &self.folder.join("tools.log"), &args)?;
+        self.port = tools.first_line["port"].to_string();
+        self.tools = Some(tools);
+        Ok(())
     }
 
     /// SplitMix64.
@@ -133,6 +175,7 @@ impl Torture {
     fn rounds(&mut self, rounds: u64) -> Result<String, String> {
         let began = Instant::now();
         for round in 1..=rounds {
+            self.start_tools()?;
             let runtime = self.start(round % 2 == 0)?;
             let after = Duration::from_millis(self.throw() % KILLED_WITHIN);
             self.speak_and_kill(runtime, after)?;
@@ -140,18 +183,23 @@ impl Torture {
                 self.prove(round)?;
             }
         }
+        let took = began.elapsed().as_secs();
+        let owed = self.owed()?;
         Ok(format!(
-            "{} kills in {} s: ledger and history agree, every commit replays; slowest start {} ms",
+            "{} kills of the runtime and {} of the tool server in {took} s: ledger and history agree, every commit replays; \
+             slowest start {} ms; first owed act {} ms after the start of the runtime (half of {OWED}), at most {} ms",
             self.kills,
-            began.elapsed().as_secs(),
-            self.slowest_start.as_millis()
+            self.kills_of_tools,
+            self.slowest_start.as_millis(),
+            owed[OWED / 2].as_millis(),
+            owed[OWED - 1].as_millis(),
         ))
     }
 
     fn start(&mut self, exec_slices: bool) -> Result<Process, String> {
         let (db, script) = (self.folder.join("agent.db"), self.folder.join("script.toml"));
         let (db, script) = (db.to_string_lossy(), script.to_string_lossy());
-        let server = format!("http://127.0.0.1:{}", self.tools.first_line["port"]);
+        let server = format!("http://127.0.0.1:{}", self.port);
         let mut args = vec!["--json", "serve", "--stop-with-stdin", "--db", &db, "--server", &server];
         args.extend(["--script", &*script]);
         if exec_slices {
@@ -166,15 +214,22 @@ impl Torture {
     /// Says what got no answer and begins one more session; the runtime is killed in the middle of it, or after it.
     fn speak_and_kill(&mut self, mut runtime: Process, after: Duration) -> Result<(), String> {
         let door = Door::of(&runtime, &self.folder)?;
+        let tools_after = Duration::from_millis(self.throw() % TOOLS_KILLED_WITHIN);
+        let tools = if self.throw().is_multiple_of(3) { None } else { self.tools.take() };
+        self.kills += 1;
+        self.kills_of_tools += u64::from(tools.is_some());
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 std::thread::sleep(after);
                 let _ = runtime.child.kill();
                 let _ = runtime.child.wait();
             });
+            scope.spawn(move || {
+                std::thread::sleep(tools_after);
+                drop(tools);
+            });
             self.speak(&door);
         });
-        self.kills += 1;
         Ok(())
     }
 
@@ -186,6 +241,10 @@ impl Torture {
             self.sessions.push(session.to_owned());
             self.unsaid.push(session.to_owned());
         }
+        self.say_all(door);
+    }
+
+    fn say_all(&mut self, door: &Door) {
         let message = r#"{"key":"only","text":"How is the weather? Build shop-api and deploy it."}"#;
         self.unsaid.retain(|session| {
             let answer = door.ask("POST", &format!("/v1/threads/{session}/messages"), message);
@@ -195,6 +254,7 @@ impl Torture {
 
     /// Lets everything come to rest, then holds everything against everything.
     fn prove(&mut self, round: u64) -> Result<(), String> {
+        self.start_tools()?;
         let runtime = self.start(false)?;
         let door = Door::of(&runtime, &self.folder)?;
         let deadline = Instant::now() + REST;
@@ -217,6 +277,47 @@ impl Torture {
         }
         say(&format!("round {round}: {} sessions, all agrees", self.sessions.len()));
         Ok(())
+    }
+
+    /// How soon after its start a runtime does what the one before it owed, in order: calls that were decided and could
+    /// not be sent, since the tool server was gone as well.
+    fn owed(&mut self) -> Result<Vec<Duration>, String> {
+        let mut owed = Vec::with_capacity(OWED);
+        for n in 0..OWED {
+            self.start_tools()?;
+            let mut runtime = self.start(false)?;
+            let door = Door::of(&runtime, &self.folder)?;
+            let opened = door.ask("POST", "/v1/sessions", "{}").ok_or("no session can be opened")?;
+            let session = opened["session"].as_str().ok_or("a session without a name")?.to_owned();
+            drop(self.tools.take());
+            self.unsaid.push(session);
+            self.say_all(&door);
+            std::thread::sleep(Duration::from_millis(200));
+            let _ = runtime.child.kill();
+            let _ = runtime.child.wait();
+            self.start_tools()?;
+            let before = self.journal()?;
+            let began = Instant::now();
+            let runtime = self.start(false)?;
+            while self.journal()? == before {
+                if began.elapsed() > REST {
+                    return Err(format!("restart {n}: what was owed is not done"));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            owed.push(began.elapsed());
+            stop(runtime);
+        }
+        owed.sort();
+        if owed[OWED / 2] > OWED_WITHIN {
+            return Err(format!("what was owed at a restart is done too late: {owed:?}"));
+        }
+        Ok(owed)
+    }
+
+    fn journal(&self) -> Result<u64, String> {
+        let file = std::fs::metadata(self.folder.join("journal.jsonl")).map_err(|e| e.to_string())?;
+        Ok(file.len())
     }
 
     fn speak_again(&mut self, door: &Door) {
