@@ -13,4 +13,5 @@ mod situations;
 mod strict;
 mod traps;
 mod waiting;
+mod walk;
 mod world;
