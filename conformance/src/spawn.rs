@@ -142,7 +142,8 @@ async fn start(command: &str, said: &Said) -> Result<(Child, u16), String> {
     let mut child = Command::new("sh")
         .args(["-c", &format!("exec {command}")])
         .env("RAP_EMBEDDED", "1")
-        .stdin(Stdio::null())
+        // Open for as long as the judge lives: a server that watches it ends with a judge that is killed.
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -173,6 +174,18 @@ async fn start(command: &str, said: &Said) -> Result<(Child, u16), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_judge_can_be_seen_on_stdin() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let mark = temp.path().join("ended");
+        let command = format!("sh -c 'echo 1; cat; touch {}'", mark.display());
+        let mut spawned = Spawned::start(&command).await.expect("a process");
+        assert!(!mark.exists(), "stdin is open");
+        drop(spawned.child.stdin.take());
+        spawned.child.wait().await.expect("an end");
+        assert!(mark.exists());
+    }
 
     #[test]
     fn only_what_a_dead_judge_left_long_ago_is_swept_away() {

@@ -78,11 +78,19 @@ fn python(work: &Path) -> Result<PathBuf, String> {
 }
 
 fn peers(python: &Path, work: &Path, check: bool) -> Result<(), String> {
-    let own = |name| Peer { name, command: path(&built(name)), folder: root() };
-    let port = |name| Peer { command: format!("{} --port {{port}}", path(&built(name))), ..own(name) };
+    // They end with a judge that is killed.
+    let own =
+        |name| Peer { name, command: format!("{} --exit-on-stdin-eof", path(&built(name))), folder: root() };
+    let port = |name| {
+        let own = own(name);
+        Peer { command: format!("{} --port {{port}}", own.command), ..own }
+    };
     let fixture = |name, more: &str| Peer {
         name,
-        command: format!("{} -m rap_fixture --port {{port}} --data {{data}}{more}", path(python)),
+        command: format!(
+            "{} -m rap_fixture --port {{port}} --data {{data}} --exit-on-stdin-eof{more}",
+            path(python)
+        ),
         folder: root().join("conformance/fixtures/python"),
     };
     let peers = [
