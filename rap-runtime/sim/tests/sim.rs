@@ -84,3 +84,24 @@ fn a_kill_anywhere_changes_nothing() {
     }
     assert!(enumerated.kills > 150, "{enumerated:?}");
 }
+
+/// Every test and fault that the list of traps names exists.
+#[test]
+fn the_list_of_traps_is_true() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let list = include_str!("../docs/traps.md");
+    let faults: Vec<String> = Fault::ALL.iter().map(|(fault, _)| format!("{fault:?}")).collect();
+    for row in list.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| trap")) {
+        let names: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "nothing is named: {row}");
+        for name in names {
+            let (place, what) = name.split_once("::").unwrap();
+            if place == "Fault" {
+                assert!(faults.iter().any(|fault| fault == what), "there is no fault {what}");
+                continue;
+            }
+            let text = std::fs::read_to_string(root.join(place)).unwrap_or_else(|e| panic!("{place}: {e}"));
+            assert!(text.contains(&format!("fn {what}(")), "there is no test {name}");
+        }
+    }
+}
