@@ -122,6 +122,7 @@ fn is_overflow(code: &str, message: &str) -> bool {
             "exceeds the maximum number of tokens",
             "exceed context limit",
             "exceeds the available context size",
+            "exceeds the context length",
             "too many tokens in the prompt",
             "input length and `max_tokens` exceed",
         ]

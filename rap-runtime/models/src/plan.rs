@@ -527,8 +527,10 @@ impl Part {
             Self::Text(text) => json!({"type": text_kind, "text": text}),
             Self::Image { media_type, data } => {
                 let url = format!("data:{media_type};base64,{data}");
-                let image = if image_kind == "image_url" { json!({ "url": url }) } else { url.into() };
-                json!({"type": image_kind, "image_url": image})
+                match image_kind {
+                    "image_url" => json!({"type": image_kind, "image_url": {"url": url}}),
+                    _ => json!({"type": image_kind, "image_url": url, "detail": "auto"}),
+                }
             }
         }
     }

@@ -71,8 +71,8 @@ fn assistant(turn: &Assistant, input: &mut Vec<Value>) {
         match piece {
             Said::Reasoning(block) => input.extend(serde_json::from_str::<Value>(&block.signature).ok()),
             Said::Text { text, .. } => {
-                let content = json!([{"type": "output_text", "text": text}]);
-                input.push(json!({"type": "message", "role": "assistant", "content": content}));
+                // As text alone: a message in parts wants an id and a status as well.
+                input.push(json!({"type": "message", "role": "assistant", "content": text}));
             }
             Said::Call(call) => {
                 let arguments = Value::Object(call.arguments.clone()).to_string();

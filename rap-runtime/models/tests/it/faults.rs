@@ -177,3 +177,84 @@ async fn in_a_running_agent() {
     let last = provider.seen(|seen| seen.bodies.last().unwrap().to_string());
     assert!(last.contains("output limit") && last.contains("refused"), "{last}");
 }
+
+/// A provider that falls silent in the middle of a turn: what it had said is dropped, and the next try begins from the same
+/// history. A person who watches sees the text once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_in_the_middle() {
+    for wire in Wire::ALL {
+        let (card, known) = cards(wire).remove(0);
+        let spoken = Spoken::text("Here is a rather long text, so that there is something to cut.");
+        let provider =
+            Provider::new(wire, known, vec![Act::Stall(spoken.clone(), 60), Act::Say(spoken.clone())]).await;
+        let model = provider.model(card);
+        let world = World::configured(|b| b.model(model).model_idle_limit(Duration::from_millis(100))).await;
+        let (session, mut watch) = world.told("one").await;
+        let seen = until(&mut watch, |what| *what == Surface::Resting).await;
+        let texts: Vec<_> = seen.iter().filter(|what| matches!(what, Surface::Text { .. })).collect();
+        assert_eq!(texts.len(), 1, "{wire:?}: {seen:#?}");
+        assert_eq!(
+            world.history(&session).await,
+            ["Person: one".to_owned(), format!("model: {}", spoken.whole_text())]
+        );
+        provider.seen(|seen| {
+            assert_eq!((seen.bodies.len(), seen.refused.len()), (2, 0), "{wire:?}");
+            assert_eq!(seen.bodies[0], seen.bodies[1], "{wire:?}: the same history");
+        });
+    }
+}
+
+/// A conversation that is longer than the model takes is summarised by the model, and the model is asked again with the
+/// summary in the place of what it stands for; in the words of each provider.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overflow_is_summarised_and_asked_again() {
+    for (wire, says) in [
+        (
+            Wire::Anthropic,
+            json!({"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 210000 tokens > 200000 maximum"}}),
+        ),
+        (
+            Wire::OpenAiChat,
+            json!({"error": {"code": "context_length_exceeded", "message": "This model's maximum context length is 128000 tokens."}}),
+        ),
+        (
+            Wire::OpenAiResponses,
+            json!({"error": {"code": "context_length_exceeded", "message": "Your input exceeds the context window of this model."}}),
+        ),
+        (
+            Wire::Gemini,
+            json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}}),
+        ),
+        (Wire::Ollama, json!({"error": "the input length exceeds the context length"})),
+        (Wire::Bedrock, json!({"message": "Input is too long for requested model."})),
+    ] {
+        let (card, known) = cards(wire).remove(0);
+        let acts = vec![
+            Act::Say(Spoken::text("The first answer.")),
+            Act::Status(400, vec![], says),
+            Act::Say(Spoken::text("They greeted each other.")),
+            Act::Say(Spoken::text("The second answer.")),
+        ];
+        let provider = Provider::new(wire, known, acts).await;
+        let world = World::new(provider.model(card)).await;
+        let (session, mut watch) = world.told("The first question.").await;
+        use rap_runtime::AgentHost;
+        until(&mut watch, |what| *what == Surface::Resting).await;
+        world.runtime.send(&session, "second", "The second question.").await.unwrap();
+        let seen = until(&mut watch, |what| matches!(what, Surface::Resting | Surface::Error { .. })).await;
+        let says =
+            |what: &Surface| matches!(what, Surface::Text { text, .. } if text == "The second answer.");
+        assert!(seen.iter().any(says), "{wire:?}: {seen:#?}");
+        let summarised = Surface::Compacted { text: "They greeted each other.".into() };
+        assert!(seen.contains(&summarised), "{wire:?}: {seen:#?}");
+        provider.seen(|seen| {
+            assert_eq!((seen.bodies.len(), &seen.refused[..]), (4, &[][..]), "{wire:?}");
+            let last = seen.bodies[3].to_string();
+            assert!(
+                last.contains("They greeted each other.") && last.contains("The second question."),
+                "{last}"
+            );
+            assert!(!last.contains("The first answer."), "{last}");
+        });
+    }
+}

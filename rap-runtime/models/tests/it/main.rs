@@ -7,6 +7,7 @@ mod faults;
 mod histories;
 mod matrix;
 mod plans;
+mod pypi;
 mod schemas;
 mod selection;
 mod serve;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rap_models::{Effort, Plan, Wire, card, wire::Target};
 use rap_runtime::{
     IdAlphabet, ModelCard, ReasoningPolicy,
-    core::{Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry},
+    core::{Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, TurnPart},
 };
 use rap_types::ContentPart;
 use serde_json::{Value, json};
@@ -110,6 +110,35 @@ fn any_prefix() {
             }
         }
     }
+}
+
+/// What goes out for each prefix of a history with everything in it, thoughts between calls included.
+pub(crate) fn bodies_of_everything(wire: Wire, card: &ModelCard) -> Vec<Value> {
+    let signature = |n: u8| match wire {
+        Wire::OpenAiResponses => {
+            format!(r#"p:{{"type":"reasoning","id":"rs_{n}","summary":[],"encrypted_content":"own-{n}"}}"#)
+        }
+        Wire::Gemini => format!("p:b3du{n}AA="),
+        _ => format!("p:thinking:own-{n}"),
+    };
+    let mut history = everything();
+    if let Entry::Turn(turn) = &mut history[1] {
+        let block = |n, text: &str| ReasoningBlock { text: text.to_owned(), signature: Some(signature(n)) };
+        turn.reasoning = vec![block(1, "hm"), block(2, "and there?")];
+        turn.order = vec![
+            TurnPart::Reasoning,
+            TurnPart::Text(12),
+            TurnPart::Call,
+            TurnPart::Reasoning,
+            TurnPart::Call,
+        ];
+        for (n, call) in (3..).zip(&mut turn.calls) {
+            call.provider_id = (wire == Wire::Gemini).then(|| signature(n));
+        }
+    }
+    let bodies =
+        (1..=history.len()).map(|upto| body(wire, &request(history[..upto].to_vec(), tools()), card));
+    bodies.collect()
 }
 
 fn call(id: &str, name: &str) -> TurnCall {

@@ -11,7 +11,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, Response, StatusCode, Uri},
 };
-use futures_util::stream as futures;
+use futures_util::{StreamExt, stream as futures};
 use rap_models::{Auth, HttpModel, Wire};
 use rap_runtime::ModelCard;
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ pub(crate) enum Act {
     Say(Spoken),
     /// Makes a turn and breaks the connection after so many hundredths of its bytes.
     Cut(Spoken, usize),
+    /// Makes a turn and falls silent after so many hundredths of its bytes; the connection stays.
+    Stall(Spoken, usize),
     /// Answers with a status, headers and a body.
     Status(u16, Vec<(&'static str, &'static str)>, Value),
 }
@@ -115,7 +117,7 @@ async fn answer(
     let Some(act) = seen.acts.pop_front() else {
         return json(400, refusal(wire, "the test has nothing more to say"));
     };
-    if let Act::Say(spoken) | Act::Cut(spoken, _) = &act {
+    if let Act::Say(spoken) | Act::Cut(spoken, _) | Act::Stall(spoken, _) = &act {
         let signatures = spoken.thoughts().into_iter().map(|(_, signature)| signature.to_owned());
         seen.known.signatures.extend(signatures.collect::<Vec<_>>());
         seen.known.turns.push(spoken.labels(wire));
@@ -137,6 +139,12 @@ async fn answer(
                 None => None,
             });
             streamed(Body::from_stream(pieces))
+        }
+        Act::Stall(spoken, hundredths) => {
+            let mut bytes = stream(wire, &spoken);
+            bytes.truncate(bytes.len() * hundredths / 100);
+            let said = futures::once(async { Ok::<_, std::io::Error>(Bytes::from(bytes)) });
+            streamed(Body::from_stream(said.chain(futures::pending())))
         }
         Act::Status(status, headers, body) => {
             let mut response = json(status, body);

@@ -145,16 +145,15 @@ pub(super) fn responses(body: &Value, known: &Known) -> Checked {
         match kind {
             "message" => {
                 let role = text(&item["role"], "a role")?;
-                for part in list(&item["content"], "a message's content")? {
-                    match (role, text(&part["type"], "a part's type")?) {
-                        ("user", "input_text") | ("assistant", "output_text") => {
-                            let text = said(&part["text"], &format!("item {n}"))?;
-                            if role == "assistant" {
-                                turn.push(format!("text {text}"));
-                            }
+                if role == "assistant" {
+                    turn.push(format!("text {}", said(&item["content"], &format!("item {n}"))?));
+                } else {
+                    for part in list(&item["content"], "a message's content")? {
+                        match (role, text(&part["type"], "a part's type")?) {
+                            ("user", "input_text") => drop(said(&part["text"], &format!("item {n}"))?),
+                            ("user", "input_image") => data_url(&part["image_url"])?,
+                            (role, part) => return Err(format!("item {n}: the {role} has {part}")),
                         }
-                        ("user", "input_image") => data_url(&part["image_url"])?,
-                        (role, part) => return Err(format!("item {n}: the {role} has {part}")),
                     }
                 }
             }
