@@ -41,6 +41,7 @@ async fn installed(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
 }
 
 /// The folder, or a loud word that there is none.
+#[allow(clippy::print_stderr, reason = "whoever runs the tests is to know what did not run")]
 async fn needed(name: &str, packages: &[&str]) -> Option<PathBuf> {
     match installed(name, packages).await {
         Ok(folder) => Some(folder),
