@@ -19,11 +19,11 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use connect::Connector;
 use error::Kind;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::Client,
+    client::legacy::{Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
 use rap_types::HttpUrl;
@@ -40,6 +40,9 @@ const DRAIN_TIME: Duration = Duration::from_millis(200);
 /// How long an idle connection is kept: shorter than servers keep theirs, or a request now and then meets a
 /// door that is just being closed.
 const POOL_IDLE: Duration = Duration::from_secs(20);
+/// How many idle connections to one peer are kept. A peer that is sent to from many calls at once is often the
+/// only one there is, and a connection made anew costs more than the exchange on it.
+const IDLE_PER_HOST: usize = 256;
 
 /// An HTTP client under an [`AddressPolicy`]. Cheap to clone; clones share connections.
 ///
@@ -69,6 +72,18 @@ struct Inner {
 }
 
 /// How to build a [`GuardedClient`].
+///
+/// ```
+/// use rap_http::{AddressPolicy, GuardedClient, client::{Builder, SystemResolver}};
+/// use std::{sync::Arc, time::Duration};
+///
+/// let builder: Builder = GuardedClient::builder(AddressPolicy::public());
+/// let client = builder
+///     .connect_timeout(Duration::from_secs(2))
+///     .total_timeout(Duration::from_secs(10))
+///     .resolver(Arc::new(SystemResolver))
+///     .build();
+/// ```
 #[must_use]
 pub struct Builder {
     policy: AddressPolicy,
@@ -80,6 +95,17 @@ pub struct Builder {
 }
 
 /// An answer that was read whole.
+///
+/// ```
+/// use rap_http::{Attempt, ClientError, GuardedClient, Reply};
+///
+/// async fn health(client: &GuardedClient) -> Result<String, ClientError> {
+///     let url = "https://tools.example.com/health".parse().expect("a URL");
+///     let reply: Reply = client.get(&url, 4096).await?;
+///     assert_ne!(reply.attempt(), Attempt::Refused, "it was answered");
+///     Ok(String::from_utf8_lossy(&reply.body).into_owned())
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status; redirects come back as they are.
@@ -91,6 +117,19 @@ pub struct Reply {
 }
 
 /// An answer that is read piece by piece.
+///
+/// ```
+/// use rap_http::{ClientError, GuardedClient, client::Opened};
+///
+/// async fn follow(client: &GuardedClient) -> Result<(), ClientError> {
+///     let url = "https://tools.example.com/log".parse().expect("a URL");
+///     let mut stream: Opened = client.open(&url, Default::default()).await?;
+///     while let Some(piece) = stream.chunk().await {
+///         println!("{} bytes", piece?.len());
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Opened {
     /// The status; redirects come back as they are.
@@ -148,14 +187,26 @@ impl GuardedClient {
     }
 
     /// POSTs JSON and says what came of it. The answer's body is not read.
-    pub async fn post_json(&self, url: &HttpUrl, body: Bytes, headers: HeaderMap) -> Attempt {
-        let work = async {
-            let response = self.send(Method::POST, url, headers, Some(body)).await?;
-            let (parts, body) = response.into_parts();
-            drain(body).await;
-            Ok(Attempt::Status { code: parts.status.as_u16(), retry_after: retry_after(&parts.headers) })
-        };
-        self.limited(url, work).await.unwrap_or_else(|e| e.attempt())
+    pub fn post_json(
+        &self,
+        url: &HttpUrl,
+        body: Bytes,
+        headers: HeaderMap,
+    ) -> impl Future<Output = Attempt> + Send {
+        // Begun here and not in the future, which would carry all of this about.
+        let answer = self.begin(Method::POST, url, headers, Some(body));
+        let limit = self.inner.total;
+        async move {
+            let exchange = async {
+                let (parts, body) = answer?.await.map_err(|e| ClientError::of(url, &e))?.into_parts();
+                drain(body).await;
+                Ok(Attempt::Status { code: parts.status.as_u16(), retry_after: retry_after(&parts.headers) })
+            };
+            match tokio::time::timeout(limit, exchange).await {
+                Ok(outcome) => outcome.unwrap_or_else(|e: ClientError| e.attempt()),
+                Err(_) => Attempt::TimedOut,
+            }
+        }
     }
 
     /// POSTs JSON and reads the answer, at most `limit` bytes of it.
@@ -246,6 +297,17 @@ impl GuardedClient {
         headers: HeaderMap,
         json: Option<Bytes>,
     ) -> Result<http::Response<Incoming>, ClientError> {
+        self.begin(method, url, headers, json)?.await.map_err(|e| ClientError::of(url, &e))
+    }
+
+    /// A request on its way, once it is waited for: its target is judged here.
+    fn begin(
+        &self,
+        method: Method,
+        url: &HttpUrl,
+        headers: HeaderMap,
+        json: Option<Bytes>,
+    ) -> Result<ResponseFuture, ClientError> {
         let target = self
             .inner
             .policy
@@ -264,12 +326,7 @@ impl GuardedClient {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *request.body_mut() = Full::new(body);
         }
-        let outcome = if target.secure {
-            self.secure(url)?.request(request).await
-        } else {
-            self.inner.plain.request(request).await
-        };
-        outcome.map_err(|e| ClientError::of(url, &e))
+        Ok(if target.secure { self.secure(url)?.request(request) } else { self.inner.plain.request(request) })
     }
 
     #[cfg(feature = "tls")]
@@ -371,43 +428,49 @@ where
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(32)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
         .build(connector)
 }
 
 /// The URI to send: host and port from the target that was checked, path and query as they were written.
 fn uri(url: &HttpUrl, target: &Target) -> Result<Uri, String> {
-    let authority = match &target.host {
-        Host::Address(IpAddr::V4(ip)) => format!("{ip}:{}", target.port),
-        Host::Address(IpAddr::V6(ip)) => format!("[{ip}]:{}", target.port),
-        Host::Name(name) => format!("{name}:{}", target.port),
+    use std::fmt::Write;
+    let path = written_path(url);
+    let mut text = String::with_capacity(url.as_str().len() + 8);
+    text.push_str(if target.secure { "https://" } else { "http://" });
+    let _ = match &target.host {
+        Host::Address(IpAddr::V4(ip)) => write!(text, "{ip}"),
+        Host::Address(IpAddr::V6(ip)) => write!(text, "[{ip}]"),
+        Host::Name(name) => write!(text, "{name}"),
     };
-    let default_port = if target.secure { 443 } else { 80 };
-    let authority = match authority.strip_suffix(&format!(":{default_port}")) {
-        Some(host) => host.to_owned(),
-        None => authority,
-    };
-    Uri::builder()
-        .scheme(if target.secure { "https" } else { "http" })
-        .authority(authority)
-        .path_and_query(path_and_query(url))
-        .build()
-        .map_err(|_| "the URL cannot be sent".to_owned())
+    if target.port != if target.secure { 443 } else { 80 } {
+        let _ = write!(text, ":{}", target.port);
+    }
+    let authority = text.len();
+    if !path.starts_with('/') {
+        text.push('/');
+    }
+    text.push_str(path);
+    if path.is_ascii()
+        && let Ok(uri) = Uri::try_from(text.as_str())
+    {
+        return Ok(uri);
+    }
+    let encoded = encoded(&text[authority..]);
+    text.truncate(authority);
+    text.push_str(&encoded);
+    Uri::try_from(text).map_err(|_| "the URL cannot be sent".to_owned())
 }
 
-/// Path and query byte for byte as they were written: no dot segment is folded and no escape rewritten. Only
-/// what cannot stand in a request line is percent-encoded.
-fn path_and_query(url: &HttpUrl) -> PathAndQuery {
+/// Path and query byte for byte as they were written: no dot segment is folded and no escape rewritten.
+fn written_path(url: &HttpUrl) -> &str {
     let (_, rest) = url.as_str().split_once("://").unwrap_or_default();
     let rest = rest.split('#').next().unwrap_or_default();
-    let written = rest.find(['/', '?']).map_or("/", |start| &rest[start..]);
-    let slash = if written.starts_with('/') { "" } else { "/" };
-    let written = format!("{slash}{written}");
-    if written.is_ascii()
-        && let Ok(path) = PathAndQuery::try_from(&written)
-    {
-        return path;
-    }
+    rest.find(['/', '?']).map_or("/", |start| &rest[start..])
+}
+
+/// With what cannot stand in a request line percent-encoded.
+fn encoded(written: &str) -> String {
     let mut encoded = String::with_capacity(written.len() + 16);
     for byte in written.bytes() {
         if byte <= b' ' || byte >= 0x7f || b"\"<>\\^`{|}".contains(&byte) {
@@ -416,7 +479,7 @@ fn path_and_query(url: &HttpUrl) -> PathAndQuery {
             encoded.push(char::from(byte));
         }
     }
-    PathAndQuery::try_from(encoded).unwrap_or_else(|_| PathAndQuery::from_static("/"))
+    encoded
 }
 
 async fn read(url: &HttpUrl, response: http::Response<Incoming>, limit: usize) -> Result<Reply, ClientError> {
@@ -452,6 +515,14 @@ async fn drain(mut body: Incoming) {
 }
 
 /// What `Retry-After` asks for, written as seconds or as a date; none where it is absent or neither.
+///
+/// ```
+/// use rap_http::client::retry_after;
+///
+/// let headers = [(http::header::RETRY_AFTER, "7".parse()?)].into_iter().collect();
+/// assert_eq!(retry_after(&headers), Some(std::time::Duration::from_secs(7)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -487,7 +558,7 @@ mod tests {
         }
         let default = if target.secure { 443 } else { 80 };
         assert_eq!(uri.port_u16().unwrap_or(default), target.port, "{text}");
-        let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
         assert!(path.starts_with('/') && path.bytes().all(|b| b > b' ' && b < 0x7f && b != b'#'), "{text}");
     }
 

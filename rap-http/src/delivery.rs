@@ -29,6 +29,14 @@ pub enum Traffic {
 }
 
 /// What came of one attempt.
+///
+/// ```
+/// use rap_http::Attempt;
+///
+/// assert!(Attempt::status(204).is_delivered());
+/// assert!(Attempt::status(503).slows_origin());
+/// assert!(!Attempt::Refused.may_have_arrived());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
     /// The peer answered.

@@ -128,6 +128,16 @@ impl<S> Layer<S> for Guard {
 }
 
 /// A service behind a [`Guard`].
+///
+/// ```
+/// use rap_http::{Auth, Guard, guard::Guarded};
+/// use tower::Layer;
+///
+/// /// Puts a guard before a service.
+/// fn guarded<S>(service: S) -> Guarded<S> {
+///     Guard::new(Auth::None, true).body_limit(1 << 20).layer(service)
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Guarded<S> {
     inner: S,
@@ -153,46 +163,42 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let config = self.config.clone();
+        let (parts, body) = request.into_parts();
+        if let Err(problem) = config.check_head(&parts) {
+            discard(&parts.headers, body);
+            return Box::pin(async move { Ok(problem.into_response().map(Either::Left)) });
+        }
+        let mut body = Box::pin(body);
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            match config.admit(parts, body).await {
+            let refused = match tokio::time::timeout(config.body_timeout, config.read(body.as_mut())).await {
                 // The share of the budget is given back when the handler has answered.
-                Ok((request, _share)) => Ok(inner.call(request).await?.map(Either::Right)),
-                Err(problem) => Ok(problem.into_response().map(Either::Left)),
-            }
+                Ok(Ok((bytes, _share))) => match config.check_signature(&parts, &bytes) {
+                    Ok(()) => {
+                        drop(body);
+                        let request = Request::from_parts(parts, Full::new(bytes));
+                        return Ok(inner.call(request).await?.map(Either::Right));
+                    }
+                    Err(problem) => problem,
+                },
+                Ok(Err(problem)) => {
+                    discard(&parts.headers, body);
+                    problem
+                }
+                Err(_) => too_slow(config.body_timeout),
+            };
+            Ok(refused.into_response().map(Either::Left))
         })
     }
 }
 
-type Admitted = (Request<Full<Bytes>>, Option<OwnedSemaphorePermit>);
-
 impl Config {
-    async fn admit<B>(&self, parts: Parts, body: B) -> Result<Admitted, Problem>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-    {
-        if let Err(problem) = self.check_head(&parts) {
-            discard(&parts.headers, body);
-            return Err(problem);
+    fn check_signature(&self, parts: &Parts, body: &Bytes) -> Result<(), Problem> {
+        let Auth::Signed(keys) = &self.auth else { return Ok(()) };
+        let harmless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if harmless || self.is_open(parts.uri.path()) {
+            return Ok(());
         }
-        let open = self.is_open(parts.uri.path());
-        let mut body = Box::pin(body);
-        let (body, share) = match tokio::time::timeout(self.body_timeout, self.read(body.as_mut())).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(problem)) => {
-                discard(&parts.headers, body);
-                return Err(problem);
-            }
-            Err(_) => return Err(too_slow(self.body_timeout)),
-        };
-        if let (Auth::Signed(keys), false) = (&self.auth, open) {
-            let harmless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-            if !harmless {
-                keys.verify(&parts.headers, unix_now(), &body)
-                    .map_err(|e| Problem::unauthorized(e.to_string()))?;
-            }
-        }
-        Ok((Request::from_parts(parts, Full::new(body)), share))
+        keys.verify(&parts.headers, unix_now(), body).map_err(|e| Problem::unauthorized(e.to_string()))
     }
 
     /// All that can be said before the body comes.
@@ -283,6 +289,20 @@ impl Config {
 ///
 /// # Errors
 /// 413, 408, or 400 for a body that broke off.
+///
+/// ```
+/// use rap_http::{Problem, guard::{check_content, discard, read_body}};
+/// use std::time::Duration;
+///
+/// async fn take(request: http::Request<http_body_util::Full<bytes::Bytes>>) -> Result<bytes::Bytes, Problem> {
+///     let (parts, body) = request.into_parts();
+///     if let Err(problem) = check_content(&parts.headers) {
+///         discard(&parts.headers, body);
+///         return Err(problem);
+///     }
+///     read_body(body, 1 << 20, Duration::from_secs(30)).await
+/// }
+/// ```
 pub async fn read_body<B>(body: B, limit: usize, time: Duration) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -396,6 +416,15 @@ pub fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Whether a request says that its body is `application/json`, in UTF-8 if a charset is named (TRN-01).
+///
+/// ```
+/// use rap_http::guard::is_json;
+///
+/// let kind = |kind: &str| kind.parse().map(|kind| [(http::header::CONTENT_TYPE, kind)].into_iter().collect());
+/// assert!(is_json(&kind("application/json; charset=utf-8")?));
+/// assert!(!is_json(&kind("text/plain")?));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
 pub fn is_json(headers: &HeaderMap) -> bool {
     let mut all = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (all.next(), all.next()) else { return false };

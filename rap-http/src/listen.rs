@@ -98,6 +98,18 @@ impl Listener {
 }
 
 /// Why a program does not listen: one sentence that says what to do.
+///
+/// ```
+/// use rap_http::{Auth, Listener};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let first = Listener::bind("127.0.0.1:0", Auth::None).await?;
+/// let error: rap_http::ListenError = Listener::bind(&first.local_addr().to_string(), Auth::None).await.unwrap_err();
+/// assert!(error.is_in_use());
+/// # Ok::<(), rap_http::ListenError>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ListenError {

@@ -34,6 +34,17 @@ pub struct Refusal(String);
 
 /// What a URL points at, as the policy reads it. What is connected to is built from this, never from a
 /// second reading of the text.
+///
+/// ```
+/// use rap_http::{AddressPolicy, policy::{Host, Refusal, Target}};
+///
+/// let policy = AddressPolicy::public();
+/// let target: Target = policy.check_url(&"https://Example.com/x".parse()?)?;
+/// assert_eq!(target, Target { host: Host::Name("example.com".into()), port: 443, secure: true });
+/// let refusal: Refusal = policy.check_url(&"https://10.0.0.1/".parse()?).unwrap_err();
+/// assert!(refusal.to_string().contains("a private address"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// A literal address, already checked, or a name, whose addresses are to be checked when it is resolved.
@@ -86,22 +97,19 @@ impl AddressPolicy {
     /// # Errors
     /// User-info, port 0, or a literal address that is refused.
     pub fn check_url(&self, url: &HttpUrl) -> Result<Target, Refusal> {
-        let parsed = url.parsed();
-        if !parsed.username().is_empty() || parsed.password().is_some() {
+        let rap_types::Authority { secure, host, port, user_info, .. } = url.authority();
+        if user_info {
             return Err(Refusal(
                 "the URL carries a user name or password; give credentials apart".to_owned(),
             ));
         }
-        let secure = parsed.scheme() == "https";
-        let port = parsed.port_or_known_default().unwrap_or_default();
         if port == 0 {
             return Err(Refusal("the URL names port 0".to_owned()));
         }
-        let host = match parsed.host() {
-            Some(url::Host::Ipv4(ip)) => Host::Address(ip.into()),
-            Some(url::Host::Ipv6(ip)) => Host::Address(ip.into()),
-            Some(url::Host::Domain(name)) => Host::Name(name.to_owned()),
-            None => return Err(Refusal("the URL has no host".to_owned())),
+        let host = match host {
+            url::Host::Ipv4(ip) => Host::Address(ip.into()),
+            url::Host::Ipv6(ip) => Host::Address(ip.into()),
+            url::Host::Domain(name) => Host::Name(name),
         };
         if let Host::Address(ip) = host {
             self.check_address(ip, port, secure)?;
@@ -141,6 +149,14 @@ impl AddressPolicy {
 }
 
 /// 127.0.0.0/8 and ::1, nothing else: not 0.0.0.0, not addresses that wrap one of these.
+///
+/// ```
+/// use rap_http::policy::is_loopback;
+///
+/// assert!(is_loopback("127.0.0.9".parse()?));
+/// assert!(!is_loopback("::ffff:127.0.0.1".parse()?));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 pub fn is_loopback(ip: IpAddr) -> bool {
     ip.is_loopback()
 }

@@ -6,6 +6,14 @@ use subtle::ConstantTimeEq;
 
 /// A secret text: a token, a key, a password. `Debug` hides it, there is no `Display` and no `Serialize`, and
 /// comparing takes the same time wherever two secrets of one length differ.
+///
+/// ```
+/// use rap_http::Secret;
+///
+/// let token = Secret::from("hunter2");
+/// assert!(token.is(b"hunter2"));
+/// assert!(!format!("{token:?}").contains("hunter2"));
+/// ```
 #[derive(Clone)]
 pub struct Secret(Arc<str>);
 

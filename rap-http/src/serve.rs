@@ -12,7 +12,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -94,18 +94,24 @@ impl Serving {
                 .max_buf_size(self.head_bytes);
             let connection =
                 builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
-            let mut stopped = stopped.clone();
+            let (mut stopped, told) = (stopped.clone(), stopped.clone());
             connections.spawn(async move {
                 let _place = place;
                 let mut connection = pin!(connection);
-                let outcome = tokio::select! {
-                    outcome = connection.as_mut() => outcome,
-                    _ = stopped.changed() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
+                let mut stopped = pin!(stopped.changed());
+                let (mut listening, mut stopping) = (false, false);
+                let outcome = poll_fn(|cx| {
+                    // Listens once: the task has one waker, and all connections share the lock behind this.
+                    if !std::mem::replace(&mut listening, true) {
+                        let _ = stopped.as_mut().poll(cx);
                     }
-                };
-                if let Err(error) = outcome {
+                    if !stopping && told.has_changed().is_err() {
+                        stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    connection.as_mut().poll(cx)
+                });
+                if let Err(error) = outcome.await {
                     tracing::debug!(%error, "a connection ended in an error");
                 }
             });

@@ -22,6 +22,19 @@ pub const SIGNATURE: &str = "webhook-signature";
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Signing keys, at least one. `Debug` shows how many, never what.
+///
+/// ```
+/// use rap_http::{Secret, webhooks::{KeyError, Keys, VerifyError}};
+///
+/// let keys = Keys::new([&Secret::from("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")])?;
+/// let headers = keys.sign("msg_1", 1_700_000_000, b"{}")?;
+/// assert!(keys.verify(&headers, 1_700_000_010, b"{}").is_ok());
+/// let error: VerifyError = keys.verify(&headers, 1_700_000_010, b"[]").unwrap_err();
+/// println!("{error}");
+/// let error: KeyError = Keys::new([&Secret::from("whsec_c2hvcnQ=")]).unwrap_err();
+/// println!("{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Keys(Arc<[Vec<u8>]>);
 

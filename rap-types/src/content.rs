@@ -34,12 +34,26 @@ pub struct ImageContent {
 
 impl ImageContent {
     /// An image of a media type.
+    ///
+    /// ```
+    /// use rap_types::ImageContent;
+    ///
+    /// let image = ImageContent::new(*b"\x89PNG", "image/png");
+    /// assert_eq!(serde_json::to_value(&image)?, serde_json::json!({"data": "iVBORw==", "mediaType": "image/png"}));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(data: impl Into<Vec<u8>>, media_type: impl Into<String>) -> Self {
         Self { data: Base64::new(data), media_type: media_type.into() }
     }
 }
 
 /// A piece of text.
+///
+/// ```
+/// use rap_types::{ContentPart, TextContent};
+///
+/// assert_eq!(ContentPart::Text(TextContent::new("rain")), ContentPart::text("rain"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextContent {
@@ -55,6 +69,17 @@ impl TextContent {
 }
 
 /// A part or segment of a kind that this version does not know: an object with a string `type`, kept whole.
+///
+/// ```
+/// use rap_types::ContentPart;
+///
+/// // A kind of a later version is read, kept whole, and written back as it was.
+/// let wire = serde_json::json!({"type": "audio", "seconds": 3});
+/// let part: ContentPart = serde_json::from_value(wire.clone())?;
+/// assert!(matches!(&part, ContentPart::Other(unknown) if unknown.kind() == "audio"));
+/// assert_eq!(serde_json::to_value(&part)?, wire);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct UnknownKind(Map<String, Value>);
@@ -110,6 +135,14 @@ impl ContentPart {
 }
 
 /// One way to show a result to people; the first kind that a client supports is shown (RES-06).
+///
+/// ```
+/// use rap_types::DisplaySegment;
+///
+/// let segment = DisplaySegment::Diff { path: "a.txt".into(), patch: "-a\n+b\n".into() };
+/// assert_eq!(serde_json::to_value(&segment)?["content"]["path"], "a.txt");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum DisplaySegment {

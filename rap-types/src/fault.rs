@@ -49,6 +49,18 @@ impl Fault {
 }
 
 /// A message of the protocol that can be read from a body.
+///
+/// ```
+/// use rap_types::{CloseThread, Message, parse};
+///
+/// /// Reads any message, and says what to do when it is wrong.
+/// fn read<M: Message>(body: &[u8]) -> Result<M, String> {
+///     parse(body).map_err(|fault| format!("{}: {}", M::OBLIGATION, fault))
+/// }
+///
+/// assert!(read::<CloseThread>(br#"{"thread_id": "thread-1"}"#).is_ok());
+/// assert!(read::<CloseThread>(b"{}").unwrap_err().contains("thread_id"));
+/// ```
 pub trait Message: DeserializeOwned {
     /// The obligation that a document breaks when it is not of this message's form.
     const OBLIGATION: &'static str;

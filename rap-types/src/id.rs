@@ -5,6 +5,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// Why a string cannot be an id or a name.
+///
+/// ```
+/// use rap_types::{NameError, ToolName};
+///
+/// let error: NameError = ToolName::new("get weather").unwrap_err();
+/// assert_eq!(error.obligation(), "TLS-07");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} ({obligation})")]
 pub struct NameError {

@@ -26,7 +26,7 @@ pub use invocation::Invocation;
 pub use notice::{CancelToolCall, ChoiceResponse, CloseThread, Migrate, ToolCallAlive, ToolCallStatus};
 pub use number::ChoiceIndex;
 pub use toolset::{Annotations, Tool, Toolset};
-pub use url::{HttpUrl, UrlError};
+pub use url::{Authority, HttpUrl, UrlError};
 
 #[cfg(feature = "schema")]
 pub use schemars;

@@ -16,6 +16,15 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 /// [`UserChoice::pick`](crate::UserChoice::pick) gives only such places, and
 /// [`UserChoice::new`](crate::UserChoice::new) refuses a default that is none (CHO-02). An answer from elsewhere
 /// may hold any index; the tool server ends the call in an error result where it is none (CHO-03).
+///
+/// ```
+/// use rap_types::ChoiceIndex;
+///
+/// let index: ChoiceIndex = serde_json::from_str("1.0")?;
+/// assert_eq!(index.of(&["Yes", "No"]), Some(&"No"));
+/// assert!(serde_json::from_str::<ChoiceIndex>("-1").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct ChoiceIndex(u64);

@@ -283,6 +283,16 @@ impl Annotations {
     ///
     /// # Errors
     /// TLS-11: the key has a field of its own, so that the document would name it twice.
+    ///
+    /// ```
+    /// use rap_types::Annotations;
+    ///
+    /// let mut hints = Annotations::default();
+    /// hints.read_only = Some(true);
+    /// hints.insert("x-acme-priority", 3)?;
+    /// assert!(hints.insert("readOnly", false).is_err(), "it has a field of its own");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Result<(), Fault> {
         let key = key.into();
         if KNOWN.contains(&key.as_str()) {

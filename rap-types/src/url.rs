@@ -15,6 +15,13 @@ pub(crate) const PATTERN: &str = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f/?#\\
 pub struct HttpUrl(Arc<str>);
 
 /// Why a string is not an [`HttpUrl`]. Never shows the URL.
+///
+/// ```
+/// use rap_types::{HttpUrl, UrlError};
+///
+/// let error: UrlError = HttpUrl::new("ftp://example.com/secret").unwrap_err();
+/// assert_eq!(error.to_string(), "the URL's scheme is \"ftp\"; http or https is needed");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UrlError(String);
@@ -55,18 +62,44 @@ impl HttpUrl {
         }
     }
 
+    /// Who is to be called, as the URL parser reads it; cheap for URLs that are written plainly.
+    ///
+    /// ```
+    /// use rap_types::{Authority, HttpUrl};
+    ///
+    /// let authority: Authority = HttpUrl::new("http://127.0.0.1:3001/x?y")?.authority();
+    /// assert_eq!((authority.port, authority.secure, authority.user_info), (3001, false, false));
+    /// # Ok::<(), rap_types::UrlError>(())
+    /// ```
+    pub fn authority(&self) -> Authority {
+        if let Some(plain) = Plain::of(&self.0) {
+            let host = match plain.host {
+                PlainHost::Address(ip) => url::Host::Ipv4(ip),
+                PlainHost::Name(name) => url::Host::Domain(name.to_owned()),
+            };
+            let port = plain.port.unwrap_or(if plain.https { 443 } else { 80 });
+            return Authority { secure: plain.https, host, port, user_info: false };
+        }
+        let parsed = self.parsed();
+        Authority {
+            secure: parsed.scheme() == "https",
+            host: parsed.host().expect("bug: an HttpUrl has a host").to_owned(),
+            port: parsed.port_or_known_default().unwrap_or_default(),
+            user_info: !parsed.username().is_empty() || parsed.password().is_some(),
+        }
+    }
+
     /// Whether the scheme is https.
     pub fn is_https(&self) -> bool {
-        self.parsed().scheme() == "https"
+        self.authority().secure
     }
 
     /// Whether the host is `localhost` or a loopback address. Nothing is looked up.
     pub fn is_loopback(&self) -> bool {
-        match self.parsed().host() {
-            Some(url::Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
+        match self.authority().host {
+            url::Host::Domain(name) => name.trim_end_matches('.') == "localhost",
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
         }
     }
 
@@ -115,6 +148,20 @@ fn check(value: &str) -> Result<(), UrlError> {
         return refuse("the URL has no host; write it as https://host/path");
     }
     Ok(())
+}
+
+/// Who is called by a URL: [`HttpUrl::authority`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Authority {
+    /// Whether the scheme is https.
+    pub secure: bool,
+    /// A literal address, or a name in ASCII (IDNA) and lower case.
+    pub host: url::Host<String>,
+    /// The port, named or by scheme.
+    pub port: u16,
+    /// Whether a user name or a password stands before the host.
+    pub user_info: bool,
 }
 
 /// Scheme and authority of a URL that is written so plainly that every reader takes it for the same and no
@@ -250,6 +297,10 @@ mod tests {
         );
         assert!(parsed.username().is_empty() && parsed.password().is_none(), "{text}");
         if let Ok(url) = HttpUrl::new(text) {
+            let authority = url.authority();
+            assert_eq!(Some(authority.host), parsed.host().map(|host| host.to_owned()), "{text}");
+            assert_eq!(Some(authority.port), parsed.port_or_known_default(), "{text}");
+            assert_eq!(authority.secure, parsed.scheme() == "https", "{text}");
             assert_eq!(url.origin(), parsed.origin().ascii_serialization(), "{text}");
         }
     }

@@ -29,6 +29,20 @@ const PATTERN_BYTES: usize = 1024 * 1024;
 const TOOLSET_FAULTS: usize = 20;
 
 /// A toolset whose every `inputSchema` is valid and compiled (TLS-03, TLS-08). Cheap to clone.
+///
+/// ```
+/// use rap_types::{Tool, ToolName, Toolset, validate::{CompiledTool, CompiledToolset}};
+/// use serde_json::json;
+///
+/// let schema = json!({"type": "object", "required": ["city"]});
+/// let schema = schema.as_object().cloned().ok_or("an object")?;
+/// let tool = Tool::new(ToolName::new("get_weather")?, "Current weather.", schema);
+/// let toolset = Toolset::new("weather", "http://127.0.0.1:3001/invoke".parse()?, vec![tool])?;
+/// let compiled = CompiledToolset::new(toolset).map_err(|faults| format!("{faults:?}"))?;
+/// let tool: CompiledTool<'_> = compiled.tool("get_weather").ok_or("no such tool")?;
+/// assert!(tool.check_arguments(&serde_json::Map::new()).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct CompiledToolset(Arc<Inner>);
 
@@ -114,6 +128,18 @@ impl<'a> CompiledTool<'a> {
 }
 
 /// A compiled `inputSchema`. Cheap to clone.
+///
+/// ```
+/// use rap_types::validate::{ArgumentFault, CompiledSchema};
+/// use serde_json::json;
+///
+/// let schema = json!({"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}});
+/// let schema = CompiledSchema::new(schema.as_object().ok_or("an object")?)?;
+/// let wrong = json!({"city": 7});
+/// let faults: Vec<ArgumentFault> = schema.check_arguments(wrong.as_object().ok_or("an object")?).unwrap_err();
+/// assert_eq!(faults[0].pointer, "/city");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct CompiledSchema(Arc<Compiled>);
 

@@ -19,6 +19,24 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + 
 
 /// Turns names into addresses. What it answers is checked by the policy, and the checked addresses are the
 /// ones connected to.
+///
+/// ```
+/// use rap_http::client::{Resolve, Resolving};
+///
+/// /// Knows one name.
+/// struct Fixed;
+///
+/// impl Resolve for Fixed {
+///     fn resolve<'a>(&'a self, name: &'a str) -> Resolving<'a> {
+///         Box::pin(async move {
+///             match name {
+///                 "tools.example.com" => Ok(vec!["192.0.2.7".parse().expect("an address")]),
+///                 other => Err(std::io::Error::other(format!("{other} is unknown"))),
+///             }
+///         })
+///     }
+/// }
+/// ```
 pub trait Resolve: Send + Sync + 'static {
     /// The addresses of a name, best first.
     fn resolve<'a>(&'a self, name: &'a str) -> Resolving<'a>;

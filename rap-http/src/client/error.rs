@@ -6,6 +6,19 @@ use rap_types::HttpUrl;
 use std::error::Error;
 
 /// Why there was no (complete) answer: opaque, with predicates. Says the origin, never the whole URL.
+///
+/// ```
+/// use rap_http::{AddressPolicy, ClientError, GuardedClient};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let client = GuardedClient::new(AddressPolicy::public());
+/// let error: ClientError = client.get(&"http://127.0.0.1/?secret".parse()?, 1024).await.unwrap_err();
+/// assert!(error.is_blocked() && error.nothing_was_sent());
+/// assert!(!error.to_string().contains("secret"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClientError {
     origin: String,

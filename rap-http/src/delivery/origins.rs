@@ -19,6 +19,16 @@ const REMEMBERED: usize = 10_000;
 /// Ask [`may_start`](Self::may_start) before an attempt and tell [`finished`](Self::finished) what came of it
 /// (or [`abandoned`](Self::abandoned)). Times are milliseconds of any clock that does not run backwards; one
 /// that does only makes pauses longer.
+///
+/// ```
+/// use rap_http::{Attempt, Origins, delivery::{Permit, Start}};
+///
+/// let mut origins = Origins::new();
+/// let Start::Now(permit) = origins.may_start("http://127.0.0.1:4000", 0) else { panic!("it is in no trouble") };
+/// let permit: Permit = permit;
+/// origins.finished("http://127.0.0.1:4000", 5, permit, &Attempt::Refused);
+/// assert!(matches!(origins.may_start("http://127.0.0.1:4000", 6), Start::WaitUntil(255)));
+/// ```
 #[derive(Debug, Default)]
 pub struct Origins {
     troubled: HashMap<String, Trouble>,

@@ -25,6 +25,17 @@ impl OAuth {
     ///
     /// # Errors
     /// OAU-03: a URL that is neither https nor of a loopback address.
+    ///
+    /// ```
+    /// use rap_types::{CallId, OAuth, ThreadId};
+    ///
+    /// let (thread, call) = (ThreadId::new("thread-1")?, CallId::new("call-1")?);
+    /// let ask = OAuth::new(thread.clone(), call.clone(), "https://accounts.example/authorize?state=x".parse()?)?;
+    /// assert!(ask.auth_url().is_https());
+    /// let fault = OAuth::new(thread, call, "http://accounts.example/".parse()?).unwrap_err();
+    /// assert_eq!(fault.obligation(), "OAU-03");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(group_id: ThreadId, id: CallId, auth_url: HttpUrl) -> Result<Self, Fault> {
         if auth_url.is_https() || auth_url.is_loopback() {
             Ok(Self { group_id, id, call_id: None, auth_url })
@@ -97,6 +108,17 @@ impl UserChoice {
     ///
     /// # Errors
     /// CHO-02: no choices, or a default that is not one of them.
+    ///
+    /// ```
+    /// use rap_types::{CallId, ThreadId, UserChoice};
+    ///
+    /// let url = "http://127.0.0.1:3001/choices/x".parse()?;
+    /// let choices = vec!["Yes".to_owned(), "No".to_owned()];
+    /// let choice = UserChoice::new(ThreadId::new("thread-1")?, CallId::new("call-1")?, "Deploy?", choices, 1, url)?;
+    /// assert_eq!(choice.choice(0), Some("Yes"));
+    /// assert_eq!(choice.pick(2).unwrap_err().obligation(), "CHO-03");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(
         group_id: ThreadId,
         id: CallId,

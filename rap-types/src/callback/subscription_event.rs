@@ -32,6 +32,16 @@ pub struct SubscriptionEvent {
 
 impl SubscriptionEvent {
     /// An event that gets a thread of its own and ends nothing.
+    ///
+    /// ```
+    /// use rap_types::{CallId, EventId, SubscriptionEvent, ThreadId};
+    ///
+    /// let event = SubscriptionEvent::new(ThreadId::new("thread-1")?, CallId::new("call-1")?, "build 17 failed")
+    ///     .event_id(EventId::new("build-17")?)
+    ///     .last(true);
+    /// assert_eq!(serde_json::to_value(&event)?["final"], true);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(group_id: ThreadId, tool_call_id: CallId, text: impl Into<String>) -> Self {
         Self {
             group_id,

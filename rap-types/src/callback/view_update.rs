@@ -22,6 +22,15 @@ pub struct ViewUpdate {
 
 impl ViewUpdate {
     /// New content for a view.
+    ///
+    /// ```
+    /// use rap_types::{ThreadId, ViewUpdate};
+    ///
+    /// let progress = serde_json::json!({"done": 3, "of": 5}).as_object().cloned().unwrap_or_default();
+    /// let update = ViewUpdate::new(ThreadId::new("thread-1")?, "progress", progress);
+    /// assert_eq!(serde_json::to_value(&update)?["content"]["done"], 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(group_id: ThreadId, view_type: impl Into<String>, content: Map<String, Value>) -> Self {
         Self { group_id, view_type: view_type.into(), content }
     }

@@ -20,6 +20,15 @@ fn engine() -> &'static impl base64::Engine {
 }
 
 /// Bytes written as standard base64 with padding (RFC 4648 §4). `Debug` shows how many, not which.
+///
+/// ```
+/// use rap_types::Base64;
+///
+/// let bytes: Base64 = serde_json::from_str("\"iVBORw==\"")?;
+/// assert_eq!(bytes.as_bytes(), b"\x89PNG");
+/// assert_eq!(format!("{bytes:?}"), "<4 bytes>");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Base64(Vec<u8>);
 
