@@ -84,6 +84,11 @@ impl Book {
         calls.insert(call.id.clone(), Entry::Open { call, print });
     }
 
+    /// The thread's id as it is kept here, if it is: calls of one thread share it.
+    pub(crate) fn kept(&self, thread: &ThreadId) -> Option<ThreadId> {
+        self.threads.get_key_value(thread).map(|(kept, _)| kept.clone())
+    }
+
     /// A call was cancelled. If it never came, it may still be on its way: it is remembered until then.
     pub(crate) fn cancelled(&mut self, thread: &ThreadId, id: &CallId, until: Instant) {
         if self.threads.get(thread).is_some_and(|calls| calls.contains_key(id)) {

@@ -7,6 +7,7 @@ use crate::{
     extract::States,
     life::{Act, Input, Life, Stop},
     subscription::{EmitterCore, SubscriptionDraft},
+    trace::Trace,
 };
 use bytes::Bytes;
 use rap_types::{
@@ -16,7 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{
@@ -51,6 +52,16 @@ pub struct Call {
 }
 
 /// What a person picked, by [`Call::choose`].
+///
+/// ```
+/// use rap_server::{Call, Pick, ToolError};
+///
+/// /// A person's word.
+/// async fn consent(call: &Call) -> Result<bool, ToolError> {
+///     let pick: Pick = call.choose("Go on?", ["Yes", "No"], 1).await?;
+///     Ok(pick.index == 0)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pick {
@@ -69,13 +80,14 @@ pub(crate) struct CallInner {
     pub(crate) user: Option<UserId>,
     pub(crate) callback_url: HttpUrl,
     pub(crate) origin: String,
-    pub(crate) traceparent: Option<http::HeaderValue>,
+    pub(crate) trace: Option<Box<Trace>>,
     /// The public URL that a trusted proxy named; answers come back that way.
     base: Option<HttpUrl>,
     pub(crate) span: tracing::Span,
     pub(crate) since: Instant,
     pub(crate) token: CancellationToken,
-    pub(crate) event_room: Arc<Semaphore>,
+    /// Room in the queue of events; made with the subscription.
+    event_room: OnceLock<Arc<Semaphore>>,
     /// Held while a person is asked: a call asks one question at a time. Holds the time spent so far.
     pub(crate) asking: tokio::sync::Mutex<Duration>,
     pub(crate) core: Mutex<Core>,
@@ -122,19 +134,18 @@ impl CallInner {
         engine: Arc<Engine>,
         invocation: Invocation,
         origin: String,
-        traceparent: Option<http::HeaderValue>,
+        trace: Option<Box<Trace>>,
         base: Option<HttpUrl>,
     ) -> Self {
-        let trace = traceparent.as_ref().and_then(crate::trace::ids);
+        let ids = trace.as_ref().and_then(|trace| trace.ids());
         let span = tracing::info_span!(
             "tool_call",
             tool = ?invocation.operation,
             thread = ?invocation.group_id,
             call = ?invocation.id,
-            trace_id = trace.map(|(trace, _)| trace),
-            parent_span_id = trace.map(|(_, span)| span),
+            trace_id = ids.map(|(trace, _)| trace),
+            parent_span_id = ids.map(|(_, span)| span),
         );
-        let event_room = Arc::new(Semaphore::new(engine.settings.event_queue));
         Self {
             operation: invocation.operation,
             id: invocation.id,
@@ -144,12 +155,12 @@ impl CallInner {
             user: invocation.user_id,
             callback_url: invocation.callback_url,
             origin,
-            traceparent,
+            trace,
             base,
             span,
             since: Instant::now(),
             token: CancellationToken::new(),
-            event_room,
+            event_room: OnceLock::new(),
             asking: tokio::sync::Mutex::new(Duration::ZERO),
             core: Mutex::new(Core {
                 life: Life::new(),
@@ -173,8 +184,19 @@ impl CallInner {
     /// Throws away the events that wait, takes no more, and tells whoever emits.
     pub(crate) fn drop_events(&self, core: &mut Core) {
         core.events.clear();
-        self.event_room.close();
+        self.close_event_room();
         self.token.cancel();
+    }
+
+    pub(crate) fn event_room(&self) -> &Arc<Semaphore> {
+        self.event_room.get_or_init(|| Arc::new(Semaphore::new(self.engine.settings.event_queue)))
+    }
+
+    /// Whoever waits for room need not wait; without a subscription nobody does.
+    pub(crate) fn close_event_room(&self) {
+        if let Some(room) = self.event_room.get() {
+            room.close();
+        }
     }
 
     pub(crate) fn stop(self: &Arc<Self>, stop: Stop) {
@@ -201,7 +223,7 @@ impl CallInner {
                     body: crate::engine::json(&CallbackMessage::SubscriptionEvent(event)),
                     room: None,
                 });
-                self.event_room.close();
+                self.close_event_room();
                 self.token.cancel();
                 drop(core);
                 self.engine.wake(self);
@@ -230,6 +252,12 @@ impl Call {
         &self.inner.id
     }
 
+    /// The second id of the call, where the runtime gave one: the model's own, for logs. The framework echoes it
+    /// (RES-01).
+    pub fn provider_call(&self) -> Option<&ProviderCallId> {
+        self.inner.provider_call.as_ref()
+    }
+
     /// The conversation that calls.
     pub fn thread(&self) -> &ThreadId {
         &self.inner.thread
@@ -252,7 +280,13 @@ impl Call {
 
     /// The W3C `traceparent` that came with the call.
     pub fn traceparent(&self) -> Option<&str> {
-        self.inner.traceparent.as_ref().and_then(|v| v.to_str().ok())
+        self.inner.trace.as_ref().and_then(|trace| trace.parent.to_str().ok())
+    }
+
+    /// The W3C `tracestate` that came beside the [`traceparent`](Self::traceparent): what tracing systems note for
+    /// themselves.
+    pub fn tracestate(&self) -> Option<&str> {
+        self.inner.trace.as_ref()?.state.as_ref()?.to_str().ok()
     }
 
     pub(crate) fn states(&self) -> &States {
@@ -278,6 +312,31 @@ impl Call {
     /// A [`ToolError`] with [`is_stopped`](ToolError::is_stopped).
     pub fn check(&self) -> Result<(), ToolError> {
         if self.is_cancelled() { Err(self.inner.stopped()) } else { Ok(()) }
+    }
+
+    /// The outcome of some work, unless the call is to stop first; the work is dropped then, and the error is
+    /// that of [`check`](Self::check).
+    ///
+    /// # Errors
+    /// A [`ToolError`] with [`is_stopped`](ToolError::is_stopped).
+    ///
+    /// ```
+    /// use rap_server::{Call, ToolError, tool};
+    /// use std::time::Duration;
+    ///
+    /// /// Waits for a while.
+    /// #[tool(long_running)]
+    /// async fn wait(#[cx] call: Call, seconds: u64) -> Result<&'static str, ToolError> {
+    ///     call.until_cancelled(tokio::time::sleep(Duration::from_secs(seconds))).await?;
+    ///     Ok("waited")
+    /// }
+    /// ```
+    pub async fn until_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, ToolError> {
+        tokio::select! {
+            biased;
+            () = self.inner.token.cancelled() => Err(self.inner.stopped()),
+            outcome = work => Ok(outcome),
+        }
     }
 
     /// Shows the latest content of a view to the people who watch the thread; empty content clears it

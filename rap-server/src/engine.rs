@@ -13,6 +13,7 @@ use crate::{
     rates::Rates,
     run::{End, run},
     subscription::EventIds,
+    trace::Trace,
 };
 use bytes::Bytes;
 use rap_http::Problem;
@@ -33,8 +34,6 @@ use tokio::{
 };
 use tracing::Instrument;
 
-/// The longest `traceparent` that is passed on, in bytes; W3C's has 55.
-const TRACEPARENT_BYTES: usize = 128;
 /// How long the cancellation of a call that never came is remembered: an invocation is tried for two minutes,
 /// and the notice may have overtaken it (CAN-01 and TRN-03 have no order between them).
 const EARLY_CANCEL: Duration = Duration::from_secs(600);
@@ -94,14 +93,16 @@ pub(crate) struct Engine {
 /// What came with an invocation beside its body.
 #[derive(Default)]
 pub(crate) struct Came {
-    pub(crate) traceparent: Option<http::HeaderValue>,
+    pub(crate) trace: Option<Box<Trace>>,
     /// The public URL that a trusted proxy named.
     pub(crate) base: Option<HttpUrl>,
 }
 
 /// The bytes of a message; every message of ours is plain data.
 pub(crate) fn json(message: &CallbackMessage) -> Bytes {
-    serde_json::to_vec(message).map(Bytes::from).expect("bug: a message is plain data")
+    let bytes = serde_json::to_vec(message).expect("bug: a message is plain data");
+    // To measure: results are remembered by the ten thousand.
+    bytes.into_boxed_slice().into()
 }
 
 impl Engine {
@@ -160,9 +161,6 @@ impl Engine {
     /// 400 when the callback URL may not be called; 503 when there is too much to do, or the server is
     /// shutting down.
     pub(crate) fn invoke(self: &Arc<Self>, mut invocation: Invocation, came: Came) -> Result<(), Problem> {
-        let traceparent = came
-            .traceparent
-            .filter(|value| value.len() <= TRACEPARENT_BYTES && crate::trace::ids(value).is_some());
         self.outbox
             .check(&invocation.callback_url)
             .map_err(|why| Problem::invalid(format!("/callback_url: {why}")))?;
@@ -174,13 +172,13 @@ impl Engine {
             Known::Over(outcome) => {
                 drop(book);
                 if let Some(outcome) = outcome {
-                    self.deliver_again(invocation, outcome, traceparent);
+                    self.deliver_again(invocation, outcome, came.trace);
                 }
                 return Ok(());
             }
             Known::Other(over) => {
                 drop(book);
-                self.id_used_twice(&invocation, over, traceparent);
+                self.id_used_twice(&invocation, over, came.trace);
                 return Ok(());
             }
         }
@@ -197,9 +195,12 @@ impl Engine {
             invocation.operation = invocation.operation.chars().take(128).chain(['…']).collect();
         }
         let arguments = std::mem::take(&mut invocation.arguments);
+        if let Some(kept) = book.kept(&invocation.group_id) {
+            invocation.group_id = kept;
+        }
         let origin = invocation.callback_url.origin();
         let cancelled = book.take_cancelled(&invocation.group_id, &invocation.id, Instant::now());
-        let call = Arc::new(CallInner::new(self.clone(), invocation, origin, traceparent, came.base));
+        let call = Arc::new(CallInner::new(self.clone(), invocation, origin, came.trace, came.base));
         book.open(call.clone(), print);
         drop(book);
         self.gauges.open_calls.increment(1);
@@ -213,12 +214,7 @@ impl Engine {
 
     /// The id of a call was used again for something else (INV-03). While the first runs it keeps the id;
     /// afterwards the second is told.
-    fn id_used_twice(
-        self: &Arc<Self>,
-        invocation: &Invocation,
-        over: bool,
-        traceparent: Option<http::HeaderValue>,
-    ) {
+    fn id_used_twice(self: &Arc<Self>, invocation: &Invocation, over: bool, trace: Option<Box<Trace>>) {
         tracing::warn!(thread = ?invocation.group_id, call = ?invocation.id, "the id of a call was used twice");
         if !over {
             return;
@@ -232,7 +228,7 @@ impl Engine {
         let Ok(stray) = self.strays.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
             let _stray = stray;
-            engine.outbox.deliver_alone(&thread, &id, &url, body, traceparent.as_ref()).await;
+            engine.outbox.deliver_alone(&thread, &id, &url, body, trace.as_deref()).await;
         });
     }
 
@@ -240,7 +236,7 @@ impl Engine {
         self: &Arc<Self>,
         invocation: Invocation,
         outcome: crate::book::Outcome,
-        traceparent: Option<http::HeaderValue>,
+        trace: Option<Box<Trace>>,
     ) {
         let engine = self.clone();
         let (thread, id) = (invocation.group_id, invocation.id);
@@ -249,7 +245,7 @@ impl Engine {
         };
         tokio::spawn(async move {
             let _stray = stray;
-            engine.outbox.deliver_alone(&thread, &id, &outcome.url, outcome.body, traceparent.as_ref()).await;
+            engine.outbox.deliver_alone(&thread, &id, &outcome.url, outcome.body, trace.as_deref()).await;
             engine.book().delivered_again(&thread, &id);
         });
     }

@@ -109,6 +109,26 @@ impl<T: Send + Sync + 'static> FromCall for State<T> {
 }
 
 /// The states of a server, one per type.
+///
+/// ```
+/// use rap_server::{Call, FromCall, State, States, ToolError};
+///
+/// struct Quota(u32);
+///
+/// /// What is left of the quota; the server does not start without one.
+/// struct Left(u32);
+///
+/// impl FromCall for Left {
+///     async fn from_call(call: &Call) -> Result<Self, ToolError> {
+///         let quota = State::<Quota>::from_call(call).await?;
+///         Ok(Self(quota.0.0))
+///     }
+///
+///     fn check(states: &States) -> Result<(), String> {
+///         states.get::<Quota>().map(|_| ()).ok_or_else(|| "give .state(Quota(..))".to_owned())
+///     }
+/// }
+/// ```
 #[derive(Default, Clone)]
 pub struct States(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
@@ -136,6 +156,20 @@ impl std::fmt::Debug for States {
 pub struct Args<T>(pub T);
 
 /// Arguments that a tool can take: `Deserialize` and `JsonSchema`, owned. Implemented for all that are.
+///
+/// ```
+/// use rap_server::{Arguments, schemars::JsonSchema};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Place {
+///     city: String,
+/// }
+///
+/// assert_eq!(Place::schema()?["properties"]["city"]["type"], "string");
+/// assert!(Place::read(serde_json::Map::new()).is_err());
+/// # Ok::<(), String>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a tool's arguments",
     note = "derive `serde::Deserialize` and `schemars::JsonSchema` (re-exported as `rap_server::schemars`) for it"

@@ -20,6 +20,26 @@ pub(crate) trait Work: Send + Sync {
 
 /// An `async fn(E1, .., E5, Args<A>) -> R` or `async fn(E1, .., E5) -> R`, where each `E` is [`FromCall`] and
 /// `R` is [`IntoToolResult`]. Implemented for all that are; nobody needs to implement it.
+///
+/// ```
+/// use rap_server::{Args, Call, Handler, Tool, schemars::JsonSchema};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Place {
+///     city: String,
+/// }
+///
+/// async fn weather(call: Call, Args(place): Args<Place>) -> String {
+///     format!("{}: rain in {}", call.id(), place.city)
+/// }
+///
+/// /// Any function of this shape makes a tool.
+/// fn tool<M>(handler: impl Handler<M>) -> Tool {
+///     Tool::new("get_weather", "Current weather for a city.", handler)
+/// }
+/// assert_eq!(tool(weather).name(), "get_weather");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this function cannot be a tool",
     label = "not of the form `async fn(extractors.., Args<T>) -> result`",

@@ -51,6 +51,12 @@ pub enum Input {
 }
 
 /// Why a call ends in an error result that the framework writes.
+///
+/// ```
+/// use rap_server::life::{Act, Cause, Input, Life};
+///
+/// assert_eq!(Life::new().input(Input::Panicked), Act::SendError(Cause::Panicked));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The function panicked.

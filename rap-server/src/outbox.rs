@@ -1,10 +1,13 @@
 //! The way out: every callback by the delivery contract, in order per call, one probe at a time to an
 //! origin that is down. What is given up becomes a dead letter, which can be listed and sent again.
 
-use crate::call::{CallInner, Parcel, What};
+use crate::{
+    call::{CallInner, Parcel, What},
+    trace::Trace,
+};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use rap_http::{
     AddressPolicy, Attempt, GuardedClient, Origins, Traffic, Verdict,
     delivery::{Permit, Start},
@@ -64,6 +67,16 @@ pub(crate) enum Delivered {
 }
 
 /// A callback that was given up: what it said, why it did not arrive, and how often it was tried.
+///
+/// ```
+/// use rap_server::DeadLetter;
+///
+/// /// A line for whoever looks after the server. The body is left out: it is the runtime's.
+/// fn line(letter: &DeadLetter) -> String {
+///     let what = if letter.is_result() { "the result" } else { letter.kind() };
+///     format!("{what} of {} was not taken after {} tries: {}", letter.call(), letter.attempts(), letter.reason())
+/// }
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct DeadLetter {
     number: u64,
@@ -188,17 +201,17 @@ impl Outbox {
             return Delivered::Lost;
         }
         let (end, attempts, reason) = {
-            let work = self.attempts(
+            let mut work = std::pin::pin!(self.attempts(
                 &call.callback_url,
                 &call.origin,
                 &parcel.body,
-                call.traceparent.as_ref(),
+                call.trace.as_deref(),
                 wanted,
-            );
+            ));
             if is_event {
                 tokio::select! {
                     biased;
-                    end = work => end,
+                    end = &mut work => end,
                     // The farewell of a shutdown is still wanted.
                     () = unwanted(call) => (Delivered::Unwanted, 0, String::new()),
                 }
@@ -221,9 +234,9 @@ impl Outbox {
         call: &CallId,
         url: &HttpUrl,
         body: Bytes,
-        traceparent: Option<&HeaderValue>,
+        trace: Option<&Trace>,
     ) -> Delivered {
-        let (end, attempts, reason) = self.attempts(url, &url.origin(), &body, traceparent, || true).await;
+        let (end, attempts, reason) = self.attempts(url, &url.origin(), &body, trace, || true).await;
         if matches!(end, Delivered::Lost | Delivered::Gone) {
             self.bury(DeadLetter {
                 number: 0,
@@ -244,12 +257,12 @@ impl Outbox {
         url: &HttpUrl,
         origin: &str,
         body: &Bytes,
-        traceparent: Option<&HeaderValue>,
+        trace: Option<&Trace>,
         wanted: impl Fn() -> bool,
     ) -> (Delivered, u32, String) {
         let mut headers = HeaderMap::new();
-        if let Some(value) = traceparent {
-            headers.insert(HeaderName::from_static("traceparent"), value.clone());
+        if let Some(trace) = trace {
+            trace.put(&mut headers);
         }
         let seed = self.seeds.fetch_add(1, Ordering::Relaxed);
         let mut first = None;
@@ -290,6 +303,10 @@ impl Outbox {
 
     /// Waits until the origin may be asked.
     async fn permit(&self, origin: &str) -> Permit {
+        // Nearly always; nobody need be told of anything then.
+        if let Start::Now(permit) = locked(&self.origins).may_start(origin, self.now_ms()) {
+            return permit;
+        }
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);

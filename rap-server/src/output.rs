@@ -39,6 +39,20 @@ pub mod by {
 /// | `Result<any of these, E>` | the good side, or the error's public text |
 ///
 /// An `E` is a [`ToolError`], any `std::error::Error` (its words stay private), or a string.
+///
+/// ```
+/// use rap_server::{IntoToolResult, Reply, ToolError, ToolOutput};
+///
+/// struct Chart(Vec<u8>);
+///
+/// /// A type of one's own that a tool may return.
+/// impl IntoToolResult for Chart {
+///     fn into_tool_result(self) -> Result<Reply, ToolError> {
+///         ToolOutput::text("a chart").image(self.0, "image/png").into_tool_result()
+///     }
+/// }
+/// assert!(Chart(vec![1]).into_tool_result().is_ok());
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a tool cannot return `{Self}`",
     label = "this cannot become a tool's result",

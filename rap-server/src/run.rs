@@ -133,7 +133,8 @@ pub(crate) async fn run(call: Arc<CallInner>, arguments: serde_json::Map<String,
     engine.ended(&call, end);
     guard.disarm();
     if start_pump(&call) {
-        pump(call).await;
+        // Apart: a task that also had room for this would be as large all the while the function works.
+        Box::pin(pump(call)).await;
     }
 }
 

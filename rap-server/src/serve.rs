@@ -6,6 +6,22 @@ use rap_http::{Listener, Serving};
 use std::{io::Write, net::SocketAddr, time::Duration};
 
 /// How a program of tools is served: what `weather --port 0` and a parent process ask for.
+///
+/// ```
+/// use rap_server::{ServeOptions, StartError, ToolServer, tool};
+///
+/// /// Says hello.
+/// #[tool]
+/// async fn hello() -> &'static str {
+///     "hello"
+/// }
+///
+/// async fn serve() -> Result<(), StartError> {
+///     let mut options = ServeOptions::new("127.0.0.1:0");
+///     options.announce = true; // `{"port":N}` first
+///     ToolServer::new("greeter").tool(hello).serve_with(options).await
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServeOptions {
@@ -72,6 +88,19 @@ impl ServeOptions {
 }
 
 /// What was owed when a server ended: callbacks that did not arrive. Empty when all is well.
+///
+/// ```
+/// use rap_server::{Bound, Undelivered};
+///
+/// /// Serves, and keeps what is still owed at the end.
+/// async fn serve(bound: Bound, stop: impl Future<Output = ()> + Send) -> std::io::Result<()> {
+///     let Undelivered(owed) = bound.run_until(stop).await;
+///     for letter in &owed {
+///         std::fs::write(format!("owed-{}.json", letter.number()), letter.body())?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Default)]
 #[must_use = "what was not delivered is lost unless it is kept"]
 pub struct Undelivered(pub Vec<DeadLetter>);

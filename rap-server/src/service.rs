@@ -4,6 +4,7 @@ use crate::{
     ServerHandle, ToolServer,
     engine::{Came, Engine},
     questions::Answered,
+    trace::Trace,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -195,8 +196,8 @@ impl Shared {
         match known {
             Path::Invoke => {
                 let invocation: Invocation = read(body)?;
-                let traceparent = parts.headers.get("traceparent").cloned();
-                self.engine.invoke(invocation, Came { traceparent, base: self.base(&parts.headers) })?;
+                let trace = Trace::of(&parts.headers);
+                self.engine.invoke(invocation, Came { trace, base: self.base(&parts.headers) })?;
                 Ok(empty())
             }
             Path::Close => {

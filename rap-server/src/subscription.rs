@@ -14,6 +14,24 @@ use rap_types::{CallbackMessage, EventId, SubscriptionEvent, limits};
 use std::{fmt, sync::Arc};
 
 /// The subscription that a call may become; dropped, nothing happened.
+///
+/// ```
+/// use rap_server::{Call, Subscribed, SubscriptionDraft, ToolError, tool};
+///
+/// /// Watches a file.
+/// #[tool]
+/// async fn watch(#[cx] call: Call, path: String) -> Result<Subscribed, ToolError> {
+///     let draft: SubscriptionDraft = call.subscribe();
+///     let size = tokio::task::spawn_blocking({
+///         let path = path.clone();
+///         move || std::fs::metadata(path).map(|file| file.len())
+///     });
+///     let size = size.await??; // an error here drops the draft, and the call ends in an error result
+///     let (subscribed, events) = draft.confirm(format!("watching {path}, {size} bytes"));
+///     tokio::spawn(async move { events.finish("nothing more is watched").await });
+///     Ok(subscribed)
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a draft does nothing until it is confirmed"]
 pub struct SubscriptionDraft {
@@ -143,7 +161,7 @@ impl Emitter {
     pub async fn emit(&self, text: impl Into<String>) -> Result<(), EmitError> {
         let body = self.body(text.into(), false)?;
         let call = &self.core.call;
-        let room = call.event_room.clone().acquire_owned().await.map_err(|_| EmitError::Ended)?;
+        let room = call.event_room().clone().acquire_owned().await.map_err(|_| EmitError::Ended)?;
         self.push(body, Some(room), false)
     }
 
@@ -154,7 +172,7 @@ impl Emitter {
     pub fn try_emit(&self, text: impl Into<String>) -> Result<(), EmitError> {
         use tokio::sync::TryAcquireError;
         let body = self.body(text.into(), false)?;
-        let room = self.core.call.event_room.clone().try_acquire_owned().map_err(|e| match e {
+        let room = self.core.call.event_room().clone().try_acquire_owned().map_err(|e| match e {
             TryAcquireError::Closed => EmitError::Ended,
             TryAcquireError::NoPermits => EmitError::Full,
         })?;
@@ -210,7 +228,7 @@ fn push(call: &Arc<CallInner>, parcel: Parcel) -> Result<(), EmitError> {
         core.events.push_back(parcel);
         if last {
             core.life.input(Input::Finished);
-            call.event_room.close();
+            call.close_event_room();
         }
     }
     call.engine.wake(call);

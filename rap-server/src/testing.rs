@@ -43,6 +43,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(200);
 
 /// A tool server under test, with a runtime side that calls it.
+///
+/// ```
+/// use rap_server::{ToolServer, testing::{Arrived, TestCall, TestQuestion, TestResult, TestServer}, tool, Call, ToolError};
+/// use serde_json::json;
+///
+/// /// Deletes a file.
+/// #[tool]
+/// async fn delete(#[cx] call: Call, path: String) -> Result<String, ToolError> {
+///     let pick = call.choose(format!("Delete {path}?"), ["Yes", "No"], 1).await?;
+///     Ok(format!("{path}: {}", pick.text))
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let server = TestServer::new(ToolServer::new("files").tool(delete));
+/// let mut call: TestCall = server.start("delete", json!({"path": "a.txt"})).await;
+/// let question: TestQuestion = call.question().await;
+/// question.pick(0).await;
+/// let result: TestResult = call.result().await;
+/// assert_eq!(result.text(), "a.txt: Yes");
+///
+/// // A call that is wrong ends in an error result; here it is looked at as it arrived.
+/// let mut call = server.start("delete", json!({})).await;
+/// let arrived: Arrived = call.any().await;
+/// assert_eq!(arrived.json["is_error"], true);
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct TestServer {
     service: ToolService,

@@ -176,6 +176,18 @@ impl std::fmt::Debug for Tool {
 
 /// What can be given to [`ToolServer::tool`](crate::ToolServer::tool): a [`Tool`], or a function with
 /// `#[tool]` on it.
+///
+/// ```
+/// use rap_server::{IntoTool, tool};
+///
+/// /// Says hello.
+/// #[tool(read_only)]
+/// async fn hello() -> &'static str {
+///     "hello"
+/// }
+///
+/// assert_eq!(hello.into_tool().name(), "hello");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no tool",
     note = "put `#[tool]` on the function, or make one with `Tool::new(name, description, function)`"

@@ -329,8 +329,11 @@ async fn trace_context() {
     let request = http::Request::post("http://127.0.0.1:3001/invoke")
         .header("content-type", "application/json")
         .header("traceparent", trace)
+        .header("tracestate", "vendor=note")
         .body(http_body_util::Full::from(sent.to_string()))
         .unwrap();
     assert_eq!(server.send(request).await.0, 200);
-    assert_eq!(call.any().await.headers["traceparent"], trace);
+    let headers = call.any().await.headers;
+    assert_eq!(headers["traceparent"], trace);
+    assert_eq!(headers["tracestate"], "vendor=note");
 }
