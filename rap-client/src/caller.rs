@@ -21,6 +21,15 @@ use std::{
 const STATUS_BYTES: usize = 4096;
 
 /// How a server is to know us.
+///
+/// ```
+/// use rap_client::{Caller, Credentials};
+/// use rap_http::{AddressPolicy, GuardedClient, Secret};
+///
+/// let caller = Caller::new(GuardedClient::new(AddressPolicy::public()))
+///     .with_credentials(&"https://tools.example.com/".parse()?, Credentials::Bearer(Secret::from("a long random token")));
+/// # Ok::<(), rap_types::UrlError>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Credentials {
@@ -31,6 +40,18 @@ pub enum Credentials {
 }
 
 /// A notice to servers.
+///
+/// ```
+/// use rap_client::{Caller, Notice, Notified};
+/// use rap_types::{CloseThread, HttpUrl, ThreadId};
+///
+/// async fn close(caller: &Caller, servers: &[HttpUrl], thread: ThreadId) {
+///     let told: Vec<Notified> = caller.notify(servers, &Notice::CloseThread(CloseThread::new(thread))).await;
+///     for server in told.iter().filter(|server| !server.attempt.is_delivered()) {
+///         eprintln!("{}: {}", server.base.origin(), server.attempt);
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -68,6 +89,16 @@ pub struct Notified {
 }
 
 /// What a server says of a call (STA-03).
+///
+/// ```
+/// use rap_client::{CallStatus, Caller};
+/// use rap_types::{HttpUrl, ToolCallStatus};
+///
+/// /// Whether the call is over for certain (STA-03).
+/// async fn is_over(caller: &Caller, server: &HttpUrl, question: &ToolCallStatus) -> bool {
+///     matches!(caller.status(server, question).await, CallStatus::Gone)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallStatus {
     /// A result is owed, or a subscription lives.

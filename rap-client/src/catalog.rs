@@ -18,6 +18,24 @@ use std::{
 };
 
 /// The tools of all servers, by name. Cheap to clone per entry; the schemas are shared.
+///
+/// ```
+/// use rap_client::{Catalog, catalog, catalog::{CatalogProblem, CatalogTool}};
+///
+/// let empty: Catalog = catalog::merge([], ["sleep"]);
+/// assert!(empty.is_empty() && empty.get("get_weather").is_none());
+///
+/// /// What is to be told to people.
+/// fn report(catalog: &Catalog) {
+///     for problem in catalog.problems() {
+///         let blame = if matches!(problem, CatalogProblem::Duplicate { .. }) { "two servers" } else { "one server" };
+///         eprintln!("{problem} ({blame})");
+///     }
+///     let tools: Vec<CatalogTool<'_>> = catalog.iter().collect();
+///     eprintln!("{} tools", tools.len());
+/// }
+/// # report(&empty);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     tools: BTreeMap<ToolName, Entry>,

@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold before a change is good, in the order in which it fails
 //! soonest. Each step is an ordinary command that can be run alone; its name and time are printed.
 
-use crate::{consumers, fuzz, say, sim, tools, torture};
+use crate::{consumers, examples, fuzz, say, sim, tools, torture};
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -33,6 +33,7 @@ pub(crate) fn run() -> Result<(), String> {
 
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     step("generated files", crate::r#gen::check)?;
+    step("examples", examples::run)?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
     step("tests", || test(&["test", "--workspace"], &mut tests))?;
     step("tests without default features", || {

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod consumers;
+mod examples;
 mod fuzz;
 mod r#gen;
 mod sim;
@@ -21,6 +22,7 @@ usage: cargo xtask <task>
   book                            build the specification as a book, without warnings
   conformance [--check] [--matrix [--sample N] [--write]]
                                   judge our servers, or show that every known fault is caught
+  examples                        show that every public thing of the libraries has an example
   consumers                       show that TypeScript and Python can use the schemas
   fuzz [--seconds N] [--target T] [--input FILE]
                                   run the parsers on inputs that grow from the vectors
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ["bench", options @ ..] => bench::run(options),
         ["book"] => ci::book(),
         ["conformance", options @ ..] => conformance::run(options),
+        ["examples"] => examples::run(),
         ["consumers"] => consumers::run(),
         ["fuzz", options @ ..] => fuzz::run(options),
         ["sim", options @ ..] => sim::run(options),

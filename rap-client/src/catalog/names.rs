@@ -6,6 +6,18 @@ use rap_types::ToolName;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The names of a catalog's tools before one model. No two tools have the same.
+///
+/// ```
+/// use rap_client::{Catalog, catalog::ModelNames};
+///
+/// /// The names for a model that takes 64 characters, and the tool that it calls by one of them.
+/// fn called<'a>(names: &'a ModelNames, by_the_model: &str) -> Option<&'a str> {
+///     names.tool(by_the_model).map(|tool| tool.as_str())
+/// }
+///
+/// let names = Catalog::default().model_names(64, ["sleep"]);
+/// assert_eq!(called(&names, "files_move"), None);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelNames {
     tools: BTreeMap<String, ToolName>,

@@ -14,6 +14,19 @@ const REMEMBERED: usize = 1000;
 /// Remembers the last good toolset of every server. A new session asks afresh (TLS-12) and goes on with what is
 /// remembered where the server cannot be reached (TLS-06); a session itself keeps what it was given when it
 /// began (TLS-05).
+///
+/// ```
+/// use rap_client::{Caller, DiscoverError, Discovered, ToolsetCache};
+/// use rap_types::HttpUrl;
+///
+/// async fn begin(cache: &ToolsetCache, caller: &Caller, server: &HttpUrl) -> Result<(), DiscoverError> {
+///     let found: Discovered = cache.discover(caller, server).await?;
+///     if let Some(error) = found.stale {
+///         eprintln!("going on with the tools that are remembered: {error}");
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct ToolsetCache {
     known: Mutex<HashMap<String, CompiledToolset>>,

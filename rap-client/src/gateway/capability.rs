@@ -40,6 +40,20 @@ impl Capability {
 ///
 /// To replace a key, [`rotate`](Self::rotate) and keep the old one until nothing minted under it lives. `Debug`
 /// shows the ids of keys, never keys.
+///
+/// ```
+/// use rap_client::{Capability, KeyRing, gateway::KeyRingError};
+/// use rap_types::{CallId, ThreadId};
+///
+/// let keys = KeyRing::generate()?;
+/// let (thread, call) = (ThreadId::new("thread-1")?, CallId::new("call-1")?);
+/// let token = keys.mint(&thread, &call);
+/// let later = keys.rotate()?;
+/// assert_eq!(later.check(&token), Some(Capability::new(thread, call)), "the old key is still taken");
+/// let error: KeyRingError = KeyRing::from_text("").unwrap_err();
+/// assert!(error.to_string().contains("no key"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct KeyRing(Arc<[Key]>);
 
