@@ -2,7 +2,7 @@
 
 use crate::{failure::Failure, inspect::count, output::Out};
 use futures_util::StreamExt;
-use rap_http::{Auth, Listener};
+use rap_http::{Auth, Listener, Serving};
 use rap_runtime::{
     AgentHost, LocalFiles, Runtime, RuntimeBuilder, Watched,
     core::{Store, Surface},
@@ -150,16 +150,13 @@ pub(crate) async fn serve(
     router: axum::Router,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    let served =
-        axum::serve(listener.into_tcp(), router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served = Serving::new().run(listener.into_tcp(), router, stop.clone().cancelled_owned());
     let late = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
-        served = served.into_future() => {
-            served.map_err(|e| Failure::new(format!("the listener failed: {e}")))
-        }
+        () = served => Ok(()),
         () = late => Ok(()),
     }
 }
