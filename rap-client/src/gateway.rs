@@ -278,7 +278,7 @@ fn answer(problem: Problem) -> Response {
 }
 
 /// A well-formed W3C `traceparent`, else nothing: it goes into records and further requests.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
     let mut parts = value.split('-');
     let hex = |part: Option<&str>, length| {

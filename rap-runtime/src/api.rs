@@ -4,7 +4,7 @@
 //! | method and path | body | answer |
 //! |---|---|---|
 //! | `POST /v1/sessions` | [`NewSession`](crate::NewSession) | 201, [`SessionOpened`](crate::SessionOpened) |
-//! | `POST /v1/threads/{id}/messages` | `{"text", "key"}` | 200, `{"sent": "accepted"}` or `"duplicate"`, when it is durable |
+//! | `POST /v1/threads/{id}/messages` | `{"text", "key"}` | 200, `{"sent": "accepted"}` or `"duplicate"`, when it is durable; a `traceparent` header goes along |
 //! | `POST /v1/threads/{id}/stop`, `…/close`, `…/compact` | `{}` | 200, `{}` |
 //! | `POST /v1/threads/{id}/model` | `{"model"}`; null takes a choice back | 200, `{}`, when it is durable |
 //! | `GET /v1/sessions/{id}/status` | | 200, [`SessionStatus`](crate::SessionStatus) |
@@ -12,6 +12,8 @@
 //! | `POST /v1/sessions/{id}/refresh` | `{}` | 200, [`SessionOpened`](crate::SessionOpened): all servers were asked again |
 //! | `POST /v1/calls/{id}/answer` | `{"selected"}` | 200, `{}`, when it is durable |
 //! | `POST /v1/approvals/{id}` | `{"allow": true}`, or `false` | 200, `{}`, when it is durable; `id` is the call's |
+//! | `GET /v1/dead-letters` | | 200, a list of [`DeadLetterView`](rap_core::DeadLetterView) |
+//! | `POST /v1/dead-letters/{id}/resend` | `{}` | 200, `{}`; `id` is the letter's number |
 //! | `GET /v1/sessions/{id}/events?after=N` | | 200, a [`Watched`](crate::Watched) a line, until the host stops |
 //!
 //! Errors are problem details. Every request carries the bearer token; a loopback listener refuses foreign
@@ -27,7 +29,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use rap_http::{Auth, Guard, Problem, Secret};
 use rap_types::{CallId, ThreadId};
 use serde::{Deserialize, Serialize};
@@ -103,6 +105,8 @@ impl Runtime {
             .route("/v1/sessions/{id}/refresh", post(refresh))
             .route("/v1/calls/{id}/answer", post(answer))
             .route("/v1/approvals/{id}", post(approve))
+            .route("/v1/dead-letters", get(dead_letters))
+            .route("/v1/dead-letters/{id}/resend", post(resend))
             .route("/v1/threads/{id}/messages", post(send))
             .route("/v1/threads/{id}/stop", post(stop))
             .route("/v1/threads/{id}/close", post(close))
@@ -131,6 +135,7 @@ async fn create(State(runtime): State<Runtime>, new: Result<Json<NewSession>, Js
 async fn send(
     State(runtime): State<Runtime>,
     Path(thread): Path<String>,
+    headers: HeaderMap,
     message: Result<Json<NewMessage>, JsonRejection>,
 ) -> Response {
     let Json(message) = match message {
@@ -141,7 +146,9 @@ async fn send(
         return problem(Problem::invalid("`key` must have 1 to 256 bytes; make one up for each message"));
     }
     with_thread(thread, async |thread| {
-        runtime.send(&thread, &message.key, &message.text).await.map(|sent| Json(MessageSent { sent }))
+        let trace = rap_client::gateway::traceparent(&headers);
+        let sent = runtime.send_traced(&thread, &message.key, &message.text, trace).await?;
+        Ok(Json(MessageSent { sent }))
     })
     .await
 }
@@ -202,6 +209,23 @@ async fn approve(
     match word {
         Ok(Json(Word { allow })) => with_call(call, async |call| runtime.approve(&call, allow).await).await,
         Err(rejection) => invalid(&rejection),
+    }
+}
+
+async fn dead_letters(State(runtime): State<Runtime>) -> Response {
+    match runtime.dead_letters().await {
+        Ok(letters) => Json(letters).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn resend(State(runtime): State<Runtime>, Path(letter): Path<String>) -> Response {
+    let Ok(letter) = letter.parse() else {
+        return problem(Problem::invalid("a dead letter is named by its number"));
+    };
+    match runtime.resend(letter).await {
+        Ok(()) => empty().into_response(),
+        Err(error) => refused(&error),
     }
 }
 

@@ -2,7 +2,7 @@
 //! ([`Runtime`](crate::Runtime)) or behind HTTP ([`RemoteHost`](crate::RemoteHost)).
 
 use futures_util::stream::BoxStream;
-use rap_core::{Interaction, Numbered, ThreadState};
+use rap_core::{DeadLetterView, Interaction, Numbered, ThreadState};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -87,6 +87,22 @@ pub trait AgentHost: Send + Sync {
     /// No question ([`HostError::is_unknown`]), answered before ([`HostError::is_ended`]), no such choice
     /// ([`HostError::is_refused`]), or the host fails.
     async fn answer(&self, call: &CallId, selected: u64) -> Result<(), HostError>;
+
+    /// What could not be delivered or used, oldest first, of all sessions.
+    ///
+    /// # Errors
+    /// When the host fails.
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, HostError>;
+
+    /// Sends what could not be delivered once more, by its [number](DeadLetterView::id); it is a dead letter no more (P1).
+    /// An invocation goes out under its old id, to where its server is now, and what comes of it reaches the model as an
+    /// event (P10); a notice goes to every server of its session; an input that was never taken in is.
+    ///
+    /// # Errors
+    /// No such letter ([`HostError::is_unknown`]), its thread is closed ([`HostError::is_ended`]), it cannot be of use
+    /// any more ([`HostError::is_refused`]), a server did not take a notice ([`HostError::is_unreachable`]), or the host
+    /// fails. Then it stays a dead letter.
+    async fn resend(&self, letter: i64) -> Result<(), HostError>;
 
     /// Allows or declines a call that needs a person's word (CON-02); the first word wins.
     ///

@@ -15,6 +15,7 @@ pub mod guide {
 mod host;
 mod hub;
 mod inbox;
+mod letters;
 mod memory;
 mod model;
 mod net;

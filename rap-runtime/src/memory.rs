@@ -171,6 +171,14 @@ impl Store for MemoryStore {
         Ok(self.read().events(session, after, limit))
     }
 
+    async fn recent_history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError> {
+        Ok(self.read().recent_history(thread))
+    }
+
+    async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
+        Ok(self.write(|m| m.drop_dead_letter(id)))
+    }
+
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError> {
         Ok(self.read().dead_letters())
     }

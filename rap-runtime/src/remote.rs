@@ -8,6 +8,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
+use rap_core::DeadLetterView;
 use rap_http::{AddressPolicy, GuardedClient, Reply, Secret};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Serialize, de::DeserializeOwned};
@@ -178,6 +179,15 @@ impl AgentHost for RemoteHost {
         let _: Value = self
             .post(&format!("v1/calls/{}/answer", segment(call.as_str())), &Selection { selected })
             .await?;
+        Ok(())
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, HostError> {
+        self.get("v1/dead-letters").await
+    }
+
+    async fn resend(&self, letter: i64) -> Result<(), HostError> {
+        let _: Value = self.post(&format!("v1/dead-letters/{letter}/resend"), &json!({})).await?;
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use crate::{
     ThreadStatus, Watch, clock, host::HostErrorKind, watch,
 };
 use rap_core::{
-    Accepted, Answered, CallState, CallView, DestructivePolicy, InputBody, InputId, NewInput, Rules, Session,
+    Accepted, Answered, CallState, CallView, DeadLetterView, DestructivePolicy, InputBody, InputId, NewInput,
+    Rules, Session,
 };
 use rap_types::{CallId, ContentPart, ThreadId};
 
@@ -39,8 +40,7 @@ impl AgentHost for Runtime {
     }
 
     async fn send(&self, thread: &ThreadId, key: &str, text: &str) -> Result<Sent, HostError> {
-        let input = NewInput::message(thread.clone(), key, vec![ContentPart::text(text)], self.source());
-        self.enter(input).await
+        self.send_traced(thread, key, text, None).await
     }
 
     async fn stop(&self, thread: &ThreadId) -> Result<(), HostError> {
@@ -119,6 +119,14 @@ impl AgentHost for Runtime {
         Err(HostError::new(kind, message))
     }
 
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, HostError> {
+        self.letters().await
+    }
+
+    async fn resend(&self, letter: i64) -> Result<(), HostError> {
+        self.send_letter_again(letter).await
+    }
+
     async fn approve(&self, call: &CallId, allow: bool) -> Result<(), HostError> {
         let open = self.inner.store.calls(true).await?;
         let asks = |view: &CallView| view.row.id == *call && view.row.state == CallState::AwaitingApproval;
@@ -138,6 +146,19 @@ impl Runtime {
             rules.destructive = DestructivePolicy::Deny;
         }
         rules
+    }
+
+    /// A person's message, with the W3C trace that it belongs to.
+    pub(crate) async fn send_traced(
+        &self,
+        thread: &ThreadId,
+        key: &str,
+        text: &str,
+        traceparent: Option<String>,
+    ) -> Result<Sent, HostError> {
+        let content = vec![ContentPart::text(text)];
+        let input = NewInput::message(thread.clone(), key, content, self.source());
+        self.enter(NewInput { traceparent, ..input }).await
     }
 
     fn source(&self) -> &'static str {

@@ -37,8 +37,8 @@ pub(crate) enum Command {
     Model(ModelArgs),
     /// List the models that can be used as things are, with their context windows
     Models,
-    /// List what could not be delivered or used, and why
-    DeadLetters(DbArgs),
+    /// List what could not be delivered or used, and why; or send it again
+    DeadLetters(DeadLettersArgs),
     /// Explain what woke a thread, what it decided and what it sent, slice by slice
     Explain(ExplainArgs),
     /// Decide everything again and say whether each commit comes out the same
@@ -173,6 +173,31 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DbArgs {
     /// The database file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct DeadLettersArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DeadLettersCommand>,
+    /// The database file
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) db: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// Send one again: an invocation under its old id, a notice to all servers of its session
+    Resend(ResendArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResendArgs {
+    /// Its number, as rap dead-letters lists it
+    pub(crate) letter: i64,
+    /// The database file; where rap serve has it, that one sends, else the next one that opens it does
     #[arg(long, value_name = "FILE")]
     pub(crate) db: PathBuf,
 }

@@ -1,16 +1,19 @@
 //! `rap sessions`, `rap show`, `rap calls`: what a database holds, read beside whoever owns it.
 
 use crate::{
-    cli::{CallsArgs, DbArgs, ShowArgs},
+    cli::{CallsArgs, DbArgs, DeadLettersArgs, DeadLettersCommand, ResendArgs, ShowArgs},
     demo::proof::text_of,
     failure::Failure,
     output::{BAD, DIM, GOOD, NAME, Out, paint},
 };
 use rap_runtime::{
-    core::{CallState, CallView, Entry, Millis, SessionView, Surface, ThreadState, Usage, UserAuthor},
-    sqlite::SqliteReader,
+    AgentHost, LocalFiles, RemoteHost, Runtime,
+    core::{
+        CallState, CallView, Entry, Millis, SessionView, StoreError, Surface, ThreadState, Usage, UserAuthor,
+    },
+    sqlite::{SqliteReader, SqliteStore},
 };
-use rap_types::ThreadId;
+use rap_types::{HttpUrl, ThreadId};
 use serde_json::json;
 use std::{
     collections::HashMap,
@@ -246,8 +249,12 @@ fn call_state(state: CallState) -> String {
 }
 
 /// `rap dead-letters`
-pub(crate) async fn dead_letters(args: DbArgs, out: &Out) -> Result<(), Failure> {
-    let letters = read(&args.db).await?.dead_letters().await?;
+pub(crate) async fn dead_letters(args: DeadLettersArgs, out: &Out) -> Result<(), Failure> {
+    let db = match args.command {
+        Some(DeadLettersCommand::Resend(args)) => return resend(&args, out).await,
+        None => args.db.unwrap_or_default(),
+    };
+    let letters = read(&db).await?.dead_letters().await?;
     if letters.is_empty() {
         out.note("no dead letters");
     }
@@ -255,13 +262,38 @@ pub(crate) async fn dead_letters(args: DbArgs, out: &Out) -> Result<(), Failure>
     for letter in &letters {
         out.record(letter);
         out.line(format_args!(
-            "{}  {}  {}: {}",
-            paint(NAME, &letter.thread),
+            "{}  {}  {}  {}: {}",
+            paint(NAME, format!("{:>4}", letter.id)),
             paint(DIM, format!("{:>8} ago", age(now - letter.at))),
+            paint(DIM, &letter.thread),
             letter.what,
             letter.reason
         ));
     }
+    Ok(())
+}
+
+/// `rap dead-letters resend`: by the process that has the database, else here.
+async fn resend(args: &ResendArgs, out: &Out) -> Result<(), Failure> {
+    read(&args.db).await?; // Says what is wrong with it, and makes no file.
+    let (letter, files) = (args.letter, LocalFiles::beside(&args.db));
+    let sent = match SqliteStore::open(&args.db).await {
+        Ok(store) => {
+            let url = HttpUrl::new("http://127.0.0.1").map_err(Failure::of)?; // Nothing is served here.
+            let keys = files.keys().map_err(Failure::of)?;
+            let runtime = Runtime::builder().store(store).keys(keys).public_url(url).build().await;
+            runtime.map_err(Failure::of)?.resend(letter).await
+        }
+        Err(StoreError::Owned { .. }) => {
+            let address = read(&args.db).await?.get(crate::host::LISTEN).await?.unwrap_or_default();
+            let url = HttpUrl::new(format!("http://{address}")).map_err(Failure::of)?;
+            RemoteHost::new(url, files.token().map_err(Failure::of)?).resend(letter).await
+        }
+        Err(error) => return Err(error.into()),
+    };
+    sent.map_err(Failure::of)?;
+    out.record(&json!({"resent": letter}));
+    out.line(format_args!("the dead letter {letter} is sent again"));
     Ok(())
 }
 

@@ -67,6 +67,13 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
             Some(CallState::AwaitingApproval) => Admission::Accept,
             _ => Admission::Duplicate,
         },
+        InputBody::Resend { .. } => match facts.call {
+            _ if !facts.thread_exists => Admission::UnknownThread,
+            None => Admission::UnknownThread,
+            _ if facts.thread_closed => Admission::Ended,
+            Some(CallState::Refused | CallState::PresumedLost) => Admission::Accept,
+            _ => Admission::Duplicate,
+        },
         InputBody::Message { .. }
         | InputBody::UseModel { .. }
         | InputBody::Compact

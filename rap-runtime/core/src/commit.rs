@@ -114,6 +114,9 @@ pub struct NewDelivery {
     pub url: HttpUrl,
     /// Its body, but for what only the sender knows: an invocation's `callback_url`.
     pub body: Value,
+    /// W3C trace context that goes along; it follows from the slice, and is no part of what was decided.
+    #[serde(skip)]
+    pub traceparent: Option<String>,
 }
 
 /// Why a slice did what it did: re-run on the same snapshot, it gives the same commit (P12).

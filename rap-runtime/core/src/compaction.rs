@@ -54,11 +54,12 @@ pub struct Compactor {
 }
 
 impl Compactor {
-    /// A compaction of a thread as its history is now. `window`: the model's, in tokens.
+    /// A compaction of a thread as its history is now, from the newest summary on
+    /// ([`Store::recent_history`](crate::Store::recent_history)). `window`: the model's, in tokens.
     pub fn new(session: Arc<Session>, view: &HistoryView, window: Option<u64>) -> Self {
         let row = &view.thread.row;
         let cut = cut(&view.entries);
-        let shown = shown_before(&row.chain, &row.id, &view.entries, cut);
+        let shown = shown_before(&row.chain, &row.id, &view.entries, view.left_out, cut);
         // Only a summary that is there already, or next to nothing: that is as short as it gets.
         let worth = shown.len() > 1;
         let budget = window.map_or(usize::MAX, |window| {
@@ -70,7 +71,7 @@ impl Compactor {
             thread: row.id.clone(),
             depth: row.ancestors.len(),
             version: row.version,
-            covers: worth.then(|| position_of(cut, &row.chain, &row.id)),
+            covers: worth.then(|| position_of(view.left_out + cut, &row.chain, &row.id)),
             left: shown,
             so_far: None,
             budget,

@@ -53,14 +53,24 @@ impl SummaryEntry {
 /// What the model is shown of the entries along a chain, `own` thread's last: from the newest summary on, if there
 /// is one. `entries` begin with the chain's, as many as each segment says.
 pub fn shown_to_model(chain: &[Segment], own: &ThreadId, entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
-    shown_before(chain, own, entries, entries.len())
+    shown_before(chain, own, entries, 0, entries.len())
 }
 
-/// The same, up to an entry.
+/// The index of the first entry that the newest summary does not cover; 0 where there is none.
+pub(crate) fn first_shown(chain: &[Segment], own: &ThreadId, entries: &[Arc<Entry>]) -> usize {
+    let newest = entries.iter().rev().find_map(|entry| match &**entry {
+        Entry::Summary(summary) => Some(summary),
+        _ => None,
+    });
+    newest.and_then(|summary| index_of(&summary.covers, chain, own)).unwrap_or(0).min(entries.len())
+}
+
+/// The same, up to an entry. `left_out`: so many entries come before the first of `entries`.
 pub(crate) fn shown_before(
     chain: &[Segment],
     own: &ThreadId,
     entries: &[Arc<Entry>],
+    left_out: usize,
     before: usize,
 ) -> Vec<Arc<Entry>> {
     let newest = entries.iter().rev().find_map(|entry| match &**entry {
@@ -68,7 +78,7 @@ pub(crate) fn shown_before(
         _ => None,
     });
     let Some(summary) = newest else { return entries[..before].to_vec() };
-    let from = index_of(&summary.covers, chain, own).unwrap_or(0);
+    let from = index_of(&summary.covers, chain, own).unwrap_or(0).saturating_sub(left_out);
     let rest =
         entries[..before].iter().skip(from).filter(|entry| !matches!(***entry, Entry::Summary(_))).cloned();
     std::iter::once(Arc::new(summary.shown())).chain(rest).collect()

@@ -99,6 +99,9 @@ pub struct Input {
     pub accepted_at: Millis,
     /// What it is.
     pub body: InputBody,
+    /// W3C trace context of the request that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// What an input is.
@@ -172,6 +175,11 @@ pub enum InputBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
     },
+    /// An invocation that was given up is sent again, because a person wants it so.
+    Resend {
+        /// Its call.
+        call: CallId,
+    },
     /// Summarise the history.
     Compact,
     /// What a compaction made of the history before a position.
@@ -207,6 +215,7 @@ impl InputBody {
             Self::FromParent { .. } => "from_parent",
             Self::Approval { .. } => "approval",
             Self::UseModel { .. } => "use_model",
+            Self::Resend { .. } => "resend",
             Self::Compact => "compact",
             Self::Summary { .. } => "summary",
             Self::NotCompacted { .. } => "not_compacted",
@@ -232,7 +241,8 @@ impl InputBody {
             Self::Outcome { call, .. }
             | Self::Undelivered { call, .. }
             | Self::Event { call, .. }
-            | Self::Approval { call, .. } => Some(call),
+            | Self::Approval { call, .. }
+            | Self::Resend { call } => Some(call),
             _ => None,
         }
     }

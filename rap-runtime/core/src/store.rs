@@ -130,6 +130,13 @@ pub trait Store: Send + Sync + 'static {
     async fn events(&self, session: &ThreadId, after: i64, limit: usize)
     -> Result<Vec<Numbered>, StoreError>;
 
+    /// What a compaction reads of a thread: what the model is sent, from the newest summary's position on, whole
+    /// ([`HistoryView::left_out`] counts what lies before). None if there is no such thread.
+    async fn recent_history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
+
+    /// Takes a dead letter away: it was sent again. False if there is none of that number.
+    async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError>;
+
     /// Dead letters, oldest first. A thread keeps [`Rules::dead_letters`](crate::Rules::dead_letters), its oldest
     /// go.
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError>;
@@ -194,6 +201,8 @@ pub struct Delivery {
     pub first_attempt: Option<Millis>,
     /// A try was made before, or may have been.
     pub begun: bool,
+    /// W3C trace context that goes along.
+    pub traceparent: Option<String>,
 }
 
 /// How a try ended.
@@ -253,6 +262,9 @@ pub struct HistoryView {
     pub entries: Vec<Arc<Entry>>,
     /// How many of the entries are its ancestors'.
     pub inherited: usize,
+    /// How many entries come before the first one and were left out; none but for
+    /// [`Store::recent_history`].
+    pub left_out: usize,
 }
 
 /// A slice that was committed.
@@ -284,6 +296,9 @@ pub struct CallView {
 /// A dead letter in a listing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetterView {
+    /// Its number, rising.
+    #[serde(default)]
+    pub id: i64,
     /// When it was put away.
     pub at: Millis,
     /// The thread it was for.
@@ -294,6 +309,33 @@ pub struct DeadLetterView {
     pub reason: String,
     /// Its content, as JSON.
     pub body: Value,
+}
+
+/// What requests of the outbox are called in listings.
+const REQUESTS: [(DeliveryKind, &str); 4] = [
+    (DeliveryKind::Invocation, "invocation"),
+    (DeliveryKind::CancelToolCall, "cancel notice"),
+    (DeliveryKind::CloseThread, "close notice"),
+    (DeliveryKind::ChoiceAnswer, "answer to a choice"),
+];
+
+impl DeadLetterView {
+    /// What a request that was given up is called.
+    pub fn name_of(kind: DeliveryKind, call: Option<&CallId>) -> String {
+        let name = REQUESTS.iter().find(|(known, _)| *known == kind).map_or("request", |(_, name)| name);
+        call.map_or_else(|| name.to_owned(), |call| format!("{name} of call {call}"))
+    }
+
+    /// The request that it was, with its call; none for an input.
+    pub fn request(&self) -> Option<(DeliveryKind, Option<CallId>)> {
+        REQUESTS.iter().find_map(|(kind, name)| {
+            let rest = self.what.strip_prefix(name)?;
+            if rest.is_empty() {
+                return Some((*kind, None));
+            }
+            Some((*kind, Some(CallId::new(rest.strip_prefix(" of call ")?).ok()?)))
+        })
+    }
 }
 
 /// Why a store did not do what was asked.

@@ -45,7 +45,7 @@ pub(super) async fn run(runtime: &Runtime, ending: &CancellationToken, thread: &
 
 async fn summarise(runtime: &Runtime, thread: &ThreadId) -> Result<(), StoreError> {
     let store = &runtime.inner.store;
-    let Some(view) = store.history(thread).await? else { return Ok(()) };
+    let Some(view) = store.recent_history(thread).await? else { return Ok(()) };
     let Some(session) = store.session(&view.thread.row.session).await? else { return Ok(()) };
     let provider = runtime.model_for(view.thread.row.model.as_deref().or(session.model.as_deref()));
     let window = provider.as_ref().ok().map(|provider| provider.card().context_window);

@@ -170,7 +170,13 @@ impl Senders {
                 return Some(Settlement::RetryAt(clock::now() + BACK_FOR));
             }
         }
-        let attempt = self.runtime.inner.net.to(&url).attempt_invocation_bytes(&url, body, None).await;
+        let attempt = self
+            .runtime
+            .inner
+            .net
+            .to(&url)
+            .attempt_invocation_bytes(&url, body, delivery.traceparent.as_deref())
+            .await;
         let now = clock::now();
         if self.origins(|origins| origins.finished(&origin, clock_ms(now), permit.permit, &attempt)) {
             self.released.notify_waiters();

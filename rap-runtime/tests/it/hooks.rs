@@ -118,5 +118,7 @@ pass_on! {
     async fn slices(&self, thread: &ThreadId, after: i64, limit: usize) -> Result<Vec<SliceView>, StoreError>;
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
     async fn events(&self, session: &ThreadId, after: i64, limit: usize) -> Result<Vec<Numbered>, StoreError>;
+    async fn recent_history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
+    async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError>;
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError>;
 }

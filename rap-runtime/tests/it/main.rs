@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod approvals;
+mod compaction;
 mod credentials;
 mod failures;
 mod gateway;
 mod hooks;
+mod letters;
 mod live;
 mod memory;
 mod models;
@@ -16,5 +19,6 @@ mod restart;
 mod round_trip;
 mod scripted;
 mod sessions;
+mod trace;
 mod words;
 mod world;

@@ -5,6 +5,7 @@ mod credentials;
 mod database;
 mod demo;
 mod help;
+mod letters;
 mod models;
 mod run;
 mod servers;

@@ -108,6 +108,9 @@ pub fn subscription(of: &ThreadId, id: &str, state: SubscriptionState) -> Subscr
     }
 }
 
+/// The trace that [`invocation`] goes along with.
+pub const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 /// The invocation of a call, for the outbox.
 pub fn invocation(of: &ThreadId, id: &str) -> NewDelivery {
     NewDelivery {
@@ -116,6 +119,7 @@ pub fn invocation(of: &ThreadId, id: &str) -> NewDelivery {
         call: Some(call(id)),
         url: url("http://one/call?key=1"),
         body: json!({"operation": "weather", "id": id}),
+        traceparent: Some(TRACE.to_owned()),
     }
 }
 

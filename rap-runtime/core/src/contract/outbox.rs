@@ -1,6 +1,6 @@
 //! The store contract: requests to the outside, and what tools ask people.
 
-use super::hand::{at, call, call_row, invocation, root, seen, session, thread, url, woken};
+use super::hand::{TRACE, at, call, call_row, invocation, root, seen, session, thread, url, woken};
 use crate::{
     Accepted, Answered, CallState, Delivery, DeliveryKind, InputBody, InputId, Interaction, NewInput,
     Settlement, Store, Surface,
@@ -53,6 +53,7 @@ pub async fn requests_go_out_one_after_another_per_call(store: &dyn Store) {
     .await;
     assert_eq!(store.next_due().await.unwrap(), Some(at(10)));
     let first = take(store, 20).await;
+    assert_eq!(first[0].traceparent.as_deref(), Some(TRACE), "its trace goes along");
     let calls: Vec<_> = first.iter().map(|d| (d.call.clone().unwrap(), d.kind)).collect();
     assert_eq!(calls, [(call("c"), DeliveryKind::Invocation), (call("d"), DeliveryKind::Invocation)]);
     assert_eq!((&first[0].thread, &first[0].session), (&root, &root));
@@ -109,12 +110,22 @@ pub async fn a_request_is_given_up(store: &dyn Store) {
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].reason, "it was down for 2 minutes");
     assert_eq!(letters[0].body["id"], "c");
-    assert!(letters[0].what.contains('c'), "{}", letters[0].what);
+    assert_eq!(
+        letters[0].request(),
+        Some((DeliveryKind::Invocation, Some(call("c")))),
+        "{}",
+        letters[0].what
+    );
     assert_eq!(take(store, 1_000).await, []);
     let snapshot = seen(store, &root, 30).await;
     assert_eq!(snapshot.inputs[0].body.kind(), "undelivered");
     assert_eq!(snapshot.calls[0].id, call("c"));
     assert!(!store.calls(true).await.unwrap()[0].undelivered);
+    // Sent again, it is a dead letter no more; another one keeps its number.
+    assert!(!store.drop_dead_letter(letters[0].id + 1).await.unwrap());
+    assert!(store.drop_dead_letter(letters[0].id).await.unwrap());
+    assert!(!store.drop_dead_letter(letters[0].id).await.unwrap());
+    assert_eq!(store.dead_letters().await.unwrap(), []);
 }
 
 /// CAN-01: an invocation that nobody tried leaves the outbox, and no server hears of the call.

@@ -7,7 +7,15 @@ use crate::{
 };
 use rap_types::{CallId, ContentPart, ThreadId};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, sync::Arc};
+
+/// The trace of a well-formed `traceparent`.
+fn trace_of(traceparent: &str) -> Option<&str> {
+    let trace = traceparent.split('-').nth(1)?;
+    let hex = trace.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (trace.len() == 32 && hex && trace.bytes().any(|b| b != b'0')).then_some(trace)
+}
 
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -254,6 +262,20 @@ impl Draft {
             row.state = state;
             row.outcome = Some(outcome);
         }
+    }
+
+    /// W3C trace context for what this slice sends: its own span, in the trace of the newest input that came with one,
+    /// else in a trace of its own. It follows from the slice, so that it is the same when the slice is made again.
+    pub(crate) fn traceparent(&self) -> String {
+        let row = &self.snapshot.thread;
+        let id = |what: &str| {
+            let mut hash = Sha256::new();
+            hash.update(format!("{what}\0{}\0{}", row.id, row.version));
+            data_encoding::HEXLOWER.encode(&hash.finalize()[..16])
+        };
+        let of_inputs = self.snapshot.inputs.iter().rev().filter_map(|input| input.traceparent.as_deref());
+        let trace = of_inputs.filter_map(trace_of).next().map_or_else(|| id("trace"), ToOwned::to_owned);
+        format!("00-{trace}-{}-01", &id("span")[..16])
     }
 
     /// The commit as decided so far.

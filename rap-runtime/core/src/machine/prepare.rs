@@ -3,7 +3,7 @@
 //! In this order: due timers and controls; outcomes of calls; everything else by arrival. So a message
 //! never detaches a call whose outcome is already there, and two runs order alike.
 
-use super::{Draft, approvals, compact};
+use super::{Draft, approvals, compact, resolve};
 use crate::{
     CallRoute, CallRow, CallState, Entry, Input, InputBody, InputId, Millis, NewInput, Outcome,
     SubscriptionRow, SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
@@ -26,6 +26,7 @@ pub(crate) fn prepare(draft: &mut Draft) {
         fire_timers(draft);
         approvals::answers(draft, &inputs);
         outcomes(draft, &inputs);
+        resend(draft, &inputs);
         let paused = draft.is_paused();
         let arrivals = arrivals(draft, &inputs, paused);
         if !paused || arrivals.iter().any(|arrival| arrival.urgent) {
@@ -168,6 +169,26 @@ fn outcomes(draft: &mut Draft, inputs: &[Input]) {
     }
 }
 
+/// Invocations that were given up go out once more, under the same id. History has shown their error: what comes of them
+/// now comes as an event (P10).
+fn resend(draft: &mut Draft, inputs: &[Input]) {
+    for input in inputs {
+        let InputBody::Resend { call } = &input.body else { continue };
+        draft.consume(input);
+        let given_up = |row: &&CallRow| {
+            row.route == CallRoute::Rap
+                && matches!(row.state, CallState::Refused | CallState::PresumedLost)
+                && !draft.outbox.iter().any(|delivery| delivery.call.as_ref() == Some(&row.id))
+        };
+        let Some(row) = draft.call(call).filter(given_up).cloned() else { continue };
+        if resolve::allowed(draft, &row).is_ok()
+            && let Some(row) = draft.change_call(call)
+        {
+            row.state = CallState::PresumedLost;
+        }
+    }
+}
+
 fn undelivered(may_have_arrived: bool, reason: &str) -> (CallState, Outcome) {
     if may_have_arrived {
         let text = format!("{reason}; the request may have arrived: if an outcome comes, you will see it");
@@ -248,7 +269,8 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
             | InputBody::Close
             | InputBody::UseModel { .. }
             | InputBody::Compact
-            | InputBody::NotCompacted { .. } => {}
+            | InputBody::NotCompacted { .. }
+            | InputBody::Resend { .. } => {}
         }
     }
     arrivals
@@ -387,7 +409,8 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
         | InputBody::Close
         | InputBody::UseModel { .. }
         | InputBody::Compact
-        | InputBody::NotCompacted { .. } => {}
+        | InputBody::NotCompacted { .. }
+        | InputBody::Resend { .. } => {}
     }
 }
 

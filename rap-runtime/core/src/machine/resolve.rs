@@ -182,6 +182,7 @@ fn send(draft: &Draft, call: &CallId, arguments: &Map<String, Value>, tool: &Off
         call: Some(call.clone()),
         url: server.endpoint.clone(),
         body,
+        traceparent: Some(draft.traceparent()),
     };
     Resolution::Send(delivery, tool.long_running)
 }

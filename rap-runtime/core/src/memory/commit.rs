@@ -2,11 +2,11 @@
 
 use super::{CallData, Memory, OutboxRow, SubscriptionData};
 use crate::{
-    Accepted, CallRoute, CallState, Claim, Commit, Committed, DeliveryKind, Millis, NewThread, SliceView,
-    StoreError, SubscriptionState, Surface, SurfaceEvent,
+    Accepted, CallRoute, CallState, Claim, Commit, Committed, DeliveryKind, Millis, NewDelivery, NewThread,
+    SliceView, StoreError, SubscriptionState, Surface, SurfaceEvent,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 impl Memory {
@@ -77,7 +77,7 @@ impl Memory {
             surface.into_iter().for_each(|event| self.show(event, now));
         }
         for delivery in commit.outbox {
-            self.send(delivery.kind, &delivery.thread, delivery.call, delivery.url, delivery.body, now);
+            self.send(delivery, now);
         }
         for call in &commit.cancel {
             self.cancel(call, now);
@@ -149,16 +149,11 @@ impl Memory {
         }
     }
 
-    pub(super) fn send(
-        &mut self,
-        kind: DeliveryKind,
-        thread: &ThreadId,
-        call: Option<CallId>,
-        url: HttpUrl,
-        body: Value,
-        now: Millis,
-    ) {
-        let Some(session) = self.threads.get(thread).map(|thread| thread.row.session.clone()) else { return };
+    pub(super) fn send(&mut self, delivery: NewDelivery, now: Millis) {
+        let NewDelivery { kind, thread, call, url, body, traceparent } = delivery;
+        let Some(session) = self.threads.get(&thread).map(|thread| thread.row.session.clone()) else {
+            return;
+        };
         if kind == DeliveryKind::Invocation
             && let Some(data) = call.as_ref().and_then(|call| self.calls.get_mut(call))
         {
@@ -169,11 +164,12 @@ impl Memory {
             id,
             OutboxRow {
                 kind,
-                thread: thread.clone(),
+                thread,
                 session,
                 call,
                 url,
                 body,
+                traceparent,
                 attempts: 0,
                 first_attempt: None,
                 due_at: now,
@@ -208,7 +204,9 @@ impl Memory {
         for base in self.bases(&thread) {
             let body = json!({"thread_id": thread, "tool_call_id": call});
             if let Ok(url) = base.below("cancel_tool_call") {
-                self.send(DeliveryKind::CancelToolCall, &thread, Some(call.clone()), url, body, now);
+                let (kind, call) = (DeliveryKind::CancelToolCall, Some(call.clone()));
+                let thread = thread.clone();
+                self.send(NewDelivery { kind, thread, call, url, body, traceparent: None }, now);
             }
         }
     }
@@ -298,7 +296,9 @@ impl Memory {
             self.show(SurfaceEvent { thread: id.clone(), what: Surface::Closed }, now);
             for base in self.bases(&id) {
                 if let Ok(url) = base.below("close_thread") {
-                    self.send(DeliveryKind::CloseThread, &id, None, url, json!({"thread_id": id}), now);
+                    let (kind, thread, body) =
+                        (DeliveryKind::CloseThread, id.clone(), json!({"thread_id": id}));
+                    self.send(NewDelivery { kind, thread, call: None, url, body, traceparent: None }, now);
                 }
             }
         }

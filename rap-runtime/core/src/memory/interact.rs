@@ -3,7 +3,7 @@
 use super::{Memory, Question};
 use crate::{
     APPROVAL_CHOICES, Accepted, Answered, CallRow, CallState, DeliveryKind, InputBody, Interaction, Millis,
-    OpenInteraction, SurfaceEvent, approval,
+    NewDelivery, OpenInteraction, SurfaceEvent, approval,
 };
 use rap_types::{CallId, ThreadId};
 use serde_json::json;
@@ -99,7 +99,8 @@ impl Memory {
         question.answered = true;
         let url = response_url.clone();
         let body = json!({"id": call, "selected": selected});
-        self.send(DeliveryKind::ChoiceAnswer, &row.thread, Some(call.clone()), url, body, now);
+        let (kind, thread, call) = (DeliveryKind::ChoiceAnswer, row.thread, Some(call.clone()));
+        self.send(NewDelivery { kind, thread, call, url, body, traceparent: None }, now);
         Answered::Accepted
     }
 

@@ -102,6 +102,7 @@ struct OutboxRow {
     due_at: Millis,
     taken: bool,
     begun: bool,
+    traceparent: Option<String>,
 }
 
 impl OutboxRow {
@@ -117,6 +118,7 @@ impl OutboxRow {
             attempts: self.attempts,
             first_attempt: self.first_attempt,
             begun: self.begun,
+            traceparent: self.traceparent.clone(),
         }
     }
 }
@@ -277,7 +279,8 @@ impl Memory {
                 session.completions = 0;
             }
         }
-        let input = Input { seq, id: new.id, accepted_at: now, body: new.body };
+        let (body, traceparent) = (new.body, new.traceparent);
+        let input = Input { seq, id: new.id, accepted_at: now, body, traceparent };
         self.inbox.insert(seq, Pending { thread: new.thread, input });
     }
 
@@ -303,7 +306,8 @@ impl Memory {
     fn keep_dead(&mut self, thread: &ThreadId, what: String, reason: String, body: Value, now: Millis) {
         let limit =
             self.rules_of(thread).map_or(Rules::default().dead_letters, |session| session.rules.dead_letters);
-        self.dead_letters.push(DeadLetterView { at: now, thread: thread.to_string(), what, reason, body });
+        let (id, thread_id) = (self.number(), thread.to_string());
+        self.dead_letters.push(DeadLetterView { id, at: now, thread: thread_id, what, reason, body });
         let of_thread = |letter: &DeadLetterView| letter.thread == thread.as_str();
         if self.dead_letters.iter().filter(|letter| of_thread(letter)).count() > limit
             && let Some(oldest) = self.dead_letters.iter().position(of_thread)
@@ -520,8 +524,7 @@ impl Memory {
             Settlement::GaveUp { reason, input } => {
                 let row = self.outbox.remove(&delivery);
                 if let Some(row) = row {
-                    let what =
-                        format!("{:?} {}", row.kind, row.call.map(|c| c.to_string()).unwrap_or_default());
+                    let what = DeadLetterView::name_of(row.kind, row.call.as_ref());
                     self.keep_dead(&row.thread, what, reason, row.body, now);
                 }
                 if let Some(input) = input {

@@ -4,7 +4,7 @@ use super::{Memory, ThreadData};
 use crate::{
     CallState, CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView, InputBody,
     Numbered, SessionView, SliceRecord, SliceView, SubscriptionState, ThreadState, ThreadView, UserAuthor,
-    history::text_of,
+    history::{first_shown, text_of},
 };
 use rap_types::{CallId, ThreadId};
 
@@ -84,7 +84,24 @@ impl Memory {
         let thread = self.threads.get(thread)?;
         let entries = self.visible(thread);
         let inherited = entries.len() - thread.entries.len();
-        Some(HistoryView { thread: self.thread_view(thread), entries, inherited })
+        Some(HistoryView { thread: self.thread_view(thread), entries, inherited, left_out: 0 })
+    }
+
+    /// See [`Store::recent_history`](crate::Store::recent_history).
+    pub fn recent_history(&self, thread: &ThreadId) -> Option<HistoryView> {
+        let mut view = self.history(thread)?;
+        let row = &view.thread.row;
+        view.left_out = first_shown(&row.chain, &row.id, &view.entries);
+        view.entries.drain(..view.left_out);
+        view.inherited = view.inherited.saturating_sub(view.left_out);
+        Some(view)
+    }
+
+    /// See [`Store::drop_dead_letter`](crate::Store::drop_dead_letter).
+    pub fn drop_dead_letter(&mut self, id: i64) -> bool {
+        let before = self.dead_letters.len();
+        self.dead_letters.retain(|letter| letter.id != id);
+        self.dead_letters.len() < before
     }
 
     /// See [`Store::calls`](crate::Store::calls).

@@ -92,6 +92,7 @@ fn told(input: &Input, replayed: &Replayed) -> String {
         InputBody::UseModel { model: None } => {
             "from now on the model that its session began with is to answer".to_owned()
         }
+        InputBody::Resend { call } => format!("a person had {} sent again", name(call)),
         InputBody::Compact => "a person asked for a summary of its history".to_owned(),
         InputBody::Summary { text, .. } => format!("its history was summarised: {}", quoted(text)),
         InputBody::NotCompacted { reason } => format!("its history could not be summarised: {reason}"),

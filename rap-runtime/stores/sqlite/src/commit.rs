@@ -183,8 +183,8 @@ pub(crate) fn send(write: &Write<'_>, delivery: &NewDelivery, now: Millis) -> Do
     write
         .conn
         .prepare_cached(
-            "INSERT INTO outbox (kind, thread, call, due_at, epoch, route, url, body)
-            VALUES (?1, ?2, ?3, ?4, ?5, 'rap', ?6, ?7)",
+            "INSERT INTO outbox (kind, thread, call, due_at, epoch, route, url, body, traceparent)
+            VALUES (?1, ?2, ?3, ?4, ?5, 'rap', ?6, ?7, ?8)",
         )?
         .execute(params![
             word(&delivery.kind),
@@ -193,7 +193,8 @@ pub(crate) fn send(write: &Write<'_>, delivery: &NewDelivery, now: Millis) -> Do
             now.0,
             write.shared.epoch,
             delivery.url.as_str(),
-            json(&delivery.body)
+            json(&delivery.body),
+            delivery.traceparent
         ])?;
     if delivery.kind == DeliveryKind::Invocation {
         write

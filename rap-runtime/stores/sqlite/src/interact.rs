@@ -148,6 +148,7 @@ pub(crate) fn answer(write: &mut Write<'_>, call: &CallId, selected: u64, now: M
         call: Some(call.clone()),
         url: response_url,
         body,
+        traceparent: None,
     };
     send(write, &delivery, now)?;
     Ok(Answered::Accepted)

@@ -63,8 +63,8 @@ pub(crate) fn history(conn: &Connection, shared: Option<&Shared>, thread: &Threa
     Ok(history)
 }
 
-/// What the model is shown: everything, or from the newest summary on.
-fn shown(conn: &Connection, shared: &Shared, thread: &Thread) -> Done<Vec<Arc<Entry>>> {
+/// What a thread sees, piece by piece: a thread's number, its id, and where its part ends.
+fn segments<'t>(conn: &Connection, thread: &'t Thread) -> Done<Vec<(i64, &'t ThreadId, u64)>> {
     let mut segments = Vec::with_capacity(thread.row.chain.len() + 1);
     for segment in &thread.row.chain {
         let missing = || damaged(format!("thread {}", thread.row.id), format!("no {}", segment.thread));
@@ -72,6 +72,29 @@ fn shown(conn: &Connection, shared: &Shared, thread: &Thread) -> Done<Vec<Arc<En
         segments.push((n, &segment.thread, segment.upto));
     }
     segments.push((thread.n, &thread.row.id, thread.row.next_entry));
+    Ok(segments)
+}
+
+/// What a compaction reads: all entries from the position on that the newest summary covers, and how many lie before.
+pub(crate) fn recent(conn: &Connection, shared: &Shared, thread: &Thread) -> Done<(Vec<Arc<Entry>>, usize)> {
+    let segments = segments(conn, thread)?;
+    let Some((_, covers_thread, covers)) = newest_summary(conn, &segments)? else {
+        return Ok((history(conn, Some(shared), thread)?, 0));
+    };
+    let first = segments.iter().position(|(n, ..)| *n == covers_thread).unwrap_or(0);
+    let mut left_out = segments[..first].iter().map(|(.., upto)| *upto).sum::<u64>();
+    let mut entries = Vec::new();
+    for (index, (n, id, upto)) in segments.iter().enumerate().skip(first) {
+        let from = if index == first { covers.min(*upto) } else { 0 };
+        left_out += if index == first { from } else { 0 };
+        entries.extend(own_entries(conn, Some(shared), *n, id, from, *upto)?);
+    }
+    Ok((entries, usize::try_from(left_out).unwrap_or(usize::MAX)))
+}
+
+/// What the model is shown: everything, or from the newest summary on.
+fn shown(conn: &Connection, shared: &Shared, thread: &Thread) -> Done<Vec<Arc<Entry>>> {
+    let segments = segments(conn, thread)?;
     let Some((at, covers_thread, covers)) = newest_summary(conn, &segments)? else {
         return history(conn, Some(shared), thread);
     };
@@ -244,7 +267,7 @@ fn inputs(conn: &Connection, thread: &Thread) -> Done<Vec<Input>> {
         return Ok(Vec::new());
     }
     let mut statement = conn.prepare_cached(
-        "SELECT i.seq, i.id, i.accepted_at, i.body FROM inbox b CROSS JOIN inputs i ON i.seq = b.seq
+        "SELECT i.seq, i.id, i.accepted_at, i.body, i.traceparent FROM inbox b CROSS JOIN inputs i ON i.seq = b.seq
         WHERE b.thread = ?1 ORDER BY b.seq",
     )?;
     let mut rows = statement.query([thread.n])?;
@@ -258,6 +281,7 @@ fn inputs(conn: &Connection, thread: &Thread) -> Done<Vec<Input>> {
             accepted_at: Millis(row.get(2)?),
             body: from_json(body, what)?,
             id: InputId::from_stored(id.clone()),
+            traceparent: row.get(4)?,
         });
     }
     Ok(inputs)
@@ -265,8 +289,9 @@ fn inputs(conn: &Connection, thread: &Thread) -> Done<Vec<Input>> {
 
 /// An input that a slice saw, whether or not it was used up since; none if it is no longer kept.
 pub(crate) fn kept_input(conn: &Connection, n: i64, thread: &ThreadId, id: &InputId) -> Done<Option<Input>> {
-    let mut statement =
-        conn.prepare_cached("SELECT seq, accepted_at, body FROM inputs WHERE thread = ?1 AND id = ?2")?;
+    let mut statement = conn.prepare_cached(
+        "SELECT seq, accepted_at, body, traceparent FROM inputs WHERE thread = ?1 AND id = ?2",
+    )?;
     let mut rows = statement.query(rusqlite::params![n, id.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let what = || format!("input {id} of thread {thread}");
@@ -276,6 +301,7 @@ pub(crate) fn kept_input(conn: &Connection, n: i64, thread: &ThreadId, id: &Inpu
         id: id.clone(),
         accepted_at: Millis(row.get(1)?),
         body: from_json(body, what)?,
+        traceparent: row.get(3)?,
     }))
 }
 

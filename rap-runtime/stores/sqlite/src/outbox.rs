@@ -7,7 +7,7 @@ use crate::{
     shared::{Shared, UnderWay, Way},
     writer::Write,
 };
-use rap_core::{Delivery, DeliveryKind, Millis, NewInput};
+use rap_core::{DeadLetterView, Delivery, DeliveryKind, Millis, NewInput};
 use rap_types::{HttpUrl, ThreadId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -18,7 +18,7 @@ pub(crate) fn may_have_been_sent(attempts: i64, begun: bool, epoch: i64, now: i6
 }
 
 const ROW: &str = "SELECT o.id, o.kind, t.id, s.id, o.call, o.url, o.body, o.attempts, o.first_attempt,
-        o.due_at, o.thread, o.epoch, o.begun
+        o.due_at, o.thread, o.epoch, o.begun, o.traceparent
     FROM outbox o JOIN threads t ON t.n = o.thread JOIN sessions s ON s.n = t.session";
 
 fn delivery(row: &Row<'_>, epoch: i64) -> Done<Delivery> {
@@ -40,6 +40,7 @@ fn delivery(row: &Row<'_>, epoch: i64) -> Done<Delivery> {
             .filter(|_| row.get(11).is_ok_and(|written: i64| written == epoch))
             .map(Millis),
         begun: may_have_been_sent(row.get(7)?, row.get(12)?, row.get(11)?, epoch),
+        traceparent: row.get(13)?,
     })
 }
 
@@ -196,10 +197,7 @@ pub(crate) fn give_up(
     if let Some((kind, thread, call, body)) = row {
         let kind: DeliveryKind = from_word(kind, "a request's kind")?;
         let thread: ThreadId = thread_id(thread)?;
-        let what = match call {
-            Some(call) => format!("{} of call {call}", name(kind)),
-            None => name(kind).to_owned(),
-        };
+        let what = DeadLetterView::name_of(kind, call.map(call_id).transpose()?.as_ref());
         bury(write, &thread, &what, reason, &body, now)?;
         settle(write, id, way)?;
     }
@@ -207,14 +205,4 @@ pub(crate) fn give_up(
         accept(write, input, now)?;
     }
     Ok(())
-}
-
-fn name(kind: DeliveryKind) -> &'static str {
-    match kind {
-        DeliveryKind::Invocation => "invocation",
-        DeliveryKind::CancelToolCall => "cancel notice",
-        DeliveryKind::CloseThread => "close notice",
-        DeliveryKind::ChoiceAnswer => "answer to a choice",
-        _ => "request",
-    }
 }

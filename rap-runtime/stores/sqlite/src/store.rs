@@ -366,6 +366,19 @@ impl Store for SqliteStore {
         self.read(move |conn, _| views::events(conn, &session, after, limit)).await
     }
 
+    async fn recent_history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError> {
+        let thread = thread.clone();
+        self.read(move |conn, shared| views::recent_history(conn, shared, &thread)).await
+    }
+
+    async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
+        self.write(move |write| {
+            let gone = write.conn.prepare_cached("DELETE FROM dead_letters WHERE n = ?1")?.execute([id])?;
+            Ok(gone > 0)
+        })
+        .await
+    }
+
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError> {
         self.read(|conn, _| views::dead_letters(conn)).await
     }

@@ -207,6 +207,7 @@ fn notify(
                     call: call.cloned(),
                     url,
                     body: body.clone(),
+                    traceparent: None,
                 };
                 send(write, &delivery, now)?;
             }

@@ -4,7 +4,7 @@ use crate::{
     fault::{Done, damaged, from_json},
     load,
     rows::{self, OPEN, Thread, count, thread_id},
-    shared::{UnderWay, Way},
+    shared::{Shared, UnderWay, Way},
 };
 use rap_core::{
     CallView, DeadLetterView, Entry, HistoryView, Millis, Numbered, SessionView, SliceRecord, SliceView,
@@ -130,7 +130,21 @@ pub(crate) fn history(
     let Some(thread) = rows::find_thread(conn, thread)? else { return Ok(None) };
     let entries = load::history(conn, None, &thread)?;
     let inherited = entries.len().saturating_sub(usize::try_from(thread.row.next_entry).unwrap_or(0));
-    Ok(Some(HistoryView { thread: thread_view(conn, thread, claimed)?, entries, inherited }))
+    Ok(Some(HistoryView { thread: thread_view(conn, thread, claimed)?, entries, inherited, left_out: 0 }))
+}
+
+/// What a compaction reads: from the newest summary's position on.
+pub(crate) fn recent_history(
+    conn: &Connection,
+    shared: &Shared,
+    thread: &ThreadId,
+) -> Done<Option<HistoryView>> {
+    let Some(thread) = rows::find_thread(conn, thread)? else { return Ok(None) };
+    let (entries, left_out) = load::recent(conn, shared, &thread)?;
+    let own = usize::try_from(thread.row.next_entry).unwrap_or(usize::MAX);
+    let inherited = entries.len().saturating_sub(own);
+    let thread = thread_view(conn, thread, &|id| shared.claims().is_held(id))?;
+    Ok(Some(HistoryView { thread, entries, inherited, left_out }))
 }
 
 /// What the body of a slice's row holds.
@@ -212,12 +226,13 @@ pub(crate) fn events(conn: &Connection, session: &ThreadId, after: i64, limit: u
 
 pub(crate) fn dead_letters(conn: &Connection) -> Done<Vec<DeadLetterView>> {
     let mut statement =
-        conn.prepare_cached("SELECT at, thread, what, reason, body FROM dead_letters ORDER BY n")?;
+        conn.prepare_cached("SELECT at, thread, what, reason, body, n FROM dead_letters ORDER BY n")?;
     let mut rows = statement.query([])?;
     let mut letters = Vec::new();
     while let Some(row) = rows.next()? {
         let what: String = row.get(2)?;
         letters.push(DeadLetterView {
+            id: row.get(5)?,
             at: Millis(row.get(0)?),
             thread: row.get(1)?,
             reason: row.get(3)?,

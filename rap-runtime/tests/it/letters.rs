@@ -1,0 +1,99 @@
+//! Dead letters, sent again by a person (P1).
+
+use crate::{
+    peer::{Peer, answer, toolset},
+    world::{TOKEN, World, impatient},
+};
+use rap_runtime::{AgentHost, RemoteHost, Secret, core::CallState};
+use serde_json::json;
+
+/// P1, P10: an invocation that was given up goes out once more, under its id, to where its server is now; its outcome
+/// reaches the model as an event, once. From afar as here.
+#[tokio::test]
+async fn an_invocation() {
+    for from_afar in [false, true] {
+        let mut peer = Peer::start("weather", &["rain"]).await;
+        peer.answers("/old", 422, json!(null));
+        peer.offers(toolset("weather", &format!("http://{}/old", peer.address), &["rain"]));
+        let world = World::new(|b| b.toolset(peer.base.clone()).rules(impatient())).await;
+        let (session, mut story) = world.told("call rain").await;
+        let first = peer.next("the first try").await;
+        story.text("rain: Error: the tool server refused the call").await;
+        story.resting(&session).await;
+        let remote = RemoteHost::new(world.base.clone(), Secret::from(TOKEN));
+        let host: &dyn AgentHost = if from_afar { &remote } else { &world.runtime };
+        let letters = host.dead_letters().await.unwrap();
+        assert_eq!((letters.len(), letters[0].thread.as_str()), (1, session.as_str()));
+        assert!(letters[0].what.starts_with("invocation of call "), "{}", letters[0].what);
+        assert!(host.resend(letters[0].id + 1).await.unwrap_err().is_unknown());
+
+        peer.answers("/invoke", 200, json!(null));
+        peer.offers(toolset("weather", &format!("http://{}/invoke", peer.address), &["rain"]));
+        world.runtime.refresh(&session).await.unwrap();
+        host.resend(letters[0].id).await.unwrap();
+        assert!(host.dead_letters().await.unwrap().is_empty());
+        let again = peer.next("the second try").await;
+        assert_eq!((again.path.as_str(), &again.body), ("/invoke", &first.body), "the same request");
+        assert_eq!(answer(&again.body, "wet").await, 200);
+        story.text("rain: wet").await;
+        story.resting(&session).await;
+        let calls = world.runtime.store().calls(false).await.unwrap();
+        assert_eq!((calls.len(), calls[0].row.state), (1, CallState::Done));
+        let history = world.history(&session).await;
+        assert_eq!(history.iter().filter(|line| *line == "event of rain: wet").count(), 1, "{history:#?}");
+        // It has its outcome: nothing is left to be sent.
+        assert!(host.resend(letters[0].id).await.unwrap_err().is_unknown());
+        world.stop().await;
+    }
+}
+
+/// CLS-01: a notice that a server missed reaches it when a person says so; until then it stays a dead letter.
+#[tokio::test]
+async fn a_notice() {
+    let peer = Peer::start("weather", &["rain"]).await;
+    let world = World::new(|b| b.toolset(peer.base.clone())).await;
+    let session = world.session().await.session;
+    let address = peer.stop().await;
+    world.runtime.close(&session).await.unwrap();
+    let letter = crate::world::within("the notice is given up", async {
+        loop {
+            if let Some(letter) = world.runtime.dead_letters().await.unwrap().pop() {
+                return letter;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let error = world.runtime.resend(letter.id).await.unwrap_err();
+    assert!(error.is_unreachable() && error.to_string().contains("no connection could be made"), "{error}");
+    assert_eq!(world.runtime.dead_letters().await.unwrap().len(), 1);
+    let mut back = Peer::at(address, "weather", &["rain"]).await;
+    world.runtime.resend(letter.id).await.unwrap();
+    assert_eq!(back.next_at("/close_thread").await.body, json!({"thread_id": session}));
+    assert!(world.runtime.dead_letters().await.unwrap().is_empty());
+}
+
+/// What cannot be of use any more says why and stays: an outcome of a cancelled call, a call of a closed thread (CAN-03).
+#[tokio::test]
+async fn what_cannot_be_sent_again() {
+    let mut peer = Peer::start("weather", &["rain"]).await;
+    let world = World::new(|b| b.toolset(peer.base.clone()).rules(impatient())).await;
+    let (session, mut story) = world.told("call rain").await;
+    let taken = peer.next("the call").await.body;
+    world.runtime.stop(&session).await.unwrap();
+    story.until("the pause", |e| (e.what == rap_runtime::core::Surface::Paused).then_some(())).await;
+    assert_eq!(answer(&taken, "too late").await, 200);
+    let letter = world.runtime.dead_letters().await.unwrap().remove(0);
+    let error = world.runtime.resend(letter.id).await.unwrap_err();
+    assert!(error.is_refused() && error.to_string().contains("the call was cancelled"), "{error}");
+    assert_eq!(world.runtime.dead_letters().await.unwrap().len(), 1);
+
+    peer.answers("/invoke", 422, json!(null));
+    world.runtime.send(&session, "2", "call rain").await.unwrap();
+    story.text("refused the call").await;
+    let letter = world.runtime.dead_letters().await.unwrap().pop().unwrap();
+    world.runtime.close(&session).await.unwrap();
+    story.until("the end", |e| (e.what == rap_runtime::core::Surface::Closed).then_some(())).await;
+    let error = world.runtime.resend(letter.id).await.unwrap_err();
+    assert!(error.is_ended(), "{error}");
+}
