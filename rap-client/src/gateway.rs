@@ -278,6 +278,15 @@ fn answer(problem: Problem) -> Response {
 }
 
 /// A well-formed W3C `traceparent`, else nothing: it goes into records and further requests.
+///
+/// ```
+/// let mut headers = http::HeaderMap::new();
+/// assert_eq!(rap_client::gateway::traceparent(&headers), None);
+/// let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// headers.insert("traceparent", trace.parse()?);
+/// assert_eq!(rap_client::gateway::traceparent(&headers).as_deref(), Some(trace));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
 pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
     let mut parts = value.split('-');
