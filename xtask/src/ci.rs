@@ -54,7 +54,8 @@ pub(crate) fn run() -> Result<(), String> {
             "-D",
             "warnings",
         ])?;
-        test(&["test", "-p", "rap-cli", "--features", "models", "models"], &mut tests)
+        test(&["test", "-p", "rap-cli", "--features", "models", "models"], &mut tests)?;
+        test(&["test", "-p", "rap-runtime", "--features", "yaml", "--test", "it", "words"], &mut tests)
     })?;
     step("documentation", || {
         run_with(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
