@@ -16,7 +16,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
-    io::BufReader,
+    io::{BufReader, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -185,8 +185,17 @@ fn finish(mut report: Report, output: &Output) -> ExitCode {
         return stop(3, &why);
     }
     if output.json {
-        match serde_json::to_string_pretty(&report) {
-            Ok(json) => anstream::println!("{json}"),
+        // Not by way of anstream: a report can hold megabytes, and there is no colour in it to be taken out.
+        let written = serde_json::to_string_pretty(&report).map_err(std::io::Error::from).and_then(|json| {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(json.as_bytes())?;
+            stdout.write_all(b"\n")?;
+            stdout.flush()
+        });
+        match written {
+            Ok(()) => {}
+            // Whoever reads it may stop when it has read enough.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
             Err(e) => return stop(3, &format!("the report cannot be written: {e}")),
         }
     } else {
