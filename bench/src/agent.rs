@@ -92,6 +92,8 @@ async fn seed_with(
         commit.entries.extend((0..before - before % 2).map(entry));
         commit.entries.extend(own);
         commit.update.due_at = due;
+        // The digest was that of the slice's own.
+        commit.shown = None;
     })
     .await?;
     Ok(root)

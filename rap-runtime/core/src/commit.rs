@@ -1,7 +1,7 @@
 //! What a slice decides: everything it changes, to be written in one transaction.
 
 use crate::{
-    CallRow, Compaction, DeliveryKind, Entry, InputId, Millis, Moment, NewInput, Snapshot, SubscriptionRow,
+    CallRow, Compaction, DeliveryKind, Entry, HistoryDigest, InputId, Millis, Moment, NewInput, Snapshot, SubscriptionRow,
     SurfaceEvent, ThreadRow, TurnOutcome,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
@@ -53,6 +53,11 @@ pub struct Commit {
     pub surface: Vec<SurfaceEvent>,
     /// The thread's new flags and due time.
     pub update: ThreadUpdate,
+    /// The digest of what the model is shown from now on, where it is known: a store may keep it and hand it back with
+    /// the [next snapshot's history](crate::History::with_digest), so that nobody has to read all entries for it. It
+    /// follows from history and entries, and is no part of what is compared.
+    #[serde(skip)]
+    pub shown: Option<HistoryDigest>,
     /// The record of the slice (P12).
     #[serde(skip)]
     pub record: SliceRecord,
@@ -126,7 +131,8 @@ pub struct SliceRecord {
     pub moment: Moment,
     /// The inputs that were there, by name.
     pub inputs: Vec<InputId>,
-    /// The SHA-256 of the request that the model got, in hex; none if no completion was made.
+    /// The SHA-256 of the request that the model got, in hex: of system prompt, tools, thread and the digest of its
+    /// [history](crate::History::digest); none if no completion was made.
     pub request: Option<String>,
     /// How the completion ended.
     pub turn: Option<TurnOutcome>,

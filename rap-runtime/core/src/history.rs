@@ -4,6 +4,10 @@
 //! P3 (history is always valid for a model) holds by construction: the only thing that can be missing is
 //! the results entry of the newest turn.
 
+mod log;
+
+pub use log::{History, HistoryDigest, Sealed};
+
 use crate::Segment;
 use rap_types::{CallId, ContentPart, ThreadId};
 use serde::{Deserialize, Serialize};

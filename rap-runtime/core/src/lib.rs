@@ -30,8 +30,8 @@ pub use admit::{Admission, AdmissionFacts, EVENT_IDS_KEPT, EVENT_IDS_KEPT_MS, ad
 pub use builtin::BUILT_IN_TOOLS;
 pub use commit::{Commit, DeadLetter, NewDelivery, NewThread, SliceFacts, SliceRecord, ThreadUpdate};
 pub use history::{
-    Entry, EventEntry, ReasoningBlock, ResultEntry, SummaryEntry, TurnCall, TurnEntry, TurnPart, TurnPiece,
-    UserAuthor, UserEntry, shown_to_model,
+    Entry, EventEntry, History, HistoryDigest, ReasoningBlock, ResultEntry, Sealed, SummaryEntry, TurnCall,
+    TurnEntry, TurnPart, TurnPiece, UserAuthor, UserEntry, shown_to_model,
 };
 pub use ids::{derive_call_id, derive_thread_id};
 pub use input::{Input, InputBody, InputId, NewInput, Outcome};

@@ -1,6 +1,6 @@
 //! What a slice asks of a model and what it gets.
 
-use crate::{Entry, ReasoningBlock, ToolForModel, TurnPart};
+use crate::{History, ReasoningBlock, ToolForModel, TurnPart};
 use rap_types::ThreadId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub struct ModelRequest {
     /// The tools.
     pub tools: Arc<[ToolForModel]>,
     /// The history, oldest first: valid for a strict provider (P3).
-    pub history: Vec<Arc<Entry>>,
+    pub history: History,
 }
 
 /// A turn of the model, whole.

@@ -1,6 +1,6 @@
 //! What a store keeps: sessions, threads, calls, subscriptions, and the snapshot that a slice starts from.
 
-use crate::{Entry, Input, Millis, Outcome, Rules, Toolbox};
+use crate::{History, Input, Millis, Outcome, Rules, Toolbox};
 use rap_types::{CallId, ThreadId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -300,8 +300,8 @@ pub struct Snapshot {
     pub open_threads: usize,
     /// The thread.
     pub thread: ThreadRow,
-    /// What the thread sees, oldest first: its chain's entries, then its own.
-    pub history: Vec<Arc<Entry>>,
+    /// What the model is shown, oldest first: its chain's entries, then its own, or from the newest summary on.
+    pub history: History,
     /// The calls that are open or presumed lost, those of the newest turn, and those that an input names: by
     /// turn and index.
     pub calls: Vec<CallRow>,

@@ -12,7 +12,7 @@ pub use names::Names;
 use crate::{schema, wire::Wire};
 use rap_runtime::{
     ModelCard, ReasoningPolicy, Roles,
-    core::{Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, TurnPiece},
+    core::{Entry, EventEntry, History, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, TurnPiece},
 };
 use rap_types::{ContentPart, RECEIVE_EVENT};
 use serde_json::{Map, Value, json};
@@ -229,7 +229,7 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
-    fn history(&mut self, history: &[std::sync::Arc<Entry>]) {
+    fn history(&mut self, history: &History) {
         let mut entries = history.iter().peekable();
         while let Some(entry) = entries.next() {
             match &**entry {

@@ -7,12 +7,14 @@ use std::{borrow::Cow, sync::Arc};
 
 /// The request as a model that takes no images may see it.
 pub(super) fn without_images(request: &ModelRequest) -> Cow<'_, ModelRequest> {
-    if !request.history.iter().any(|entry| shows_image(entry)) {
+    if !request.history.may_show_images() || !request.history.iter().any(|entry| shows_image(entry)) {
         return Cow::Borrowed(request);
     }
-    let mut blind = request.clone();
-    for entry in blind.history.iter_mut().filter(|entry| shows_image(entry)) {
-        *entry = Arc::new(match (**entry).clone() {
+    let blind = |entry: &Arc<Entry>| {
+        if !shows_image(entry) {
+            return entry.clone();
+        }
+        Arc::new(match (**entry).clone() {
             Entry::User(UserEntry { author, content }) => {
                 Entry::User(UserEntry { author, content: told(content) })
             }
@@ -28,9 +30,9 @@ pub(super) fn without_images(request: &ModelRequest) -> Cow<'_, ModelRequest> {
                 Entry::Results { results: results.into_iter().map(told).collect() }
             }
             other => other,
-        });
-    }
-    Cow::Owned(blind)
+        })
+    };
+    Cow::Owned(ModelRequest { history: request.history.iter().map(blind).collect(), ..request.clone() })
 }
 
 fn is_image(part: &ContentPart) -> bool {

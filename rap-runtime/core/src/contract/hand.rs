@@ -177,6 +177,7 @@ pub fn nothing(snapshot: &Snapshot) -> Commit {
         completed: false,
         surface: vec![],
         update: ThreadUpdate::default(),
+        shown: None,
         record: SliceRecord {
             moment: Moment { now: at(0), seed: 0 },
             inputs: vec![],

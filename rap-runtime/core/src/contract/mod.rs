@@ -24,7 +24,9 @@
 //!   lost: the request is then sent again, with the same id.
 //! * The fence: `commit` writes only if the claim holds *and* the version is the one that was loaded, both checked
 //!   in its transaction.
-//! * Histories only grow. Keep them as they came, and read only what is newer than what is in memory.
+//! * Histories only grow. Keep them as they came, and read only what is newer than what is in memory: a
+//!   [`History`](crate::History) is cheap to keep and to hand on. Keep the digest of a commit
+//!   ([`Commit::shown`](crate::Commit)) and hand it back, or leave it out; never hand back an older one.
 //!
 //! What no suite can test from outside is left to the store's own tests: that a kill at any instant loses nothing,
 //! that a database of a newer version is refused untouched, and that damage is found where it is read.
@@ -33,6 +35,7 @@
 
 pub mod concurrency;
 pub mod hand;
+pub mod histories;
 pub mod inputs;
 pub mod outbox;
 pub mod tree;
@@ -85,6 +88,11 @@ macro_rules! store_contract {
                 a_timer_outlives_a_pause,
                 going_on_above_a_running_slice,
             },
+            histories::{
+                long_histories_are_whole,
+                a_child_sees_a_part_of_a_long_history,
+                a_summary_covers_a_part_of_a_long_history,
+            },
             concurrency::{
                 claims_at_once_are_distinct,
                 of_two_commits_one_is_written,
@@ -113,6 +121,7 @@ mod tests {
             include_str!("inputs.rs"),
             include_str!("outbox.rs"),
             include_str!("tree.rs"),
+            include_str!("histories.rs"),
             include_str!("concurrency.rs"),
         ] {
             for line in source.lines().filter_map(|line| line.strip_prefix("pub async fn ")) {

@@ -2,7 +2,7 @@
 
 use crate::{
     CallRoute, CallRow, CallState, Child, ChildKind, Commit, Compaction, DeadLetter, Entry, EventEntry,
-    Input, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord, Snapshot,
+    HistoryDigest, Input, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord, Snapshot,
     SubscriptionRow, Surface, SurfaceEvent, ThreadUpdate, derive_call_id, history::text_of,
 };
 use rap_types::{CallId, ContentPart, ThreadId};
@@ -319,7 +319,16 @@ impl Draft {
                 model: self.model.clone(),
                 due_at: if self.close || self.is_paused() { None } else { self.due_at },
             },
+            shown: self.shown(),
             record,
         }
+    }
+
+    /// The digest of what the model is shown after this slice. With a summary that begins anew.
+    fn shown(&self) -> Option<HistoryDigest> {
+        if self.summarised {
+            return None;
+        }
+        Some(self.snapshot.history.known_digest()?.and(&self.entries))
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn seal(
     request: Option<&ModelRequest>,
     turn: Option<TurnOutcome>,
 ) {
-    commit.record.request = request.map(|request| hash_request(request, &kit::of(session)));
+    commit.record.request = request.map(|request| hash_request(request, session));
     commit.record.turn = turn;
     commit.record.commit = hash_commit(commit);
     commit.record.hash = hash_record(&commit.record);
@@ -67,12 +67,28 @@ pub(crate) fn hash_record(record: &SliceRecord) -> String {
 }
 
 /// What is the same for all requests of a session comes first.
-fn hash_request(request: &ModelRequest, kit: &kit::Kit) -> String {
+fn beginning(request: &ModelRequest, session: &Arc<Session>) -> Hashing {
+    let kit = kit::of(session);
     let mut hash = kit.hash.clone();
     if request.model != kit.model {
         hash.add(&request.model);
     }
     hash.add(&request.thread);
+    hash
+}
+
+/// The history is its digest, so that the cost is the same for a history of any length.
+fn hash_request(request: &ModelRequest, session: &Arc<Session>) -> String {
+    let mut hash = beginning(request, session);
+    // It is known: whoever made the request has seen to that.
+    let digest = request.history.known_digest().unwrap_or_else(|| request.history.clone().digest());
+    hash.sha.update(digest.as_bytes());
+    hash.hex()
+}
+
+/// The hash of a request as versions of the decisions before the third made it: of every entry.
+pub(crate) fn hash_request_of_old(request: &ModelRequest, session: &Arc<Session>) -> String {
+    let mut hash = beginning(request, session);
     request.history.iter().for_each(|entry| hash.add(&**entry));
     hash.hex()
 }

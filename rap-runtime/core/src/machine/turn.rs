@@ -138,10 +138,12 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
         rest::rest(draft, "failed");
         return None;
     }
-    let session = &draft.snapshot.session;
-    let kit = kit::of(session);
+    // From here on it grows with the history.
+    draft.snapshot.history.digest();
     let mut history = draft.snapshot.history.clone();
     history.extend(draft.entries.iter().cloned().map(Arc::new));
+    let session = &draft.snapshot.session;
+    let kit = kit::of(session);
     Some(ModelRequest {
         session: session.id.clone(),
         thread: draft.thread().clone(),

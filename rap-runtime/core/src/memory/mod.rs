@@ -400,7 +400,7 @@ impl Memory {
             completions: state.completions,
             open_threads: self.open_threads(&thread.row.session),
             thread: thread.row.clone(),
-            history: shown_to_model(&thread.row.chain, &thread.row.id, &self.visible(thread)),
+            history: shown_to_model(&thread.row.chain, &thread.row.id, &self.visible(thread)).into(),
             calls,
             subscriptions,
             asking: self.asking(&claim.thread),

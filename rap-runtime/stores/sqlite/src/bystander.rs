@@ -35,7 +35,7 @@ impl SqliteReader {
         let path = path.as_ref().to_owned();
         let shown = path.display().to_string();
         let source = Source::Fresh(Box::new(move || open::bystander(&path)));
-        let (readers, _) = Readers::start(&shown, vec![source])
+        let (readers, _) = Readers::start(&shown, vec![source], None)
             .map_err(|e| StoreError::Failed(format!("no thread for {shown}: {e}")))?;
         readers.read(|_| Ok(())).await?;
         Ok(Self { readers })

@@ -5,11 +5,11 @@ use crate::{
     fault::{Done, damaged, json, word},
     interact,
     rows::{self, entry_at, signed},
-    subtree,
+    segments, subtree,
     writer::Write,
 };
 use rap_core::{
-    Accepted, Claim, Commit, Committed, DeliveryKind, Entry, Millis, NewDelivery, NewInput, NewThread,
+    Accepted, Claim, Commit, Committed, DeliveryKind, Entry, HistoryDigest, Millis, NewDelivery, NewInput, NewThread,
     StoreError,
 };
 use rusqlite::{OptionalExtension, params};
@@ -18,12 +18,12 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
     write.shared.check(claim)?;
     let row = write
         .conn
-        .prepare_cached("SELECT n, session, version, next_entry, closed FROM threads WHERE id = ?1")?
+        .prepare_cached("SELECT n, session, version, next_entry, closed, sealed FROM threads WHERE id = ?1")?
         .query_row([claim.thread.as_str()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
         })
         .optional()?;
-    let Some((n, session, version, next_entry, closed)): Option<(i64, i64, i64, i64, bool)> = row else {
+    let Some((n, session, version, next_entry, closed, sealed)): Option<(i64, i64, i64, i64, bool, i64)> = row else {
         return Err(StoreError::Fenced.into());
     };
     if closed || version != commit.version || commit.thread != claim.thread {
@@ -41,6 +41,7 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
         rows::put_subscription(write.conn, n, row)?;
     }
     update(write, n, commit, next_entry)?;
+    segments::seal(write.conn, n, rows::unsigned(sealed), next_entry + commit.entries.len() as u64)?;
     record(write, n, session, commit)?;
     for event in &commit.surface {
         show(write, session, event, now)?;
@@ -122,7 +123,7 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
         .prepare_cached(
             "UPDATE threads SET version = version + 1, next_entry = ?2, model_owed = ?3, turn_at = ?4,
                 reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL, retry_at = ?8, room = ?9,
-                seen = max(seen, ?10), compaction = ?11, model = ?12
+                seen = max(seen, ?10), compaction = ?11, model = ?12, shown = ?13
             WHERE n = ?1",
         )?
         .execute(params![
@@ -138,6 +139,7 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
             commit.seen,
             word(&commit.update.compaction),
             commit.update.model,
+            commit.shown.as_ref().map(HistoryDigest::as_bytes),
         ])?;
     Ok(())
 }

@@ -14,6 +14,7 @@ mod prune;
 mod reader;
 mod rows;
 mod schema;
+mod segments;
 mod shared;
 mod store;
 mod subtree;

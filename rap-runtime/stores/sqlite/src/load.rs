@@ -2,11 +2,12 @@
 
 use crate::{
     fault::{Done, damaged, from_json},
-    rows::{self, OPEN, Thread, count, entry_at, thread_id, unsigned},
+    rows::{self, OPEN, Thread, count, thread_id, unsigned},
+    segments::{self, Own},
     shared::Shared,
 };
 use rap_core::{
-    CallRow, Child, ChildKind, Claim, Entry, Input, InputId, Millis, Session, Snapshot, StoreError,
+    CallRow, Child, ChildKind, Claim, Entry, History, Input, InputId, Millis, Session, Snapshot, StoreError,
     SubscriptionRow,
 };
 use rap_types::{CallId, ThreadId};
@@ -16,30 +17,32 @@ use std::sync::Arc;
 /// Children that are closed and still loaded, the newest: a subscription may have made thousands.
 const CLOSED_CHILDREN: i64 = 64;
 
-pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim) -> Done<Snapshot> {
+/// The snapshot of a claimed thread. None where more than `most` entries would have to be read for it.
+pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim, most: u64) -> Done<Option<Snapshot>> {
     shared.check(claim)?;
     let thread = rows::find_thread(conn, &claim.thread)?.ok_or(StoreError::Fenced)?;
     if thread.row.closed {
         return Err(StoreError::Fenced.into());
     }
+    let Some(history) = shown(conn, shared, &thread, most)? else { return Ok(None) };
     let (completions, revision): (i64, i64) = conn
         .prepare_cached("SELECT completions, revision FROM sessions WHERE n = ?1")?
         .query_row([thread.session], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let open_threads: i64 = conn
         .prepare_cached("SELECT count(*) FROM threads WHERE session = ?1 AND closed = 0")?
         .query_row([thread.session], |row| row.get(0))?;
-    Ok(Snapshot {
+    Ok(Some(Snapshot {
         session: session(conn, shared, thread.session, revision)?,
         completions: unsigned(completions),
         open_threads: count(open_threads),
-        history: shown(conn, shared, &thread)?,
+        history,
         calls: calls(conn, &thread)?,
         subscriptions: subscriptions(conn, &thread)?,
         asking: asking(conn, &thread)?,
         children: children(conn, &thread)?,
         inputs: inputs(conn, &thread)?,
         thread: thread.row,
-    })
+    }))
 }
 
 pub(crate) fn session(conn: &Connection, shared: &Shared, n: i64, revision: i64) -> Done<Arc<Session>> {
@@ -52,79 +55,110 @@ pub(crate) fn session(conn: &Connection, shared: &Shared, n: i64, revision: i64)
 }
 
 /// What a thread sees: its chain's entries, then its own.
-pub(crate) fn history(conn: &Connection, shared: Option<&Shared>, thread: &Thread) -> Done<Vec<Arc<Entry>>> {
-    let mut history = Vec::new();
-    for segment in &thread.row.chain {
-        let missing = || damaged(format!("thread {}", thread.row.id), format!("no {}", segment.thread));
-        let (n, _) = rows::numbers(conn, &segment.thread)?.ok_or_else(missing)?;
-        history.extend(own_entries(conn, shared, n, &segment.thread, 0, segment.upto)?);
+pub(crate) fn history(conn: &Connection, thread: &Thread) -> Done<History> {
+    let mut history = History::default();
+    for (own, upto) in line(conn, thread)? {
+        history.append(&segments::read(conn, own, 0, upto)?.0);
     }
-    history.extend(own_entries(conn, shared, thread.n, &thread.row.id, 0, thread.row.next_entry)?);
     Ok(history)
 }
 
-/// What a thread sees, piece by piece: a thread's number, its id, and where its part ends.
-fn segments<'t>(conn: &Connection, thread: &'t Thread) -> Done<Vec<(i64, &'t ThreadId, u64)>> {
-    let mut segments = Vec::with_capacity(thread.row.chain.len() + 1);
+/// The threads whose entries a thread sees, itself last, each up to an entry.
+fn line<'a>(conn: &Connection, thread: &'a Thread) -> Done<Vec<(Own<'a>, u64)>> {
+    let mut line = Vec::with_capacity(thread.row.chain.len() + 1);
     for segment in &thread.row.chain {
         let missing = || damaged(format!("thread {}", thread.row.id), format!("no {}", segment.thread));
         let (n, _) = rows::numbers(conn, &segment.thread)?.ok_or_else(missing)?;
-        segments.push((n, &segment.thread, segment.upto));
+        line.push((Own { n, id: &segment.thread, sealed: u64::MAX }, segment.upto));
     }
-    segments.push((thread.n, &thread.row.id, thread.row.next_entry));
-    Ok(segments)
+    line.push((Own { n: thread.n, id: &thread.row.id, sealed: thread.sealed }, thread.row.next_entry));
+    Ok(line)
 }
 
 /// What a compaction reads: all entries from the position on that the newest summary covers, and how many lie before.
 pub(crate) fn recent(conn: &Connection, shared: &Shared, thread: &Thread) -> Done<(Vec<Arc<Entry>>, usize)> {
-    let segments = segments(conn, thread)?;
-    let Some((_, covers_thread, covers)) = newest_summary(conn, &segments)? else {
-        return Ok((history(conn, Some(shared), thread)?, 0));
-    };
-    let first = segments.iter().position(|(n, ..)| *n == covers_thread).unwrap_or(0);
-    let mut left_out = segments[..first].iter().map(|(.., upto)| *upto).sum::<u64>();
-    let mut entries = Vec::new();
-    for (index, (n, id, upto)) in segments.iter().enumerate().skip(first) {
-        let from = if index == first { covers.min(*upto) } else { 0 };
-        left_out += if index == first { from } else { 0 };
-        entries.extend(own_entries(conn, Some(shared), *n, id, from, *upto)?);
+    let line = line(conn, thread)?;
+    let newest = newest_summary(conn, &line)?;
+    let whole = line.iter().map(|(_, upto)| *upto).sum::<u64>();
+    let mut entries = History::default();
+    for (own, from, upto) in parts(&line, newest.as_ref()) {
+        entries.append(&own_entries(conn, shared, own, from, upto)?);
     }
-    Ok((entries, usize::try_from(left_out).unwrap_or(usize::MAX)))
+    let left_out = whole.saturating_sub(entries.len() as u64);
+    Ok((entries.to_vec(), usize::try_from(left_out).unwrap_or(usize::MAX)))
 }
 
-/// What the model is shown: everything, or from the newest summary on.
-fn shown(conn: &Connection, shared: &Shared, thread: &Thread) -> Done<Vec<Arc<Entry>>> {
-    let segments = segments(conn, thread)?;
-    let Some((at, covers_thread, covers)) = newest_summary(conn, &segments)? else {
-        return history(conn, Some(shared), thread);
+/// What is seen along a line: everything, or from the position on that a summary covers.
+fn parts<'a>(line: &[(Own<'a>, u64)], newest: Option<&Newest<'_>>) -> Vec<(Own<'a>, u64, u64)> {
+    let Some(newest) = newest else {
+        return line.iter().map(|(own, upto)| (*own, 0, *upto)).collect();
     };
-    let body: String =
-        conn.prepare_cached("SELECT body FROM entries WHERE at = ?1")?.query_row([at], |row| row.get(0))?;
-    let what = || format!("the summary of thread {}", thread.row.id);
-    let Entry::Summary(summary) = from_json(&body, what)? else {
-        return Err(damaged(what(), "it is another entry"));
-    };
-    let mut shown = vec![Arc::new(summary.shown())];
-    let first = segments.iter().position(|(n, ..)| *n == covers_thread).unwrap_or(0);
-    for (index, (n, id, upto)) in segments.iter().enumerate().skip(first) {
-        let from = if index == first { covers.min(*upto) } else { 0 };
-        let entries = own_entries(conn, Some(shared), *n, id, from, *upto)?;
-        shown.extend(entries.into_iter().filter(|entry| !matches!(**entry, Entry::Summary(_))));
-    }
-    Ok(shown)
+    let first = line.iter().position(|(own, _)| own.n == newest.covers_thread).unwrap_or(0);
+    let from = |index: usize, upto: u64| if index == first { newest.covers.min(upto) } else { 0 };
+    let rest = line.iter().enumerate().skip(first);
+    rest.map(|(index, (own, upto))| (*own, from(index, *upto), *upto)).collect()
 }
 
-/// Where the newest summary lies that a thread sees, and the position that it covers: thread and entry.
-fn newest_summary(conn: &Connection, segments: &[(i64, &ThreadId, u64)]) -> Done<Option<(i64, i64, u64)>> {
+/// What the model is shown: everything, or from the newest summary on. None where more than so many entries would have
+/// to be read.
+fn shown(conn: &Connection, shared: &Shared, thread: &Thread, most: u64) -> Done<Option<History>> {
+    let line = line(conn, thread)?;
+    let mut shown = History::default();
+    let summary = newest_summary(conn, &line)?;
+    let parts = parts(&line, summary.as_ref());
+    let missing = parts.iter().map(|(own, from, upto)| shared.missing(own.n, *from, *upto)).sum::<u64>();
+    if missing > most {
+        return Ok(None);
+    }
+    if let Some(newest) = &summary {
+        let (entry, _) = segments::read(conn, newest.own, newest.entry, newest.entry + 1)?;
+        let Some(Entry::Summary(summary)) = entry.last().map(AsRef::as_ref) else {
+            return Err(damaged(format!("the summary of thread {}", thread.row.id), "it is another entry"));
+        };
+        shown.push(Arc::new(summary.shown()));
+    }
+    for (own, from, upto) in parts {
+        let part = own_entries(conn, shared, own, from, upto)?;
+        shown.append(&if summary.is_some() { part.without_summaries() } else { part });
+    }
+    Ok(Some(shown.with_digest(thread.shown)))
+}
+
+/// Entries of a thread from one on, before another: those that are kept, and what is new since.
+fn own_entries(conn: &Connection, shared: &Shared, own: Own<'_>, from: u64, upto: u64) -> Done<History> {
+    let mut entries = shared.kept_history(own.n, from, upto);
+    let next = from + entries.len() as u64;
+    if next < upto {
+        let (new, bytes) = segments::read(conn, own, next, upto)?;
+        shared.keep_history(own.n, from, next, &new, bytes);
+        entries.append(&new);
+    }
+    Ok(entries)
+}
+
+/// A summary: where it lies, and the position that it covers.
+struct Newest<'a> {
+    own: Own<'a>,
+    entry: u64,
+    covers_thread: i64,
+    covers: u64,
+}
+
+/// The newest summary that a thread sees.
+fn newest_summary<'a>(conn: &Connection, line: &[(Own<'a>, u64)]) -> Done<Option<Newest<'a>>> {
     let mut statement = conn.prepare_cached(
         "SELECT entry, covers_thread, covers FROM summaries WHERE thread = ?1 AND entry < ?2
         ORDER BY entry DESC LIMIT 1",
     )?;
-    for (n, _, upto) in segments.iter().rev() {
-        let mut rows = statement.query([*n, rows::signed(*upto)])?;
+    for (own, upto) in line.iter().rev() {
+        let mut rows = statement.query([own.n, rows::signed(*upto)])?;
         if let Some(row) = rows.next()? {
-            let at = entry_at(*n, unsigned(row.get(0)?));
-            return Ok(Some((at, row.get(1)?, unsigned(row.get(2)?))));
+            return Ok(Some(Newest {
+                own: *own,
+                entry: unsigned(row.get(0)?),
+                covers_thread: row.get(1)?,
+                covers: unsigned(row.get(2)?),
+            }));
         }
     }
     Ok(None)
@@ -147,45 +181,6 @@ pub(crate) fn claim_compaction(conn: &Connection, shared: &Shared) -> Done<Optio
         }
     }
     Ok(None)
-}
-
-/// The entries of a thread from one on, up to another. What is read from the first one on is kept parsed.
-fn own_entries(
-    conn: &Connection,
-    shared: Option<&Shared>,
-    n: i64,
-    id: &ThreadId,
-    from: u64,
-    upto: u64,
-) -> Done<Vec<Arc<Entry>>> {
-    let shared = shared.filter(|_| from == 0);
-    let mut entries = shared.map_or_else(Vec::new, |shared| shared.kept_history(n, upto));
-    let kept = entries.len();
-    let next = |entries: &[Arc<Entry>]| from + entries.len() as u64;
-    if next(&entries) >= upto {
-        return Ok(entries);
-    }
-    let mut bytes = 0;
-    let mut statement =
-        conn.prepare_cached("SELECT at, body FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
-    let mut rows = statement.query([entry_at(n, next(&entries)), entry_at(n, upto)])?;
-    while let Some(row) = rows.next()? {
-        let what = || format!("entry {} of thread {id}", next(&entries));
-        if row.get::<_, i64>(0)? != entry_at(n, next(&entries)) {
-            return Err(damaged(what(), "it is missing"));
-        }
-        let text = row.get_ref(1)?.as_str().map_err(|e| damaged(what(), e))?;
-        bytes += text.len();
-        let entry = from_json(text, what)?;
-        entries.push(Arc::new(entry));
-    }
-    if next(&entries) != upto {
-        return Err(damaged(format!("entry {} of thread {id}", next(&entries)), "it is missing"));
-    }
-    if let Some(shared) = shared {
-        shared.keep_history(n, kept, &entries[kept..], bytes);
-    }
-    Ok(entries)
 }
 
 /// Calls that are open, presumed lost, of the newest turn, or named by an input.
@@ -330,25 +325,6 @@ pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis
     while let Some(row) = rows.next()? {
         if !claims.is_held(&thread_id(row.get(0)?)?) {
             return Ok(Some(Millis(row.get(1)?)));
-        }
-    }
-    Ok(None)
-}
-
-/// Entries of a thread until the first that is wanted.
-pub(crate) fn find_entry<T>(
-    conn: &Connection,
-    thread: i64,
-    wanted: impl Fn(&Entry) -> Option<T>,
-) -> Done<Option<T>> {
-    let mut statement =
-        conn.prepare_cached("SELECT body FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
-    let mut rows = statement.query([entry_at(thread, 0), entry_at(thread + 1, 0)])?;
-    while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
-        let entry = from_json(&text, || format!("a history's entry (thread {thread})"))?;
-        if let Some(found) = wanted(&entry) {
-            return Ok(Some(found));
         }
     }
     Ok(None)

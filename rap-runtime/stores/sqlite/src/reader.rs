@@ -24,12 +24,18 @@ pub(crate) enum Source {
 #[derive(Debug, Clone)]
 pub(crate) struct Readers {
     jobs: mpsc::Sender<Job>,
+    /// For what is read where it is asked.
+    quick: Option<Arc<Mutex<Connection>>>,
     path: Arc<str>,
 }
 
 impl Readers {
     /// Starts a thread for each source. They end when all senders are gone.
-    pub(crate) fn start(path: &str, sources: Vec<Source>) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+    pub(crate) fn start(
+        path: &str,
+        sources: Vec<Source>,
+        quick: Option<Connection>,
+    ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let inbox = Arc::new(Mutex::new(inbox));
         let mut handles = Vec::new();
@@ -46,7 +52,21 @@ impl Readers {
             };
             handles.push(std::thread::Builder::new().name("rap-sqlite-read".into()).spawn(run)?);
         }
-        Ok((Self { jobs, path: path.into() }, handles))
+        let quick = quick.map(|conn| Arc::new(Mutex::new(conn)));
+        Ok((Self { jobs, quick, path: path.into() }, handles))
+    }
+
+    /// Reads in one transaction, on the caller's own thread where that is possible at once. For what takes microseconds.
+    pub(crate) async fn read_here<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Done<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if let Some(quick) = &self.quick
+            && let Ok(conn) = quick.try_lock()
+        {
+            return caught(&self.path, || in_transaction(&conn, work));
+        }
+        self.read(work).await
     }
 
     /// Reads in one transaction.
@@ -57,17 +77,21 @@ impl Readers {
         let (reply, result) = oneshot::channel();
         let path = self.path.clone();
         let job: Job = Box::new(move |source| {
-            let result = catch_unwind(AssertUnwindSafe(|| match source {
+            let result = caught(&path, || match source {
                 Source::Held(conn) => in_transaction(conn, work),
                 Source::Fresh(open) => in_transaction(&open()?, work),
-            }));
-            let result =
-                result.unwrap_or_else(|_| Err(StoreError::Failed("bug: a read panicked".into()).into()));
-            let _ = reply.send(result.map_err(|fault| fault.into_error(&path)));
+            });
+            let _ = reply.send(result);
         });
         let _ = self.jobs.send(job);
         result.await.unwrap_or_else(|_| Err(StoreError::Failed("the store is closed".into())))
     }
+}
+
+fn caught<T>(path: &str, work: impl FnOnce() -> Done<T>) -> Result<T, StoreError> {
+    let result = catch_unwind(AssertUnwindSafe(work));
+    let result = result.unwrap_or_else(|_| Err(StoreError::Failed("bug: a read panicked".into()).into()));
+    result.map_err(|fault| fault.into_error(path))
 }
 
 fn in_transaction<T>(conn: &Connection, work: impl FnOnce(&Connection) -> Done<T>) -> Done<T> {

@@ -1,7 +1,7 @@
 //! Rows as the core knows them, from and into the tables.
 
 use crate::fault::{Done, damaged, from_json, from_word, json, word};
-use rap_core::{CallRow, Entry, Millis, Session, StoreError, SubscriptionRow, ThreadKind, ThreadRow};
+use rap_core::{CallRow, Entry, HistoryDigest, Millis, Session, StoreError, SubscriptionRow, ThreadKind, ThreadRow};
 use rap_types::{CallId, NameError, ThreadId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -42,13 +42,17 @@ pub(crate) struct Thread {
     /// The newest input that a slice has seen.
     pub(crate) seen: i64,
     pub(crate) created_at: Millis,
+    /// Its entries before this one lie in segments.
+    pub(crate) sealed: u64,
+    /// The digest of what its model is shown.
+    pub(crate) shown: Option<HistoryDigest>,
     pub(crate) row: ThreadRow,
 }
 
 const THREAD: &str = "
     SELECT t.n, t.id, t.session, s.id, t.version, t.next_entry, t.paused, t.closed, t.model_owed, t.turn_at,
         t.reported, t.last_record, t.inbox, l.ancestors, l.chain, l.kind, l.created_at, t.retry_at, t.room, t.seen,
-        t.compaction, t.model
+        t.compaction, t.model, t.sealed, t.shown
     FROM threads t JOIN lineages l ON l.thread = t.n JOIN sessions s ON s.n = t.session";
 
 fn thread(row: &Row<'_>) -> Done<Thread> {
@@ -60,6 +64,8 @@ fn thread(row: &Row<'_>) -> Done<Thread> {
         inbox: count(row.get(12)?),
         seen: row.get(19)?,
         created_at: Millis(row.get(16)?),
+        sealed: unsigned(row.get(22)?),
+        shown: row.get::<_, Option<[u8; 32]>>(23)?.map(HistoryDigest::from_bytes),
         row: ThreadRow {
             session: thread_id(row.get(3)?)?,
             ancestors: from_json(row.get_ref(13)?.as_str().map_err(|e| damaged(what(), e))?, what)?,

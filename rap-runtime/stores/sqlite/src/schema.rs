@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -234,6 +234,22 @@ CREATE TABLE summaries (
 /// The model that was chosen for a thread after its session began.
 const FOURTH: &str = "
 ALTER TABLE threads ADD COLUMN model TEXT;
+";
+
+/// Old entries put together, and a digest that spares reading all of them.
+const FIFTH: &str = "
+-- Entries before this one lie in segments.
+ALTER TABLE threads ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
+-- The digest of what the model is shown, where it is known.
+ALTER TABLE threads ADD COLUMN shown BLOB;
+-- `at` is that of the first entry; the body has a line for each.
+CREATE TABLE segments (
+    at INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

@@ -1,7 +1,7 @@
 //! What the owner of the database knows in memory: who has which thread, what is on its way, and parsed
 //! copies of what never changes. Lost with the process, and nothing is lost with it (P6).
 
-use rap_core::{Claim, Entry, Millis, Session, StoreError};
+use rap_core::{Claim, History, Millis, Session, StoreError};
 use rap_types::ThreadId;
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Bytes of stored JSON whose parsed form is kept at most.
+/// Bytes of stored JSON that are kept at most, whether or not they were parsed since.
 const CACHED_BYTES: usize = 16 * 1024 * 1024;
 /// Sessions that are kept parsed at most.
 const CACHED_SESSIONS: usize = 256;
@@ -80,9 +80,27 @@ struct Cache {
 
 #[derive(Debug)]
 struct Kept {
-    entries: Vec<Arc<Entry>>,
+    /// The number of the first entry.
+    base: u64,
+    entries: History,
     bytes: usize,
     used: u64,
+}
+
+impl Kept {
+    fn end(&self) -> u64 {
+        self.base + self.entries.len() as u64
+    }
+
+    fn part_len(&self, from: u64, upto: u64) -> u64 {
+        if from < self.base { 0 } else { upto.min(self.end()).saturating_sub(from) }
+    }
+
+    fn part(&self, from: u64, upto: u64) -> History {
+        let len = usize::try_from(self.part_len(from, upto)).unwrap_or(usize::MAX);
+        let start = usize::try_from(from.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        if len == 0 { History::default() } else { self.entries.slice(start..start + len) }
+    }
 }
 
 /// A lock that outlives a panic: everything behind it is right after every single step.
@@ -186,34 +204,48 @@ impl Shared {
         }
     }
 
-    /// The first `upto` entries of a thread that are kept parsed; fewer if fewer are.
-    pub(crate) fn kept_history(&self, thread: i64, upto: u64) -> Vec<Arc<Entry>> {
+    /// Entries of a thread from one on, before another, as far as they are kept.
+    pub(crate) fn kept_history(&self, thread: i64, from: u64, upto: u64) -> History {
         let mut cache = lock(&self.cache);
         cache.clock += 1;
         let now = cache.clock;
-        let Some(kept) = cache.histories.get_mut(&thread) else { return Vec::new() };
+        let Some(kept) = cache.histories.get_mut(&thread) else { return History::default() };
         kept.used = now;
-        let upto = usize::try_from(upto).unwrap_or(usize::MAX).min(kept.entries.len());
-        kept.entries[..upto].to_vec()
+        kept.part(from, upto)
     }
 
-    /// Keeps entries, numbered from `from`, that were read from the database: they never change.
-    pub(crate) fn keep_history(&self, thread: i64, from: usize, new: &[Arc<Entry>], bytes: usize) {
+    /// How many of these entries are not kept.
+    pub(crate) fn missing(&self, thread: i64, from: u64, upto: u64) -> u64 {
+        let cache = lock(&self.cache);
+        let kept = cache.histories.get(&thread).map_or(0, |kept| kept.part_len(from, upto));
+        upto.saturating_sub(from) - kept
+    }
+
+    /// Keeps entries, numbered from `next`, that were read from the database: they never change. They were read to go on
+    /// after what is kept `from` an entry on, if anything is.
+    pub(crate) fn keep_history(&self, thread: i64, from: u64, next: u64, new: &History, bytes: usize) {
         let mut cache = lock(&self.cache);
         cache.clock += 1;
         let now = cache.clock;
-        let kept = cache.histories.entry(thread).or_insert_with(|| Kept {
-            entries: Vec::new(),
-            bytes: 0,
-            used: now,
-        });
-        if kept.entries.len() != from {
-            return; // Another load was faster.
+        let mut freed = 0;
+        match cache.histories.get_mut(&thread) {
+            Some(kept) if kept.end() == next => {
+                kept.entries.append(new);
+                kept.bytes += bytes;
+                kept.used = now;
+            }
+            // Another load was faster.
+            Some(kept) if kept.base <= from && kept.end() >= next => return,
+            kept => {
+                if from != next {
+                    return; // What it went on after was dropped meanwhile.
+                }
+                freed = kept.map_or(0, |kept| kept.bytes);
+                let entries = new.clone();
+                cache.histories.insert(thread, Kept { base: from, entries, bytes, used: now });
+            }
         }
-        kept.entries.extend_from_slice(new);
-        kept.bytes += bytes;
-        kept.used = now;
-        cache.bytes += bytes;
+        cache.bytes = cache.bytes + bytes - freed;
         while cache.bytes > CACHED_BYTES {
             let oldest = cache.histories.iter().min_by_key(|(_, kept)| kept.used).map(|(n, _)| *n);
             let Some(dropped) = oldest.and_then(|n| cache.histories.remove(&n)) else { break };

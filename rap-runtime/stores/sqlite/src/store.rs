@@ -30,6 +30,8 @@ use tokio::sync::oneshot;
 
 /// Threads that read.
 const READERS: usize = 2;
+/// Entries that a caller reads by itself; more are read by a thread.
+const FEW: u64 = 64;
 
 /// A database that this process owns.
 ///
@@ -107,12 +109,13 @@ impl SqliteStore {
         lock: Option<File>,
         readers: usize,
     ) -> Done<Self> {
+        let quick = open::reader(path)?;
         let sources = (0..readers).map(|_| open::reader(path).map(Source::Held)).collect::<Done<Vec<_>>>()?;
         let shown = path.display().to_string();
         let no_thread = |e| StoreError::Failed(format!("no thread for {}: {e}", path.display()));
         let shared = Arc::new(shared);
         let (writer, writing) = Writer::start(conn, shared.clone()).map_err(no_thread)?;
-        let (readers, reading) = Readers::start(&shown, sources).map_err(no_thread)?;
+        let (readers, reading) = Readers::start(&shown, sources, Some(quick)).map_err(no_thread)?;
         Ok(Self {
             shared,
             seen: AtomicU64::new(0),
@@ -138,6 +141,17 @@ impl SqliteStore {
         if let Some(writer) = &self.writer {
             drop(writer.hand_in(true, work));
         }
+    }
+
+    /// Reads a few rows right here, unless somebody else does so at the moment: to hand that to a thread and to be woken
+    /// by it costs more than the reading.
+    async fn read_here<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &Shared) -> Done<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        let closed = || StoreError::Failed("the store is closed".into());
+        self.readers.as_ref().ok_or_else(closed)?.read_here(move |conn| work(conn, &shared)).await
     }
 
     pub(crate) async fn read<T: Send + 'static>(
@@ -188,7 +202,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim(&self, now: Millis) -> Result<Option<Claim>, StoreError> {
-        self.read(move |conn, shared| load::claim(conn, shared, now)).await
+        self.read_here(move |conn, shared| load::claim(conn, shared, now)).await
     }
 
     async fn renew(&self, claim: &Claim) -> Result<(), StoreError> {
@@ -200,8 +214,16 @@ impl Store for SqliteStore {
     }
 
     async fn load(&self, claim: &Claim) -> Result<Snapshot, StoreError> {
-        let claim = claim.clone();
-        let snapshot = self.read(move |conn, shared| load::load(conn, shared, &claim)).await?;
+        let asked = claim.clone();
+        let small = self.read_here(move |conn, shared| load::load(conn, shared, &asked, FEW)).await?;
+        let snapshot = match small {
+            Some(snapshot) => snapshot,
+            None => {
+                let asked = claim.clone();
+                let whole = self.read(move |conn, shared| load::load(conn, shared, &asked, u64::MAX)).await?;
+                whole.ok_or(StoreError::Fenced)?
+            }
+        };
         lent::knows(&self.shared, snapshot.thread.version);
         Ok(snapshot)
     }
@@ -227,7 +249,7 @@ impl Store for SqliteStore {
     }
 
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError> {
-        self.read(move |conn, shared| outbox::take(conn, shared, now, limit)).await
+        self.read_here(move |conn, shared| outbox::take(conn, shared, now, limit)).await
     }
 
     async fn begin(&self, delivery: i64) -> Result<bool, StoreError> {
@@ -261,7 +283,7 @@ impl Store for SqliteStore {
     }
 
     async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
-        self.read(|conn, shared| {
+        self.read_here(|conn, shared| {
             let thread = load::next_due(conn, shared)?;
             let delivery = outbox::next_due(conn, shared)?;
             Ok(match (thread, delivery) {
@@ -291,7 +313,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim_compaction(&self) -> Result<Option<ThreadId>, StoreError> {
-        self.read(load::claim_compaction).await
+        self.read_here(load::claim_compaction).await
     }
 
     async fn release_compaction(&self, thread: &ThreadId) -> Result<(), StoreError> {

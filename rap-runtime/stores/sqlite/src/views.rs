@@ -4,6 +4,7 @@ use crate::{
     fault::{Done, damaged, from_json},
     load,
     rows::{self, OPEN, Thread, count, thread_id},
+    segments::{self, Own},
     shared::{Shared, UnderWay, Way},
 };
 use rap_core::{
@@ -56,7 +57,8 @@ pub(crate) fn sessions(conn: &Connection, claimed: Claimed<'_>) -> Done<Vec<Sess
 }
 
 fn title(conn: &Connection, root: &Thread) -> Done<String> {
-    let first = load::find_entry(conn, root.n, |entry| match entry {
+    let own = Own { n: root.n, id: &root.row.id, sealed: root.sealed };
+    let first = segments::find(conn, own, root.row.next_entry, |entry| match entry {
         Entry::User(user) if user.author == UserAuthor::Person => Some(text(&user.content)),
         _ => None,
     })?;
@@ -128,7 +130,7 @@ pub(crate) fn history(
     claimed: Claimed<'_>,
 ) -> Done<Option<HistoryView>> {
     let Some(thread) = rows::find_thread(conn, thread)? else { return Ok(None) };
-    let entries = load::history(conn, None, &thread)?;
+    let entries = load::history(conn, &thread)?.to_vec();
     let inherited = entries.len().saturating_sub(usize::try_from(thread.row.next_entry).unwrap_or(0));
     Ok(Some(HistoryView { thread: thread_view(conn, thread, claimed)?, entries, inherited, left_out: 0 }))
 }

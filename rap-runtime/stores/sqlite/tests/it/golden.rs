@@ -4,7 +4,7 @@
 //! `GOLDEN=write cargo test -p rap-store-sqlite golden`.
 
 use rap_core::contract::hand::{
-    at, call, call_row, child, event, invocation, message, root, seen, slice, subscription, thread, woken,
+    at, call, call_row, child, event, invocation, message, root, seen, session, slice, subscription, thread, woken,
 };
 use rap_core::{Accepted, CallState, Entry, Interaction, Store, StoreError, SubscriptionState, ThreadState};
 use rap_store_sqlite::SqliteStore;
@@ -35,6 +35,7 @@ fn tables(path: &Path) -> Vec<String> {
 /// An agent in the midst of everything.
 async fn write(path: &Path) {
     let store = SqliteStore::open(path).await.unwrap();
+    long(&store).await;
     let root = root(&store).await;
     woken(&store, &root, "go", 10, |snapshot, commit| {
         commit.entries = vec![Entry::from_runtime("first"), Entry::from_runtime("second")];
@@ -59,6 +60,21 @@ async fn write(path: &Path) {
     store.put("address", "http://127.0.0.1:4000").await.unwrap();
 }
 
+/// Since format 5: a history of which a part is put together in segments.
+async fn long(store: &SqliteStore) {
+    let long = thread("long");
+    store.create(&session("long")).await.unwrap();
+    woken(store, &long, "go", 2, |snapshot, commit| {
+        commit.entries = of_long();
+        commit.shown = Some(snapshot.history.clone().digest().and(&commit.entries));
+    })
+    .await;
+}
+
+fn of_long() -> Vec<Entry> {
+    (0..700).map(|n| Entry::from_runtime(format!("entry {n}"))).collect()
+}
+
 fn question() -> Interaction {
     Interaction::Choice {
         call: call("asks"),
@@ -70,10 +86,21 @@ fn question() -> Interaction {
 }
 
 /// What the file promises whoever opens it.
-async fn promises(store: &SqliteStore) {
+async fn promises(store: &SqliteStore, format: u32) {
     let (root, kid) = (thread("root"), thread("kid"));
     let sessions = store.sessions().await.unwrap();
-    assert_eq!((sessions.len(), sessions[0].open_threads, sessions[0].open_calls), (1, 2, 2));
+    let of_root = sessions.iter().find(|session| session.id == root).unwrap();
+    assert_eq!((of_root.open_threads, of_root.open_calls), (2, 2));
+    assert_eq!(sessions.len(), if format < 5 { 1 } else { 2 });
+    if format >= 5 {
+        let long = thread("long");
+        store.accept(message(&long, "look"), at(3)).await.unwrap();
+        let snapshot = seen(store, &long, 3).await;
+        assert!(snapshot.history.iter().map(|entry| (**entry).clone()).eq(of_long()));
+        let digest = snapshot.history.slice(0..700).digest();
+        assert_eq!(snapshot.history.known_digest(), Some(digest));
+        slice(store, &long, 3, |_, _| ()).await;
+    }
     assert_eq!(store.get("address").await.unwrap().as_deref(), Some("http://127.0.0.1:4000"));
     assert_eq!(store.dead_letters().await.unwrap().len(), 1);
     let open = store.interactions(&root).await.unwrap();
@@ -128,7 +155,7 @@ async fn databases_of_all_formats_open() {
         fs::copy(&golden, &path).unwrap();
         assert_eq!(format(&path), n);
         let store = SqliteStore::open(&path).await.unwrap();
-        promises(&store).await;
+        promises(&store, n).await;
         drop(store);
         assert_eq!(format(&path), now, "brought forward");
         assert_eq!(tables(&path), expected, "format {n}");

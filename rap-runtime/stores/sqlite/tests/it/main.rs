@@ -4,6 +4,7 @@
 
 mod files;
 mod golden;
+mod segments;
 mod twins;
 
 use rap_store_sqlite::SqliteStore;

@@ -1,0 +1,66 @@
+//! Histories of which the old part lies in segments, as far as the store contract cannot see it.
+
+use rap_core::contract::hand::{at, claim, message, root, slice, woken};
+use rap_core::{Entry, Store, StoreError};
+use rap_store_sqlite::SqliteStore;
+
+fn entries(upto: usize) -> Vec<Entry> {
+    (0..upto).map(|n| Entry::from_runtime(format!("entry {n}"))).collect()
+}
+
+/// What was put together is checked where it is read, though nobody parses it there (ERR-02).
+#[tokio::test]
+async fn damage_in_a_segment_stops_its_thread() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("agent.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let root = root(&store).await;
+    woken(&store, &root, "go", 10, |_, commit| commit.entries = entries(1_000)).await;
+    drop(store);
+    for (sql, told) in [
+        ("UPDATE segments SET body = replace(body, 'entry 300', 'entry 3oo')", "entry 256 of thread root"),
+        ("DELETE FROM segments WHERE at = (SELECT min(at) FROM segments)", "entry 0 of thread root"),
+    ] {
+        rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.accept(message(&root, told), at(20)).await.unwrap();
+        let claim = claim(&store, &root, 20).await;
+        let damaged = store.load(&claim).await.unwrap_err();
+        assert!(matches!(&damaged, StoreError::Damaged { what, .. } if what == told), "{damaged:?}");
+    }
+}
+
+/// P8: what a load reads anew does not grow with what was read before, in memory or on the disk: an entry lies in one
+/// place, and a long history is few rows.
+#[tokio::test]
+async fn a_long_history_is_few_rows() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("agent.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let root = root(&store).await;
+    woken(&store, &root, "go", 10, |_, commit| commit.entries = entries(10_000)).await;
+    for n in 0..300 {
+        woken(&store, &root, &format!("{n}"), 11 + n, |_, commit| commit.entries = entries(2)).await;
+    }
+    // An entry too large for company.
+    let large = Entry::from_runtime("x".repeat(3 << 20));
+    woken(&store, &root, "large", 400, |_, commit| commit.entries = vec![large.clone()]).await;
+    woken(&store, &root, "more", 401, |_, commit| commit.entries = entries(1_000)).await;
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let (rows, segments) = (count("SELECT count(*) FROM entries"), count("SELECT count(*) FROM segments"));
+    assert!(rows < 512 && segments < 55, "{rows} rows and {segments} segments");
+    assert_eq!(rows + count("SELECT sum(count) FROM segments"), 11_601);
+    let view = store.history(&root).await.unwrap().unwrap();
+    assert!(view.entries.len() == 11_601 && *view.entries[10_600] == large);
+    drop((conn, store));
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.accept(message(&root, "look"), at(500)).await.unwrap();
+    let claim = claim(&store, &root, 500).await;
+    let mut snapshot = store.load(&claim).await.unwrap();
+    assert!(snapshot.history.iter().eq(view.entries.iter()));
+    assert_eq!(snapshot.history.known_digest(), None, "nobody told it");
+    snapshot.history.digest();
+    store.release(claim).await.unwrap();
+    slice(&store, &root, 500, |_, commit| commit.shown = snapshot.history.known_digest()).await;
+}
