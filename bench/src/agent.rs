@@ -5,14 +5,20 @@ use rap_core::{
     Store, Toolbox, TurnEntry, TurnOutcome, UserAuthor, UserEntry,
 };
 use rap_types::{ContentPart, ThreadId};
-use std::time::{Instant, SystemTime};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Instant, SystemTime},
+};
 
 /// The size of a message in a history, in bytes.
 pub(crate) const MESSAGE_BYTES: usize = 500;
 
+/// The time. It never runs backwards, as the wall's clock may during a long run: what was accepted is due.
 pub(crate) fn now() -> Millis {
+    static LATEST: AtomicI64 = AtomicI64::new(0);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    Millis(LATEST.fetch_max(now, Ordering::Relaxed).max(now))
 }
 
 pub(crate) fn thread(name: &str) -> ThreadId {

@@ -12,6 +12,7 @@ mod open;
 mod outbox;
 mod prune;
 mod reader;
+mod rehearsal;
 mod rows;
 mod schema;
 mod segments;

@@ -2,6 +2,7 @@
 
 use crate::{
     fault::{Done, damaged, from_json},
+    outbox,
     rows::{self, OPEN, Thread, count, thread_id, unsigned},
     segments::{self, Own},
     shared::Shared,
@@ -11,7 +12,7 @@ use rap_core::{
     SubscriptionRow,
 };
 use rap_types::{CallId, ThreadId};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
 
 /// Children that are closed and still loaded, the newest: a subscription may have made thousands.
@@ -25,24 +26,52 @@ pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim, most: u64)
         return Err(StoreError::Fenced.into());
     }
     let Some(history) = shown(conn, shared, &thread, most)? else { return Ok(None) };
-    let (completions, revision): (i64, i64) = conn
-        .prepare_cached("SELECT completions, revision FROM sessions WHERE n = ?1")?
-        .query_row([thread.session], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let open_threads: i64 = conn
-        .prepare_cached("SELECT count(*) FROM threads WHERE session = ?1 AND closed = 0")?
-        .query_row([thread.session], |row| row.get(0))?;
+    let missing = || damaged(format!("thread {}", thread.row.id), "its session is missing");
+    let (completions, revision, open_threads) =
+        session_counts(conn, thread.session)?.ok_or_else(missing)?;
     Ok(Some(Snapshot {
         session: session(conn, shared, thread.session, revision)?,
         completions: unsigned(completions),
         open_threads: count(open_threads),
         history,
-        calls: calls(conn, &thread)?,
-        subscriptions: subscriptions(conn, &thread)?,
-        asking: asking(conn, &thread)?,
-        children: children(conn, &thread)?,
-        inputs: inputs(conn, &thread)?,
+        calls: calls(conn, thread.n, &thread.row.id)?,
+        subscriptions: subscriptions(conn, thread.n, &thread.row.id)?,
+        asking: asking(conn, thread.n)?,
+        children: children(conn, thread.n)?,
+        inputs: if thread.inbox == 0 { Vec::new() } else { inputs(conn, thread.n, &thread.row.id)? },
         thread: thread.row,
     }))
+}
+
+/// A session's completions, the revision of its settings, and how many of its threads are open.
+fn session_counts(conn: &Connection, session: i64) -> Done<Option<(i64, i64, i64)>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT completions, revision, (SELECT count(*) FROM threads WHERE session = ?1 AND closed = 0)
+        FROM sessions WHERE n = ?1",
+    )?;
+    Ok(statement.query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?)
+}
+
+/// Prepares whatever a slice reads, of no thread, so that the first slice after an opening need not.
+pub(crate) fn rehearse(conn: &Connection, shared: &Shared) -> Done<()> {
+    let (nobody, before) = (-1, Millis(i64::MIN));
+    let id = ThreadId::new("nobody").map_err(|e| damaged("a thread's id", e))?;
+    claim(conn, shared, before)?;
+    outbox::take(conn, shared, before, 1)?;
+    conn.prepare_cached(OWED)?;
+    rows::find_thread(conn, &id)?;
+    newest_summary(conn, &[(Own { n: nobody, id: &id, sealed: 0 }, 0)])?;
+    // What is missing is an error, which is all that there can be.
+    let _ = segments::read(conn, Own { n: nobody, id: &id, sealed: 1 }, 0, 1);
+    session_counts(conn, nobody)?;
+    calls(conn, nobody, &id)?;
+    subscriptions(conn, nobody, &id)?;
+    asking(conn, nobody)?;
+    children(conn, nobody)?;
+    inputs(conn, nobody, &id)?;
+    next_due(conn, shared)?;
+    outbox::next_due(conn, shared)?;
+    Ok(())
 }
 
 pub(crate) fn session(conn: &Connection, shared: &Shared, n: i64, revision: i64) -> Done<Arc<Session>> {
@@ -164,15 +193,15 @@ fn newest_summary<'a>(conn: &Connection, line: &[(Own<'a>, u64)]) -> Done<Option
     Ok(None)
 }
 
+const OWED: &str = "SELECT id FROM threads t WHERE compaction IN ('asked', 'needed') AND closed = 0
+    AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.thread = t.n AND i.event = ?1) ORDER BY n";
+
 /// A thread whose history is to be summarised, that nobody has and whose end is not in the inbox.
 pub(crate) fn claim_compaction(conn: &Connection, shared: &Shared) -> Done<Option<ThreadId>> {
     if shared.guest.is_some() {
         return Ok(None); // The owner summarises.
     }
-    let mut statement = conn.prepare_cached(
-        "SELECT id FROM threads t WHERE compaction IN ('asked', 'needed') AND closed = 0
-            AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.thread = t.n AND i.event = ?1) ORDER BY n",
-    )?;
+    let mut statement = conn.prepare_cached(OWED)?;
     let mut rows = statement.query([crate::accept::COMPACTED])?;
     while let Some(row) = rows.next()? {
         let id = thread_id(row.get(0)?)?;
@@ -184,7 +213,7 @@ pub(crate) fn claim_compaction(conn: &Connection, shared: &Shared) -> Done<Optio
 }
 
 /// Calls that are open, presumed lost, of the newest turn, or named by an input.
-fn calls(conn: &Connection, thread: &Thread) -> Done<Vec<CallRow>> {
+fn calls(conn: &Connection, n: i64, id: &ThreadId) -> Done<Vec<CallRow>> {
     let sql = rows::select_calls(
         "",
         &format!(
@@ -199,16 +228,16 @@ fn calls(conn: &Connection, thread: &Thread) -> Done<Vec<CallRow>> {
         ),
     );
     let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query([thread.n])?;
+    let mut rows = statement.query([n])?;
     let mut calls = Vec::new();
     while let Some(row) = rows.next()? {
-        calls.push(rows::call(row, &thread.row.id)?);
+        calls.push(rows::call(row, id)?);
     }
     Ok(calls)
 }
 
 /// Subscriptions that are active or named by an input.
-fn subscriptions(conn: &Connection, thread: &Thread) -> Done<Vec<SubscriptionRow>> {
+fn subscriptions(conn: &Connection, n: i64, id: &ThreadId) -> Done<Vec<SubscriptionRow>> {
     let mut statement = conn.prepare_cached(
         "SELECT call, name, arguments, state, created_at FROM subscriptions
         WHERE thread = ?1 AND call IN (
@@ -216,19 +245,19 @@ fn subscriptions(conn: &Connection, thread: &Thread) -> Done<Vec<SubscriptionRow
             UNION SELECT call FROM inbox WHERE thread = ?1 AND call IS NOT NULL)
         ORDER BY created_at, call",
     )?;
-    let mut rows = statement.query([thread.n])?;
+    let mut rows = statement.query([n])?;
     let mut subscriptions = Vec::new();
     while let Some(row) = rows.next()? {
-        subscriptions.push(rows::subscription(row, &thread.row.id)?);
+        subscriptions.push(rows::subscription(row, id)?);
     }
     Ok(subscriptions)
 }
 
 /// The calls that ask people something nobody has answered.
-fn asking(conn: &Connection, thread: &Thread) -> Done<Vec<CallId>> {
+fn asking(conn: &Connection, n: i64) -> Done<Vec<CallId>> {
     let mut statement =
         conn.prepare_cached("SELECT call FROM questions WHERE thread = ?1 AND answered = 0 ORDER BY call")?;
-    let mut rows = statement.query([thread.n])?;
+    let mut rows = statement.query([n])?;
     let mut asking = Vec::new();
     while let Some(row) = rows.next()? {
         asking.push(rows::call_id(row.get(0)?)?);
@@ -237,7 +266,7 @@ fn asking(conn: &Connection, thread: &Thread) -> Done<Vec<CallId>> {
 }
 
 /// The open children, and the newest closed ones.
-fn children(conn: &Connection, thread: &Thread) -> Done<Vec<Child>> {
+fn children(conn: &Connection, n: i64) -> Done<Vec<Child>> {
     let mut statement = conn.prepare_cached(
         "SELECT n, id, event, open FROM (
             SELECT t.n, t.id, l.event, 1 AS open FROM threads t JOIN lineages l ON l.thread = t.n
@@ -247,7 +276,7 @@ fn children(conn: &Connection, thread: &Thread) -> Done<Vec<Child>> {
                 WHERE t.parent = ?1 AND t.closed = 1 ORDER BY t.n DESC LIMIT ?2))
         ORDER BY n",
     )?;
-    let mut rows = statement.query([thread.n, CLOSED_CHILDREN])?;
+    let mut rows = statement.query([n, CLOSED_CHILDREN])?;
     let mut children = Vec::new();
     while let Some(row) = rows.next()? {
         let kind = if row.get(2)? { ChildKind::Event } else { ChildKind::Spawned };
@@ -257,19 +286,16 @@ fn children(conn: &Connection, thread: &Thread) -> Done<Vec<Child>> {
 }
 
 /// The unconsumed inputs, by arrival.
-fn inputs(conn: &Connection, thread: &Thread) -> Done<Vec<Input>> {
-    if thread.inbox == 0 {
-        return Ok(Vec::new());
-    }
+fn inputs(conn: &Connection, n: i64, thread: &ThreadId) -> Done<Vec<Input>> {
     let mut statement = conn.prepare_cached(
         "SELECT i.seq, i.id, i.accepted_at, i.body, i.traceparent FROM inbox b CROSS JOIN inputs i ON i.seq = b.seq
         WHERE b.thread = ?1 ORDER BY b.seq",
     )?;
-    let mut rows = statement.query([thread.n])?;
+    let mut rows = statement.query([n])?;
     let mut inputs = Vec::new();
     while let Some(row) = rows.next()? {
         let id: String = row.get(1)?;
-        let what = || format!("input {id} of thread {}", thread.row.id);
+        let what = || format!("input {id} of thread {thread}");
         let body = row.get_ref(3)?.as_str().map_err(|e| damaged(what(), e))?;
         inputs.push(Input {
             seq: row.get(0)?,

@@ -1,6 +1,6 @@
 //! The threads that read. Each job sees one moment of the database, beside the writer and never behind it.
 
-use crate::fault::Done;
+use crate::{fault::Done, rehearsal};
 use rap_core::StoreError;
 use rusqlite::Connection;
 use std::{
@@ -39,9 +39,17 @@ impl Readers {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let inbox = Arc::new(Mutex::new(inbox));
         let mut handles = Vec::new();
-        for mut source in sources {
+        let quick = quick.map(|conn| Arc::new(Mutex::new(conn)));
+        for (n, mut source) in sources.into_iter().enumerate() {
             let inbox = inbox.clone();
+            let quick = quick.clone().filter(|_| n == 0);
             let run = move || {
+                if let Some(quick) = quick {
+                    rehearsed(&quick.lock().unwrap_or_else(PoisonError::into_inner));
+                }
+                if let Source::Held(conn) = &source {
+                    rehearsed(conn);
+                }
                 loop {
                     let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     match job {
@@ -52,7 +60,6 @@ impl Readers {
             };
             handles.push(std::thread::Builder::new().name("rap-sqlite-read".into()).spawn(run)?);
         }
-        let quick = quick.map(|conn| Arc::new(Mutex::new(conn)));
         Ok((Self { jobs, quick, path: path.into() }, handles))
     }
 
@@ -86,6 +93,11 @@ impl Readers {
         let _ = self.jobs.send(job);
         result.await.unwrap_or_else(|_| Err(StoreError::Failed("the store is closed".into())))
     }
+}
+
+/// The first to ask need not wait for what is the same for all.
+fn rehearsed(conn: &Connection) {
+    let _ = catch_unwind(AssertUnwindSafe(|| rehearsal::of_reading(conn)));
 }
 
 fn caught<T>(path: &str, work: impl FnOnce() -> Done<T>) -> Result<T, StoreError> {

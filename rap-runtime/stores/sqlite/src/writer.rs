@@ -3,6 +3,7 @@
 
 use crate::{
     fault::{Done, Fault},
+    rehearsal,
     shared::{Shared, Way},
 };
 use rap_core::StoreError;
@@ -136,6 +137,9 @@ impl Writer {
 }
 
 fn run(conn: &Connection, shared: &Shared, inbox: &mpsc::Receiver<Box<dyn Job>>) {
+    if shared.guest.is_none() {
+        let _ = catch_unwind(AssertUnwindSafe(|| rehearsal::of_writing(conn, shared)));
+    }
     while let Ok(first) = inbox.recv() {
         let mut batch = vec![first];
         gather(&mut batch, inbox);
