@@ -1,8 +1,8 @@
 //! What a slice decides: everything it changes, to be written in one transaction.
 
 use crate::{
-    CallRow, Compaction, DeliveryKind, Entry, HistoryDigest, InputId, Millis, Moment, NewInput, Snapshot, SubscriptionRow,
-    SurfaceEvent, ThreadRow, TurnOutcome,
+    CallRow, Compaction, DeliveryKind, Entry, HistoryDigest, InputId, Millis, Moment, NewInput, Snapshot,
+    SubscriptionRow, SurfaceEvent, ThreadRow, TurnOutcome,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};

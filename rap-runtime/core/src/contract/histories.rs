@@ -79,8 +79,10 @@ pub async fn a_summary_covers_a_part_of_a_long_history(store: &dyn Store) {
     grows(store, &root, 10, 0..900).await;
     let mut upto = 900;
     for covers in [300, 901, 1_150] {
-        let summary =
-            SummaryEntry { covers: Segment { thread: root.clone(), upto: covers }, text: format!("to {covers}") };
+        let summary = SummaryEntry {
+            covers: Segment { thread: root.clone(), upto: covers },
+            text: format!("to {covers}"),
+        };
         let now = 10 + upto as i64;
         woken(store, &root, &format!("summary {covers}"), now, |_, commit| {
             commit.entries = vec![Entry::Summary(summary.clone())];

@@ -137,7 +137,8 @@ impl Block {
             let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
             let entries = sealed.as_ref().map(Sealed::entries);
             let entries = entries.expect("bug: a block has entries or text");
-            let entries = entries.unwrap_or_else(|why| panic!("bug: a store vouched for what it is not: {why}"));
+            let entries =
+                entries.unwrap_or_else(|why| panic!("bug: a store vouched for what it is not: {why}"));
             *sealed = None;
             entries.into_boxed_slice()
         })
@@ -293,7 +294,8 @@ impl Extend<Arc<Entry>> for History {
         while entries.peek().is_some() {
             // The last block grows by being made anew: whoever else has it keeps the old one.
             let open = self.pieces.last().filter(|last| {
-                last.part.end < BLOCK && last.block.entries.get().is_some_and(|all| all.len() == last.part.end)
+                last.part.end < BLOCK
+                    && last.block.entries.get().is_some_and(|all| all.len() == last.part.end)
             });
             let (mut grown, mut has) = (Vec::new(), Has::default());
             let mut from = 0;

@@ -2,8 +2,8 @@
 
 use crate::{
     CallRoute, CallRow, CallState, Child, ChildKind, Commit, Compaction, DeadLetter, Entry, EventEntry,
-    HistoryDigest, Input, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord, Snapshot,
-    SubscriptionRow, Surface, SurfaceEvent, ThreadUpdate, derive_call_id, history::text_of,
+    HistoryDigest, Input, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord,
+    Snapshot, SubscriptionRow, Surface, SurfaceEvent, ThreadUpdate, derive_call_id, history::text_of,
 };
 use rap_types::{CallId, ContentPart, ThreadId};
 use serde_json::Value;

@@ -9,8 +9,8 @@ use crate::{
     writer::Write,
 };
 use rap_core::{
-    Accepted, Claim, Commit, Committed, DeliveryKind, Entry, HistoryDigest, Millis, NewDelivery, NewInput, NewThread,
-    StoreError,
+    Accepted, Claim, Commit, Committed, DeliveryKind, Entry, HistoryDigest, Millis, NewDelivery, NewInput,
+    NewThread, StoreError,
 };
 use rusqlite::{OptionalExtension, params};
 
@@ -23,7 +23,9 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
         })
         .optional()?;
-    let Some((n, session, version, next_entry, closed, sealed)): Option<(i64, i64, i64, i64, bool, i64)> = row else {
+    let Some((n, session, version, next_entry, closed, sealed)): Option<(i64, i64, i64, i64, bool, i64)> =
+        row
+    else {
         return Err(StoreError::Fenced.into());
     };
     if closed || version != commit.version || commit.thread != claim.thread {

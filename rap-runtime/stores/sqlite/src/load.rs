@@ -27,8 +27,7 @@ pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim, most: u64)
     }
     let Some(history) = shown(conn, shared, &thread, most)? else { return Ok(None) };
     let missing = || damaged(format!("thread {}", thread.row.id), "its session is missing");
-    let (completions, revision, open_threads) =
-        session_counts(conn, thread.session)?.ok_or_else(missing)?;
+    let (completions, revision, open_threads) = session_counts(conn, thread.session)?.ok_or_else(missing)?;
     Ok(Some(Snapshot {
         session: session(conn, shared, thread.session, revision)?,
         completions: unsigned(completions),

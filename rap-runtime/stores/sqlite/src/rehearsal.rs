@@ -8,7 +8,9 @@ use crate::{
     shared::Shared,
     writer::{After, Write},
 };
-use rap_core::{ModelTurn, Millis, Moment, NewInput, Rules, Session, SliceMachine, Step, Toolbox, TurnOutcome};
+use rap_core::{
+    Millis, ModelTurn, Moment, NewInput, Rules, Session, SliceMachine, Step, Toolbox, TurnOutcome,
+};
 use rap_types::{ContentPart, ThreadId};
 use rusqlite::Connection;
 

@@ -1,7 +1,9 @@
 //! Rows as the core knows them, from and into the tables.
 
 use crate::fault::{Done, damaged, from_json, from_word, json, word};
-use rap_core::{CallRow, Entry, HistoryDigest, Millis, Session, StoreError, SubscriptionRow, ThreadKind, ThreadRow};
+use rap_core::{
+    CallRow, Entry, HistoryDigest, Millis, Session, StoreError, SubscriptionRow, ThreadKind, ThreadRow,
+};
 use rap_types::{CallId, NameError, ThreadId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

@@ -254,7 +254,6 @@ async fn damage_inside_stops_its_thread_alone() {
     }
 }
 
-
 /// Another program's database is not ours to change.
 #[tokio::test]
 async fn another_programs_database_is_left_alone() {

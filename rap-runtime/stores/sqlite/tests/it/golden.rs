@@ -4,7 +4,8 @@
 //! `GOLDEN=write cargo test -p rap-store-sqlite golden`.
 
 use rap_core::contract::hand::{
-    at, call, call_row, child, event, invocation, message, root, seen, session, slice, subscription, thread, woken,
+    at, call, call_row, child, event, invocation, message, root, seen, session, slice, subscription, thread,
+    woken,
 };
 use rap_core::{Accepted, CallState, Entry, Interaction, Store, StoreError, SubscriptionState, ThreadState};
 use rap_store_sqlite::SqliteStore;
