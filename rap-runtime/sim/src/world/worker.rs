@@ -33,7 +33,7 @@ impl World {
                 self.store.release(&claim);
                 return Ok(true);
             }
-            snapshot.history.clear();
+            snapshot.history = rap_core::History::new();
         }
         if self.is(Fault::SendUnasked) {
             Arc::make_mut(&mut snapshot.session).rules.destructive = DestructivePolicy::Allow;
