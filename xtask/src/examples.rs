@@ -1,6 +1,6 @@
 //! `cargo xtask examples`: every public thing of the libraries that people build on is shown at work.
 //!
-//! The rule (docs/decisions/0010): a public struct, enum, trait, function, alias or macro has an example in its own
+//! The rule (docs/decisions/0011): a public struct, enum, trait, function, alias or macro has an example in its own
 //! documentation, or its name stands in some example of its crate, the README included. All of these are compiled as doctests. Constants, methods, fields and variants are shown by what
 //! they belong to.
 
