@@ -12,7 +12,9 @@ pub use names::Names;
 use crate::{schema, wire::Wire};
 use rap_runtime::{
     ModelCard, ReasoningPolicy, Roles,
-    core::{Entry, EventEntry, History, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, TurnPiece},
+    core::{
+        Entry, EventEntry, History, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, TurnPiece,
+    },
 };
 use rap_types::{ContentPart, RECEIVE_EVENT};
 use serde_json::{Map, Value, json};
