@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use rap_sim::{Fault, Report, reference, run};
+use rap_sim::{Fault, Report, Violation, reference, run};
 
 /// P1 to P12, on five hundred worlds.
 #[test]
@@ -32,13 +32,17 @@ fn promises_hold() {
     }
 }
 
-/// Each check is able to fail: a runtime with one mistake is caught, by the promise that the mistake breaks.
+/// Each check is able to fail: a runtime with one mistake is caught, by the promise that the mistake breaks. An outcome
+/// that is lost when nobody waits for it any more is P10 by name (late is not lost), and P1 all the same: such a world
+/// shows nothing wrong with P1's check, and the next one is asked.
 #[test]
 fn every_fault_is_caught() {
     let mut wrong = Vec::new();
     for (fault, promise) in Fault::ALL {
-        let caught =
-            (0..1_000).find_map(|seed| run(seed, Some(fault)).err().map(|violation| (seed, violation)));
+        let late = |violation: &Violation| promise == "P1" && violation.promise == "P10";
+        let caught = (0..1_000)
+            .filter_map(|seed| run(seed, Some(fault)).err().map(|violation| (seed, violation)))
+            .find(|(_, violation)| !late(violation));
         match caught {
             Some((_, violation)) if violation.promise == promise => {}
             Some((seed, violation)) => {
