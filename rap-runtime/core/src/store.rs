@@ -73,6 +73,7 @@ pub trait Store: Send + Sync + 'static {
     async fn next_due(&self) -> Result<Option<Millis>, StoreError>;
 
     /// Resolves after something may have become due or visible since the last call: a hint, never a promise.
+    /// One at a time waits here, the driver: of two, each would take hints away from the other.
     async fn changed(&self);
 
     /// Keeps what a tool shows or asks beside the conversation, and shows it as a surface event. It wakes no
