@@ -44,6 +44,9 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
+/// The file of [`WORDS`], in the work folder.
+const DICTIONARY: &str = "words";
+
 /// Words that libFuzzer is told of: members, kinds and keywords that no mutation would find.
 const WORDS: &[&str] = &[
     "null",
@@ -118,6 +121,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
         return if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}")) };
     }
 
+    dictionary(&work)?;
     let mut found = Vec::new();
     let side_by_side = std::thread::available_parallelism().map_or(1, usize::from);
     for some in chosen.chunks(side_by_side) {
@@ -193,11 +197,14 @@ fn corpus(root: &Path, work: &Path, name: &str, kinds: &[&str]) -> Result<PathBu
     Ok(folder)
 }
 
+/// The words that every target is told. Written before any of them runs: one that is starting reads the file.
+fn dictionary(work: &Path) -> Result<(), String> {
+    let words: Vec<String> = WORDS.iter().map(|word| format!("\"{word}\"\n")).collect();
+    fs::write(work.join(DICTIONARY), words.concat()).map_err(|e| format!("{DICTIONARY}: {e}"))
+}
+
 fn start(programs: &Path, work: &Path, name: &str, corpus: &Path, seconds: u64) -> Result<Child, String> {
     let fail = |e: std::io::Error| format!("{name} cannot be started: {e}");
-    let dictionary = work.join("words");
-    let words: Vec<String> = WORDS.iter().map(|word| format!("\"{word}\"\n")).collect();
-    fs::write(&dictionary, words.concat()).map_err(fail)?;
     let artifacts = work.join("found");
     fs::create_dir_all(&artifacts).map_err(fail)?;
     let log = fs::File::create(work.join(format!("{name}.log"))).map_err(fail)?;
@@ -205,7 +212,7 @@ fn start(programs: &Path, work: &Path, name: &str, corpus: &Path, seconds: u64) 
         .arg(corpus)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
-        .arg(format!("-dict={}", dictionary.display()))
+        .arg(format!("-dict={}", work.join(DICTIONARY).display()))
         // A single input that takes longer, or more memory, is a finding.
         .args([
             "-timeout=10",
