@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 const DEPTH: usize = 24;
 const SCHEMAS: usize = 4_000;
 
+/// What is put in its place before a schema is fitted.
+const UNFOLDED: [&str; 2] = ["$ref", "allOf"];
+
 /// The kinds of schemas that providers take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -56,11 +59,19 @@ impl Fitting<'_> {
     }
 
     fn object(&mut self, schema: &Map<String, Value>, depth: usize) -> Map<String, Value> {
-        let mut schema = self.resolved(schema, depth);
-        self.merge_all_of(&mut schema, depth);
-        let nullable = unwrap_null(&mut schema);
-        let mut schema = self.resolved(&schema, depth);
-        let nullable = unwrap_null(&mut schema) || nullable;
+        let mut schema = schema.clone();
+        let mut nullable = false;
+        // What is behind "or null" may be a reference again, and one that leads here.
+        for _ in depth..DEPTH {
+            schema = self.resolved(schema, depth);
+            self.merge_all_of(&mut schema, depth);
+            let unwrapped = unwrap_null(&mut schema);
+            nullable |= unwrapped;
+            if !unwrapped && !UNFOLDED.iter().any(|key| schema.contains_key(*key)) {
+                break;
+            }
+        }
+        schema.retain(|key, _| !UNFOLDED.contains(&key.as_str()));
         let mut out = Map::new();
         for (key, value) in &schema {
             if let Some(value) = self.member(key, value, &schema, depth) {
@@ -102,8 +113,7 @@ impl Fitting<'_> {
     }
 
     /// A schema with its reference put in its place. One that leads into itself ends as "anything".
-    fn resolved(&self, schema: &Map<String, Value>, depth: usize) -> Map<String, Value> {
-        let mut schema = schema.clone();
+    fn resolved(&self, mut schema: Map<String, Value>, depth: usize) -> Map<String, Value> {
         for _ in depth..DEPTH {
             let Some(Value::String(reference)) = schema.remove("$ref") else { return schema };
             let pointer = reference.strip_prefix('#').unwrap_or("/nowhere");
@@ -131,7 +141,7 @@ impl Fitting<'_> {
         for _ in depth..DEPTH {
             let Some(Value::Array(parts)) = schema.remove("allOf") else { return };
             for part in parts.iter().filter_map(Value::as_object) {
-                let part = self.resolved(part, depth + 1);
+                let part = self.resolved(part.clone(), depth + 1);
                 merge(schema, &part, true);
             }
         }
@@ -183,6 +193,8 @@ impl Fitting<'_> {
                 }
                 names.into()
             }
+            // No value at all is for the runtime to refuse, and for no provider to stumble over.
+            "enum" | "type" if value.as_array().is_some_and(Vec::is_empty) => return None,
             "items" => self.any(value, depth + 1),
             "additionalProperties" if value.is_object() => self.any(value, depth + 1),
             _ => value.clone(),
@@ -278,6 +290,10 @@ fn open_api(schema: &mut Map<String, Value>) {
         "anyOf",
     ];
     schema.retain(|key, _| KNOWN.contains(&key.as_str()));
+    if schema.get("type").is_some_and(|kind| kind == "null") {
+        schema.remove("type");
+        schema.insert("nullable".to_owned(), true.into());
+    }
     if let Some(Value::Array(kinds)) = schema.get("type").cloned() {
         let options: Vec<Value> = kinds.iter().map(|kind| json!({ "type": kind })).collect();
         schema.remove("type");
@@ -302,9 +318,19 @@ fn open_api(schema: &mut Map<String, Value>) {
         Some(_) if kind.is_empty() => {
             schema.insert("type".to_owned(), "string".into());
         }
+        Some(_) if kind != "string" => {
+            schema.remove("enum");
+        }
         _ => {}
     }
-    if kind == "object" && schema.get("properties").and_then(Value::as_object).is_some_and(Map::is_empty) {
+    // What belongs to another kind: parts of an `allOf` that contradict each other.
+    if !["", "object"].contains(&kind.as_str()) {
+        schema.retain(|key, _| !["properties", "required"].contains(&key.as_str()));
+    }
+    if !["", "array"].contains(&kind.as_str()) {
+        schema.remove("items");
+    }
+    if schema.get("properties").and_then(Value::as_object).is_some_and(Map::is_empty) {
         schema.remove("properties");
     }
     if kind.is_empty() && !schema.contains_key("anyOf") && !schema.contains_key("type") {

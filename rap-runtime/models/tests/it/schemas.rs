@@ -42,6 +42,22 @@ fn cases() {
         json!({"units": {"type": "string", "enum": ["m"], "nullable": true}, "n": {"type": "integer", "nullable": true}})
     );
 
+    // Nothing (`()` of Rust), "or null" within "or null", a reference that is "or itself", parts that contradict each
+    // other: one such member must not take all tools away.
+    let odd = json!({"type": "object", "properties": {
+        "nothing": {"type": "null"},
+        "twice": {"oneOf": [{"oneOf": [{"type": "string"}, {"type": "null"}]}, {"type": "null"}]},
+        "itself": {"$ref": "#/$defs/A"},
+        "both": {"allOf": [{"type": "array"}, {"const": "x"}]},
+    }, "$defs": {"A": {"oneOf": [{"$ref": "#/$defs/A"}, {"type": "null"}]}}});
+    assert_eq!(
+        fitted(&odd, Dialect::OpenApi)["properties"],
+        json!({
+            "nothing": {"type": "string", "nullable": true}, "twice": {"type": "string", "nullable": true},
+            "itself": {"type": "string", "nullable": true}, "both": {"type": "array", "items": {"type": "string"}},
+        })
+    );
+
     // A choice at the top: any member of any option may be given.
     let choice = json!({"type": "object", "oneOf": [
         {"properties": {"id": {"type": "string"}}, "required": ["id"]},
@@ -76,6 +92,11 @@ fn schemas() -> impl Strategy<Value = Value> {
         Just(json!({"enum": [1, "a", null]})),
         Just(json!({"const": "x"})),
         Just(json!({"const": 3})),
+        Just(json!({"const": null})),
+        Just(json!({"type": "null"})),
+        Just(json!({"type": ["null"]})),
+        Just(json!({"type": []})),
+        Just(json!({"enum": []})),
         Just(json!(true)),
         Just(json!({})),
         Just(json!({"$ref": "#/$defs/A"})),
@@ -99,7 +120,7 @@ fn schemas() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
 
     /// Any schema of any tool goes out in a form that a strict provider takes: one odd tool never takes all others
     /// away.
