@@ -66,8 +66,9 @@ pub(crate) struct DemoArgs {
 pub(crate) struct RunArgs {
     /// What to say to the agent
     pub(crate) message: String,
-    /// A tool server, by its base URL, or as name=URL; may be given several times
-    #[arg(long = "server", value_name = "[NAME=]URL", value_parser = server, required_unless_present = "session")]
+    /// A tool server, by its base URL, or as name=URL; may be given several times. Without any the agent has its
+    /// built-in tools alone
+    #[arg(long = "server", value_name = "[NAME=]URL", value_parser = server)]
     pub(crate) servers: Vec<Server>,
     /// Tokens and signing keys of servers with names; without it they are in the environment, as
     /// RAP_SERVER_TOKEN_NAME and RAP_SERVER_KEY_NAME

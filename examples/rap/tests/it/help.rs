@@ -30,7 +30,7 @@ fn help() {
 fn wrong_command_lines() {
     let cases: Vec<String> = [
         vec!["fly"],
-        vec!["run", "hello"],
+        vec!["run"],
         vec!["run", "hello", "--server", "ftp://example.com"],
         vec!["run", "hello", "--server", "http://127.0.0.1:1", "--session", "abc"],
         vec!["run", "hello", "--server", "http://127.0.0.1:1", "--timeout", "soon"],

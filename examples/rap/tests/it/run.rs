@@ -25,6 +25,18 @@ fn a_conversation() {
     insta::assert_snapshot!(ended.stderr, @r#"no model is configured, so the scripted one answers; tell it what to call, e.g. call get_weather {"city":"Oslo"} and get_time {}"#);
 }
 
+/// An agent needs no tool server: its built-in tools work, and what is said is answered.
+#[test]
+fn no_server_at_all() {
+    let ended = rap(&["run", r#"call sleep {"seconds":1}"#]).expect_success();
+    insta::assert_snapshot!(ended.stdout, @r#"
+    Calling sleep.
+        call sleep {"seconds":1}
+      result sleep: The wait of 1 s is over.
+    sleep: The wait of 1 s is over.
+    "#);
+}
+
 /// Base URLs with a path prefix, with and without a slash at the end; endpoints elsewhere and with a query
 /// (INV-11, TLS-02).
 #[test]
