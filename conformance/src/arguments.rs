@@ -2,6 +2,7 @@
 
 use crate::nonce::nonce;
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 
 /// Makes arguments that the schema takes: examples, defaults and enums first, then the smallest of each type;
 /// strings are nonces.
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 /// # Errors
 /// Why none can be made: a parameter that a stranger should not guess, or a schema that is too clever.
 pub fn valid(schema: &Value) -> Result<Value, String> {
-    let made = Value::Object(object(schema, schema, 0)?);
+    let made = Value::Object(object(&Schema::new(schema), schema, 0)?);
     let validator = crate::schema::compile(schema).map_err(|e| format!("its schema is none: {e}"))?;
     match crate::schema::first(&validator, &made) {
         None => Ok(made),
@@ -31,7 +32,22 @@ fn risky(name: &str, property: &Value) -> bool {
     property["type"] == "string" && RISKY.iter().any(|risk| words.contains(risk))
 }
 
-fn object(root: &Value, schema: &Value, depth: usize) -> Result<Map<String, Value>, String> {
+/// Values in the arguments of one call, at most: schemas can be small and their smallest instance huge.
+const MOST: usize = 1000;
+
+/// A whole schema, and how much of an instance may still be made.
+struct Schema<'a> {
+    root: &'a Value,
+    left: Cell<usize>,
+}
+
+impl<'a> Schema<'a> {
+    fn new(root: &'a Value) -> Self {
+        Self { root, left: Cell::new(MOST) }
+    }
+}
+
+fn object(root: &Schema<'_>, schema: &Value, depth: usize) -> Result<Map<String, Value>, String> {
     if let Some(Value::Object(example)) = schema["examples"].get(0) {
         return Ok(example.clone());
     }
@@ -43,12 +59,15 @@ fn object(root: &Value, schema: &Value, depth: usize) -> Result<Map<String, Valu
     Ok(made)
 }
 
-fn value(root: &Value, name: &str, schema: &Value, depth: usize) -> Result<Value, String> {
+fn value(root: &Schema<'_>, name: &str, schema: &Value, depth: usize) -> Result<Value, String> {
     if depth > 12 {
         return Err("its schema is nested too deeply; hint: --args FILE".to_owned());
     }
+    let left = root.left.get().checked_sub(1);
+    root.left.set(left.ok_or("its schema asks for too much; hint: --args FILE")?);
     if let Some(pointer) = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
         let target = root
+            .root
             .pointer(pointer)
             .ok_or_else(|| format!("its schema refers to {pointer:?}, which is not there"))?;
         return value(root, name, target, depth + 1);
@@ -97,11 +116,18 @@ fn string(schema: &Value) -> Value {
 }
 
 fn integer(schema: &Value) -> i64 {
-    let least = schema["minimum"].as_i64().or_else(|| schema["exclusiveMinimum"].as_i64().map(|n| n + 1));
-    let most = schema["maximum"].as_i64().or_else(|| schema["exclusiveMaximum"].as_i64().map(|n| n - 1));
+    let least = schema["minimum"]
+        .as_i64()
+        .or_else(|| schema["exclusiveMinimum"].as_i64().map(|n| n.saturating_add(1)));
+    let most = schema["maximum"]
+        .as_i64()
+        .or_else(|| schema["exclusiveMaximum"].as_i64().map(|n| n.saturating_sub(1)));
     let chosen = least.unwrap_or_else(|| most.map_or(0, |most| most.min(0)));
     match schema["multipleOf"].as_i64().filter(|step| *step > 1) {
-        Some(step) => chosen.div_euclid(step) * step + if chosen.rem_euclid(step) == 0 { 0 } else { step },
+        Some(step) => match chosen.rem_euclid(step) {
+            0 => chosen,
+            over => chosen.saturating_sub(over).saturating_add(step),
+        },
         None => chosen,
     }
 }

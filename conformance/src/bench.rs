@@ -6,6 +6,7 @@
 
 use crate::{
     case::Need,
+    credentials::{Credentials, Headers, Stranger},
     http::{Http, Request, Sent},
     listen::{Arrived, Closed, Given, Listener, Reaction},
     nonce::nonce,
@@ -22,6 +23,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Where the server is; it moves when it is started again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +55,8 @@ pub struct World {
     pub listener: Listener,
     /// The trace.
     pub recorder: Recorder,
-    /// Headers that every request to the server carries.
-    pub headers: Vec<(String, String)>,
-    /// Whether those headers authenticate.
-    pub authenticated: bool,
+    /// What every request to the server carries, and none to anybody else.
+    pub credentials: Credentials,
     /// How long an owed message may be missing after a fence.
     pub wait: Duration,
     /// Whether the server was started with a directory that outlives a restart.
@@ -147,7 +147,7 @@ impl Bench {
             Need::AnyTool => !self.callable.is_empty(),
             Need::Extension(name) => self.toolset.speaks(name),
             Need::Migration => self.toolset.needs_migration(),
-            Need::Authentication => self.authenticated,
+            Need::Authentication => self.credentials.authenticate(),
         }
     }
 
@@ -194,7 +194,19 @@ impl Bench {
         self.listener.give(self.case)
     }
 
-    /// Sends a request with the headers that every request carries.
+    /// Whether a URL leads to the server, as far as its base URL and its endpoint tell.
+    pub fn owns(&self, url: &str) -> bool {
+        let origin = |url: &str| url::Url::parse(url).ok().map(|url| url.origin());
+        let place = self.place();
+        origin(url).is_some_and(|it| [origin(&place.base), origin(&place.endpoint)].contains(&Some(it)))
+    }
+
+    /// What a request to this URL carries to show who sends it; nothing where it leads elsewhere.
+    pub fn shown_to(&self, url: &str, body: &[u8]) -> Headers {
+        if self.owns(url) { self.credentials.headers(body) } else { Vec::new() }
+    }
+
+    /// Sends a request with what shows the server who sends it.
     pub async fn send(
         &self,
         method: &str,
@@ -202,15 +214,17 @@ impl Bench {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Sent {
+        let body = body.into();
         let own = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
-        let common = self.headers.iter().filter(|(n, _)| headers.iter().all(|(own, _)| own != n)).cloned();
+        let common = self.shown_to(url, &body);
+        let common = common.into_iter().filter(|(n, _)| headers.iter().all(|(own, _)| own != n));
         self.http
             .send(Request {
                 case: self.case.to_owned(),
                 method: method.to_owned(),
                 url: url.to_owned(),
                 headers: own.chain(common).collect(),
-                body: body.into(),
+                body,
             })
             .await
     }
@@ -290,6 +304,19 @@ impl Bench {
         given.wait_for(self.wait, pick).await
     }
 
+    /// The same at several URLs, beside each other: silence is waited for once.
+    pub async fn all_owed(
+        &self,
+        given: Vec<Given>,
+        pick: fn(&[Arrived]) -> Option<Arrived>,
+    ) -> Vec<Option<Arrived>> {
+        let owed = |given: Given| {
+            let bench = self.clone();
+            async move { bench.owed(&given, pick).await }
+        };
+        beside(given.into_iter().map(owed).collect()).await
+    }
+
     /// Makes the call that is the fence and waits for its outcome: what the server had to say before that, it
     /// could have said. Returns whether the outcome came.
     pub async fn fence(&self) -> bool {
@@ -315,18 +342,19 @@ impl Bench {
         self.call(operation, arguments.clone())
     }
 
-    /// Sends a request without the headers that authenticate.
-    pub async fn anonymous(&self, url: &str, authorization: Option<&str>, body: &Value) -> Sent {
+    /// Posts JSON as somebody whom the server does not know.
+    pub async fn post_as(&self, stranger: Stranger, url: &str, body: &Value) -> Sent {
+        let body = Bytes::from(body.to_string());
         let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        headers.extend(authorization.map(|a| ("authorization".to_owned(), a.to_owned())));
-        let request = Request {
-            case: self.case.to_owned(),
-            method: "POST".to_owned(),
-            url: url.to_owned(),
-            headers,
-            body: body.to_string().into(),
-        };
-        self.http.send(request).await
+        headers.extend(self.credentials.of(stranger, &body));
+        let (case, method, url) = (self.case.to_owned(), "POST".to_owned(), url.to_owned());
+        self.http.send(Request { case, method, url, headers, body }).await
+    }
+
+    /// Follows a link as a browser does, which knows nothing of tokens and keys.
+    pub async fn browse(&self, url: &str) -> Sent {
+        let (case, method, url) = (self.case.to_owned(), "GET".to_owned(), url.to_owned());
+        self.http.send(Request { case, method, url, headers: Vec::new(), body: Bytes::new() }).await
     }
 
     /// Asks again and again until the answer is right, for as long as an owed message may take.
@@ -426,6 +454,32 @@ impl Bench {
     pub fn exchange(&self, n: u64) -> Option<Exchange> {
         self.recorder.get(n)
     }
+}
+
+/// So many things are waited for at a time.
+const BESIDE: usize = 64;
+
+/// Does all of them beside each other and returns what came of them, in their order. None of them outlives this.
+pub async fn beside<T: Send + 'static>(
+    all: Vec<impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let slots = Arc::new(Semaphore::new(BESIDE));
+    let mut doing = JoinSet::new();
+    for (at, one) in all.into_iter().enumerate() {
+        let slots = slots.clone();
+        doing.spawn(async move {
+            let _slot = slots.acquire().await;
+            (at, one.await)
+        });
+    }
+    let mut done = doing.join_all().await;
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// The URLs of calls.
+pub fn given<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Vec<Given> {
+    calls.into_iter().map(|call| call.given.clone()).collect()
 }
 
 /// The text of a result: `text`, else the first text of `content`.

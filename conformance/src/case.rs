@@ -54,7 +54,7 @@ impl Need {
             Self::AnyTool => "a tool that may be called (--allow-tool)".to_owned(),
             Self::Extension(name) => format!("`{name}` in the toolset's x-rap-ext"),
             Self::Migration => "`needsMigration` in the toolset".to_owned(),
-            Self::Authentication => "authentication (--bearer)".to_owned(),
+            Self::Authentication => "authentication (--bearer, --webhook-secret-env)".to_owned(),
         }
     }
 }

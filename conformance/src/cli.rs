@@ -10,7 +10,7 @@ use crate::{
     connect::{Trust, authority},
     explain::{explain, judging},
     report::Report,
-    trace,
+    trace::{self, Exchange},
     watch::judge_trace,
     writers,
 };
@@ -146,6 +146,9 @@ fn listed(options: &Listing) -> ExitCode {
 }
 
 fn judge_file(options: &Tracing) -> ExitCode {
+    if let Err(why) = ready(&options.output, None) {
+        return stop(2, &why);
+    }
     let read = std::fs::File::open(&options.file)
         .map_err(|e| e.to_string())
         .and_then(|file| trace::read(BufReader::new(file)));
@@ -172,6 +175,24 @@ fn explained(options: &Explaining) -> ExitCode {
     }
 }
 
+/// Looks at what will be read or written in the end, so that nobody waits for a report that has nowhere to go.
+fn ready(output: &Output, more: Option<&PathBuf>) -> Result<(), String> {
+    if let Some(path) = &output.baseline {
+        read(path).and_then(|text| Baseline::parse(&text)).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    let files = [&output.junit, &output.markdown, &output.write_baseline].into_iter().flatten().chain(more);
+    for path in files {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
+            return Err(format!(
+                "{}: no file can be written there; hint: is there such a folder?",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Applies the baseline, writes what was asked for, tells the report, and says how it ends.
 fn finish(mut report: Report, output: &Output) -> ExitCode {
     if let Some(path) = &output.baseline {
@@ -181,9 +202,8 @@ fn finish(mut report: Report, output: &Output) -> ExitCode {
             Err(why) => return stop(2, &format!("{}: {why}", path.display())),
         }
     }
-    if let Err(why) = write_files(&report, output) {
-        return stop(3, &why);
-    }
+    // What was found is told in any case: a full disk is no reason to keep it back.
+    let written = write_files(&report, output);
     if output.json {
         // Not by way of anstream: a report can hold megabytes, and there is no colour in it to be taken out.
         let written = serde_json::to_string_pretty(&report).map_err(std::io::Error::from).and_then(|json| {
@@ -201,7 +221,19 @@ fn finish(mut report: Report, output: &Output) -> ExitCode {
     } else {
         anstream::print!("{}", writers::summary(&report));
     }
-    ExitCode::from(report.exit_code(output.level == Weight::Must))
+    match written {
+        Ok(()) => ExitCode::from(report.exit_code(output.level == Weight::Must)),
+        Err(why) => stop(3, &why),
+    }
+}
+
+/// Writes the trace where that is wanted; `code` is how the program ends if it can be.
+fn keep(path: Option<&Path>, trace: &[Exchange], code: ExitCode) -> ExitCode {
+    let Some(path) = path else { return code };
+    match std::fs::File::create(path).and_then(|file| trace::write(file, trace)) {
+        Ok(()) => code,
+        Err(e) => stop(3, &format!("{}: the trace cannot be written: {e}", path.display())),
+    }
 }
 
 fn write_files(report: &Report, output: &Output) -> Result<(), String> {

@@ -3,6 +3,7 @@
 
 use crate::{
     connect::Trust,
+    listen::Gate,
     trace::{Answer, Begun, Body, Party, Recorder},
 };
 use bytes::Bytes;
@@ -11,11 +12,18 @@ use hyper_util::rt::TokioIo;
 use std::{future::Future, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinSet,
     time::timeout,
 };
 
 /// The largest answer that is read, in bytes.
 const LARGEST: usize = 8 * 1024 * 1024;
+
+/// Of the answer to anything but GET, which nobody has to read, so many bytes are kept in the trace.
+const KEPT: usize = 64 * 1024;
+
+/// The longest head of an answer that is read byte by byte.
+const LONGEST_HEAD: usize = 64 * 1024;
 
 /// A request to be sent.
 #[derive(Debug, Clone)]
@@ -102,6 +110,7 @@ impl Http {
 
     /// Sends a request and waits for its answer.
     pub async fn send(&self, request: Request) -> Sent {
+        let fetch = request.method == "GET";
         let n = self.recorder.begin(Begun {
             case: Some(request.case.clone()),
             from: Party::Runtime,
@@ -111,14 +120,33 @@ impl Http {
             body: Body(request.body.clone()),
         });
         let answer = self.limited(exchange(&self.trust, request)).await;
-        self.recorder.end(n, answer.clone());
+        let mut kept = answer.clone();
+        if let Ok(answer) = kept.as_mut()
+            && !fetch
+            && answer.body.0.len() > KEPT
+        {
+            // A copy, since a slice would keep all of it.
+            answer.body = Body(Bytes::copy_from_slice(&answer.body.0[..KEPT]));
+        }
+        self.recorder.end(n, kept);
         Sent { n, answer }
     }
 
     /// Writes bytes to the host of a URL, piece by piece with a pause between, and reads what is answered.
-    /// An answer may come before all is written. With `half`, the connection stays open and unfinished until
-    /// the answer or the limit.
+    /// An answer may come before all is written; until then, or the limit, the connection stays open.
     pub async fn raw(&self, case: &str, url: &str, pieces: &[Bytes], pause: Duration) -> Sent {
+        self.raw_until(case, url, pieces, pause, &Gate::default()).await
+    }
+
+    /// As [`Http::raw`]; `written` opens when all is written, or nothing more will be.
+    pub async fn raw_until(
+        &self,
+        case: &str,
+        url: &str,
+        pieces: &[Bytes],
+        pause: Duration,
+        written: &Gate,
+    ) -> Sent {
         let n = self.recorder.begin(Begun {
             case: Some(case.to_owned()),
             from: Party::Runtime,
@@ -127,7 +155,8 @@ impl Http {
             headers: Vec::new(),
             body: Body(pieces.concat().into()),
         });
-        let answer = self.limited(write_raw(&self.trust, url, pieces, pause)).await;
+        let answer = self.limited(write_raw(&self.trust, url, pieces, pause, written.clone())).await;
+        written.open();
         self.recorder.end(n, answer.clone());
         Sent { n, answer }
     }
@@ -145,7 +174,9 @@ async fn exchange(trust: &Trust, request: Request) -> Result<Answer, String> {
     let stream = trust.connect(&request.url).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-    let connection = tokio::spawn(connection);
+    // Ends with this function, also where that is cut off by its limit.
+    let mut driving = JoinSet::new();
+    driving.spawn(connection);
     let host = request.url.split_once("://").map_or("", |(_, rest)| rest);
     let host = host.split(['/', '?', '#']).next().unwrap_or_default();
     let mut builder = http::Request::builder()
@@ -157,12 +188,10 @@ async fn exchange(trust: &Trust, request: Request) -> Result<Answer, String> {
     }
     let built = builder.body(Full::new(request.body)).map_err(|e| format!("it cannot be sent: {e}"))?;
     let response = sender.send_request(built).await.map_err(|e| format!("the connection broke: {e}"));
-    let answer = match response {
+    match response {
         Ok(response) => read(response).await,
         Err(e) => Err(e),
-    };
-    connection.abort();
-    answer
+    }
 }
 
 async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Answer, String> {
@@ -181,10 +210,17 @@ pub(crate) fn headers(map: &http::HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn write_raw(trust: &Trust, url: &str, pieces: &[Bytes], pause: Duration) -> Result<Answer, String> {
+async fn write_raw(
+    trust: &Trust,
+    url: &str,
+    pieces: &[Bytes],
+    pause: Duration,
+    written: Gate,
+) -> Result<Answer, String> {
     let (mut reader, mut writer) = tokio::io::split(trust.connect(url).await?);
     let pieces = pieces.to_vec();
-    let writing = tokio::spawn(async move {
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
         for (n, piece) in pieces.iter().enumerate() {
             if n > 0 {
                 tokio::time::sleep(pause).await;
@@ -193,11 +229,12 @@ async fn write_raw(trust: &Trust, url: &str, pieces: &[Bytes], pause: Duration) 
                 break;
             }
         }
+        written.open();
         // Held, so that the other side sees no end before it has answered.
         writer
     });
     let mut bytes = Vec::new();
-    let answer = loop {
+    loop {
         let mut buffer = [0_u8; 4096];
         match reader.read(&mut buffer).await {
             Ok(0) => break parse(&bytes).ok_or_else(|| "the connection was closed".to_owned()),
@@ -206,12 +243,13 @@ async fn write_raw(trust: &Trust, url: &str, pieces: &[Bytes], pause: Duration) 
                 if let Some(answer) = parse(&bytes) {
                     break Ok(answer);
                 }
+                if bytes.len() > LONGEST_HEAD {
+                    break Err("what came is no answer in HTTP, or its head has no end".to_owned());
+                }
             }
             Err(e) => break parse(&bytes).ok_or_else(|| format!("the connection broke: {e}")),
         }
-    };
-    writing.abort();
-    answer
+    }
 }
 
 /// Reads the status line and the headers; the body as far as it has come.

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod case;
 pub mod cases;
 pub mod connect;
+pub mod credentials;
 pub mod explain;
 pub mod http;
 pub mod listen;

@@ -17,7 +17,10 @@ use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -28,6 +31,10 @@ use tokio::{
 
 /// The largest callback that is read, in bytes: twice what a result may have.
 const LARGEST: usize = 4 * 1024 * 1024;
+
+/// How many messages to one URL, or to URLs that were never given, are taken; whoever sends more is told to stop,
+/// and is not recorded any more.
+const MOST: usize = 1000;
 
 /// What an arrival is answered.
 #[derive(Debug, Clone)]
@@ -156,6 +163,7 @@ struct Shared {
     given: Mutex<HashMap<String, Given>>,
     next: Mutex<u64>,
     nonce: String,
+    strays: AtomicUsize,
 }
 
 impl Listener {
@@ -191,6 +199,7 @@ impl Listener {
             given: Mutex::default(),
             next: Mutex::new(0),
             nonce: crate::nonce::nonce(),
+            strays: AtomicUsize::new(0),
         }))
     }
 
@@ -267,6 +276,14 @@ impl Listener {
         let path = head.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
         let body = Limited::new(body, LARGEST).collect().await.map_err(|_| HungUp)?.to_bytes();
         let given = self.find(&path);
+        let before = match &given {
+            Some(given) => given.lock().arrived.len(),
+            None => self.0.strays.fetch_add(1, Ordering::Relaxed),
+        };
+        if before >= MOST {
+            let response = http::Response::builder().status(410);
+            return response.body(Full::new(Bytes::new())).map_err(|_| HungUp);
+        }
         let n = self.0.recorder.begin(Begun {
             case: given.as_ref().map(|g| g.state.case.clone()),
             from: Party::Server,

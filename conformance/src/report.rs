@@ -211,10 +211,16 @@ fn cited(cases: &[CaseReport], exchanges: &[Exchange]) -> BTreeSet<u64> {
     let mut cited: BTreeSet<u64> =
         cases.iter().flat_map(|c| &c.findings).flat_map(|f| f.exchanges.iter().copied()).collect();
     let callbacks = exchanges.iter().filter(|e| e.from == Party::Server && cited.contains(&e.n));
-    let urls: BTreeSet<&str> = callbacks.map(|e| e.url.as_str()).collect();
-    let asking = |url: &&str| exchanges.iter().find(|e| e.gives(url)).map(|e| e.n);
-    let asked: Vec<u64> = urls.iter().filter_map(asking).collect();
-    cited.extend(asked);
+    let mut urls: BTreeSet<&str> = callbacks.map(|e| e.url.as_str()).collect();
+    for exchange in exchanges.iter().filter(|e| e.from == Party::Runtime) {
+        if urls.is_empty() {
+            break;
+        }
+        let body = exchange.body.json().unwrap_or_default();
+        if body["callback_url"].as_str().is_some_and(|url| urls.remove(url)) {
+            cited.insert(exchange.n);
+        }
+    }
     cited
 }
 

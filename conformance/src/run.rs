@@ -2,10 +2,11 @@
 //! recorded, fold it all into a report.
 
 use crate::{
-    bench::{Bench, Place, UNKNOWN, World},
+    bench::{Bench, Place, UNKNOWN, World, beside},
     case::{Case, Tier},
     cases,
     connect::{Trust, authority},
+    credentials::{Credentials, Headers, Key, Secret},
     http::{Http, Request},
     listen::Listener,
     plan::{self, Plan},
@@ -41,10 +42,13 @@ pub struct Options {
     pub allow: Vec<String>,
     /// Arguments for tools by name; such a tool may be called.
     pub arguments: Map<String, Value>,
-    /// A bearer token for every request. A secret: never in reports.
-    pub bearer: Option<String>,
-    /// Further headers for every request.
-    pub headers: Vec<(String, String)>,
+    /// A bearer token for every request to the server. Never in reports.
+    pub bearer: Option<Secret>,
+    /// A secret, `whsec_…`, by which every request to the server is signed in the Standard Webhooks form. Never in
+    /// reports.
+    pub webhook_secret: Option<Secret>,
+    /// Further headers for every request to the server, names in lower case.
+    pub headers: Headers,
     /// How long an owed message may be missing after a fence.
     pub wait: Duration,
     /// How long an answer may take.
@@ -74,6 +78,7 @@ impl Default for Options {
             allow: Vec::new(),
             arguments: Map::new(),
             bearer: None,
+            webhook_secret: None,
             headers: Vec::new(),
             wait: Duration::from_secs(5),
             patience: Duration::from_secs(5),
@@ -133,11 +138,14 @@ pub struct Found {
     pub toolset: Toolset,
     recorder: Recorder,
     http: Http,
-    headers: Vec<(String, String)>,
+    credentials: Credentials,
     spawned: Option<Spawned>,
     /// What would be sent.
     pub plan: Plan,
 }
+
+/// What to do about a server that takes nothing from strangers.
+const WANTS_AUTHENTICATION: &str = "the server wants authentication: --bearer or RAP_CONFORMANCE_BEARER, or --webhook-secret-env where requests are signed";
 
 /// How long a server that was started may take from its port to its toolset.
 const EARLY: Duration = Duration::from_secs(3);
@@ -164,16 +172,20 @@ pub async fn find(options: Options) -> Result<Found, Halt> {
     };
     let base = base.trim_end_matches('/').to_owned();
     authority(&base).map_err(Halt)?;
-    let token = spawned.as_ref().and_then(|s| s.token.clone()).or_else(|| options.bearer.clone());
-    let mut headers = options.headers.clone();
-    headers.extend(token.map(|token| ("authorization".to_owned(), format!("Bearer {token}"))));
+    let made = |of: fn(&Spawned) -> Option<Secret>| spawned.as_ref().and_then(of);
+    let key = made(|s| s.secret.clone()).or_else(|| options.webhook_secret.clone());
+    let credentials = Credentials {
+        headers: options.headers.clone(),
+        bearer: made(|s| s.token.clone()).or_else(|| options.bearer.clone()),
+        key: key.as_ref().map(Key::parse).transpose().map_err(Halt)?,
+    };
 
     let url = format!("{base}/.well-known/rap-toolset");
     let request = Request {
         case: "preflight".to_owned(),
         method: "GET".to_owned(),
         url: url.clone(),
-        headers: headers.clone(),
+        headers: credentials.headers(b""),
         body: Bytes::new(),
     };
     let mut sent = http.send(request.clone()).await;
@@ -187,9 +199,11 @@ pub async fn find(options: Options) -> Result<Found, Halt> {
     let answer = match sent.answer {
         Ok(answer) if answer.status == 200 => answer,
         _ => {
-            return Err(Halt(format!(
-                "no toolset: GET {url} {words}; hint: is this the base URL, and is the server running?"
-            )));
+            let hint = match sent.answer {
+                Ok(answer) if matches!(answer.status, 401 | 403) => WANTS_AUTHENTICATION,
+                _ => "is this the base URL, and is the server running?",
+            };
+            return Err(Halt(format!("no toolset: GET {url} {words}; hint: {hint}")));
         }
     };
     let toolset = Toolset { raw: answer.body.json().unwrap_or_default() };
@@ -202,7 +216,7 @@ pub async fn find(options: Options) -> Result<Found, Halt> {
         toolset,
         recorder,
         http,
-        headers,
+        credentials,
         spawned,
         plan,
     })
@@ -276,8 +290,7 @@ impl Found {
             http: self.http,
             listener,
             recorder: self.recorder,
-            authenticated: self.headers.iter().any(|(name, _)| name == "authorization"),
-            headers: self.headers,
+            credentials: self.credentials,
             wait: self.options.wait,
             meeting: Rendezvous::default(),
             restartable: self.spawned.as_ref().is_some_and(Spawned::keeps_data),
@@ -291,6 +304,8 @@ impl Found {
     /// # Errors
     /// The listener cannot be bound, or the server cannot call back.
     pub async fn judge(self, show: Show) -> Result<Judged, Halt> {
+        let credentials = self.credentials.clone();
+        let show = discreet(show, credentials.clone());
         let (began, fixture) = (self.began, self.plan.fixture);
         let pace = Pace::within(self.options.jobs, began, self.options.budget);
         let (options, place, recorder) = (self.options.clone(), self.place.clone(), self.recorder.clone());
@@ -316,7 +331,10 @@ impl Found {
             .collect();
         let mut reports = runner::run(&world, &chosen, pace, &show).await;
         settled(&world, pace.end).await;
-        let trace = recorder.all();
+        let mut trace = recorder.all();
+        if !fixture {
+            farewell(&world, &trace).await;
+        }
         let all_rules = rules::all();
         let chosen: Vec<&rules::Rule> =
             all_rules.into_iter().filter(|r| options.wants(r.id, r.obligations)).collect();
@@ -325,11 +343,39 @@ impl Found {
             reports.push(report);
         }
         let target = Target { role: "server".to_owned(), url: place.base, name };
+        credentials.clean_trace(&mut trace);
         let mut report = fold(target, reports, &trace, binds_server);
         report.notes = notes;
+        credentials.clean_report(&mut report);
         report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Judged { report, trace })
     }
+}
+
+/// How long a server may take for all farewells.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Cancels what is still open at a server that goes on working after this: questions that nobody will answer,
+/// subscriptions whose events would go to a listener that is no more.
+async fn farewell(world: &Arc<World>, trace: &[Exchange]) {
+    let open: Vec<Value> = rules::View::of(trace).open_calls().collect();
+    let bench = Bench::new(world.clone(), "farewell");
+    let cancel = |body: Value| {
+        let bench = bench.clone();
+        async move { bench.notice("cancel_tool_call", &body).await }
+    };
+    let _ = tokio::time::timeout(FAREWELL, beside(open.into_iter().map(cancel).collect())).await;
+}
+
+/// The same show, of which secrets are kept.
+fn discreet(show: Show, credentials: Credentials) -> Show {
+    Arc::new(move |progress| match progress {
+        Progress::Done(mut case) => {
+            credentials.clean_case(&mut case);
+            show(Progress::Done(case));
+        }
+        other => show(other),
+    })
 }
 
 /// Waits until nothing is owed any more: a fence, then for as long as an owed message may be missing.
@@ -345,7 +391,15 @@ async fn settled(world: &Arc<World>, end: Instant) {
     }
     Bench::new(world.clone(), "settled").fence().await;
     let until = end.min(Instant::now() + world.wait);
-    while owing() && Instant::now() < until {
+    let mut looked_at = 0;
+    while Instant::now() < until {
+        // Nothing has come, so nothing has changed.
+        if looked_at != world.recorder.len() {
+            looked_at = world.recorder.len();
+            if !owing() {
+                return;
+            }
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -359,6 +413,7 @@ async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<Wor
     candidates.extend(world.callable.first().cloned());
     candidates.push((UNKNOWN.to_owned(), json!({})));
     let mut heard = Vec::new();
+    let mut refused = false;
     for candidate in candidates {
         if Instant::now() >= last {
             break;
@@ -368,6 +423,7 @@ async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<Wor
         let bench = Bench::new(shared.clone(), "preflight");
         let (operation, arguments) = shared.fence.clone();
         let call = bench.call(&operation, arguments).send().await;
+        refused |= matches!(call.sent.status(), Some(401 | 403));
         heard.push(format!("the call of `{operation}` {}", call.sent.words()));
         let came = call.acknowledged()
             && call.given.wait_for(shared.wait, |all| (!all.is_empty()).then_some(())).await.is_some();
@@ -379,9 +435,10 @@ async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<Wor
             return Ok(world);
         }
     }
+    let reach = "it must be able to reach that address: --listen ADDRESS, --public-url URL";
+    let hint = if refused { WANTS_AUTHENTICATION } else { reach };
     Err(Halt(format!(
-        "the server does not call back: {}, and nothing came to {} within {} s; hint: it must be able to reach that \
-         address: --listen ADDRESS, --public-url URL",
+        "the server does not call back: {}, and nothing came to {} within {} s; hint: {hint}",
         heard.join(", "),
         world.listener.public(),
         world.wait.as_secs_f32(),

@@ -1,7 +1,10 @@
 //! A server that the judge starts, kills and starts again: `RAP_EMBEDDED=1`, and a first line of stdout that
 //! says the port, as `{"port": N}` or as a bare number.
 
-use crate::nonce::nonce;
+use crate::{
+    credentials::{Key, Secret},
+    nonce::nonce,
+};
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -48,12 +51,15 @@ pub struct Spawned {
     /// The port that it said.
     pub port: u16,
     /// The token that it must demand, where the command has a place for one.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
+    /// The secret by which requests to it must be signed, where the command has a place for one.
+    pub secret: Option<Secret>,
 }
 
 impl Spawned {
-    /// Starts a command, which a shell takes apart. `{port}`, `{data}` and `{token}` in it stand for a port on
-    /// 127.0.0.1 (0 the first time, then the one that it had), a directory of its own, and a bearer token.
+    /// Starts a command, which a shell takes apart. `{port}`, `{data}`, `{token}` and `{secret}` in it stand for a
+    /// port on 127.0.0.1 (0 the first time, then the one that it had), a directory of its own, a bearer token, and a
+    /// secret by which requests are signed.
     ///
     /// # Errors
     /// In words: it cannot be started, or did not say its port.
@@ -62,10 +68,12 @@ impl Spawned {
         sweep(&temp, SystemTime::now());
         let data = temp.join(format!("{PREFIX}{}-{}", std::process::id(), nonce()));
         tokio::fs::create_dir_all(&data).await.map_err(|e| format!("{}: {e}", data.display()))?;
-        let token = template.contains("{token}").then(|| format!("token-{}", nonce()));
+        let token = template.contains("{token}").then(|| Secret::from(format!("token-{}", nonce())));
+        let secret = template.contains("{secret}").then(Key::fresh);
         let said = Said::default();
-        let (child, port) = start(&fill(template, 0, &data, token.as_deref()), &said).await?;
-        Ok(Self { template: template.to_owned(), child, data, said, port, token })
+        let command = fill(template, 0, &data, [&token, &secret]);
+        let (child, port) = start(template, &command, &said).await?;
+        Ok(Self { template: template.to_owned(), child, data, said, port, token, secret })
     }
 
     /// What it has said on stdout and stderr, after its port; the last 4 MiB.
@@ -89,8 +97,8 @@ impl Spawned {
     /// As [`Spawned::start`].
     pub async fn restart(&mut self) -> Result<(), String> {
         self.kill().await?;
-        let command = fill(&self.template, self.port, &self.data, self.token.as_deref());
-        (self.child, self.port) = start(&command, &self.said).await?;
+        let command = fill(&self.template, self.port, &self.data, [&self.token, &self.secret]);
+        (self.child, self.port) = start(&self.template, &command, &self.said).await?;
         Ok(())
     }
 
@@ -131,14 +139,17 @@ impl Said {
     }
 }
 
-fn fill(template: &str, port: u16, data: &Path, token: Option<&str>) -> String {
+fn fill(template: &str, port: u16, data: &Path, [token, secret]: [&Option<Secret>; 2]) -> String {
+    let text = |secret: &Option<Secret>| secret.as_ref().map_or("", Secret::expose).to_owned();
     template
         .replace("{port}", &port.to_string())
         .replace("{data}", &data.display().to_string())
-        .replace("{token}", token.unwrap_or_default())
+        .replace("{token}", &text(token))
+        .replace("{secret}", &text(secret))
 }
 
-async fn start(command: &str, said: &Said) -> Result<(Child, u16), String> {
+/// Starts a command. Words about it show its template, since there may be secrets in the command.
+async fn start(template: &str, command: &str, said: &Said) -> Result<(Child, u16), String> {
     let mut child = Command::new("sh")
         .args(["-c", &format!("exec {command}")])
         .env("RAP_EMBEDDED", "1")
@@ -148,7 +159,7 @@ async fn start(command: &str, said: &Said) -> Result<(Child, u16), String> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|e| format!("`{command}` cannot be started: {e}"))?;
+        .map_err(|e| format!("`{template}` cannot be started: {e}"))?;
     if let Some(stderr) = child.stderr.take() {
         said.listen(BufReader::new(stderr).lines());
     }
@@ -156,16 +167,16 @@ async fn start(command: &str, said: &Said) -> Result<(Child, u16), String> {
     let mut lines = BufReader::new(stdout).lines();
     let line = timeout(START, lines.next_line())
         .await
-        .map_err(|_| format!("`{command}` did not say its port within {} s", START.as_secs()))?
-        .map_err(|e| format!("the output of `{command}` cannot be read: {e}"))?
+        .map_err(|_| format!("`{template}` did not say its port within {} s", START.as_secs()))?
+        .map_err(|e| format!("the output of `{template}` cannot be read: {e}"))?
         .ok_or_else(|| {
             let words = said.0.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned();
-            format!("`{command}` ended without saying its port: {words}")
+            format!("`{template}` ended without saying its port: {words}")
         })?;
     let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
     let port = value.get("port").unwrap_or(&value).as_u64().and_then(|p| u16::try_from(p).ok());
     let port = port.ok_or_else(|| {
-        format!("the first line of `{command}` is {line:?}; hint: it should be {{\"port\": N}}")
+        format!("the first line of `{template}` is {line:?}; hint: it should be {{\"port\": N}}")
     })?;
     said.listen(lines);
     Ok((child, port))

@@ -179,6 +179,9 @@ impl Exchange {
         for (_, value) in all.filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str())) {
             "<redacted>".clone_into(value);
         }
+        if self.method == "RAW" {
+            self.body = without_secret_lines(&self.body);
+        }
     }
 
     /// The same with the values of headers that carry secrets replaced.
@@ -188,6 +191,20 @@ impl Exchange {
         copy.redact();
         copy
     }
+}
+
+/// Bytes that were written as they are, with the values of headers that carry secrets replaced.
+fn without_secret_lines(body: &Body) -> Body {
+    let end = body.0.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(body.0.len());
+    let head = String::from_utf8_lossy(&body.0[..end]);
+    let lines = head.split("\r\n").map(|line| match line.split_once(':') {
+        Some((name, _)) if SECRET_HEADERS.contains(&name.to_ascii_lowercase().as_str()) => {
+            format!("{name}: <redacted>")
+        }
+        _ => line.to_owned(),
+    });
+    let head = lines.collect::<Vec<_>>().join("\r\n");
+    Body([head.as_bytes(), &body.0[end..]].concat().into())
 }
 
 /// Headers whose values are never shown.
@@ -222,6 +239,8 @@ struct Inner {
     tick: AtomicU64,
     exchanges: Mutex<Vec<Exchange>>,
     observer: Option<Observer>,
+    /// Whether anything is kept.
+    keeps: bool,
 }
 
 impl fmt::Debug for Recorder {
@@ -232,22 +251,28 @@ impl fmt::Debug for Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self::with(None)
+        Self::with(None, true)
     }
 }
 
 impl Recorder {
     /// An empty one, which shows every exchange to `observer` when it has ended.
     pub fn observed(observer: impl Fn(&Exchange) + Send + Sync + 'static) -> Self {
-        Self::with(Some(Box::new(observer)))
+        Self::with(Some(Box::new(observer)), true)
     }
 
-    fn with(observer: Option<Observer>) -> Self {
+    /// One that keeps nothing, for whoever records elsewhere what it does.
+    pub fn nothing() -> Self {
+        Self::with(None, false)
+    }
+
+    fn with(observer: Option<Observer>, keeps: bool) -> Self {
         Self(Arc::new(Inner {
             start: Instant::now(),
             tick: AtomicU64::new(1),
             exchanges: Mutex::default(),
             observer,
+            keeps,
         }))
     }
 
@@ -266,6 +291,9 @@ impl Recorder {
     /// Records that a request began, and returns its number.
     pub fn begin(&self, begun: Begun) -> u64 {
         let mut exchanges = self.lock();
+        if !self.0.keeps {
+            return 0;
+        }
         let n = exchanges.len() as u64 + 1;
         exchanges.push(Exchange {
             n,

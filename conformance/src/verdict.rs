@@ -61,6 +61,9 @@ impl Verdict {
     }
 }
 
+/// Characters of a sentence, at most.
+const LONGEST_SENTENCE: usize = 1000;
+
 /// Something found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -74,9 +77,14 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding.
+    /// A finding. A sentence that quotes the other side at length is cut off.
     pub fn new(obligation: &str, sentence: impl Into<String>, exchanges: &[u64]) -> Self {
-        Self { obligation: obligation.to_owned(), sentence: sentence.into(), exchanges: exchanges.to_vec() }
+        let mut sentence = sentence.into();
+        if let Some((at, _)) = sentence.char_indices().nth(LONGEST_SENTENCE) {
+            sentence.truncate(at);
+            sentence.push('…');
+        }
+        Self { obligation: obligation.to_owned(), sentence, exchanges: exchanges.to_vec() }
     }
 }
 

@@ -83,7 +83,7 @@ impl Proxy {
             to: to.clone(),
             recorder: recorder.clone(),
             // What passes is recorded once, as the server sees it.
-            http: Http::new(Recorder::default(), PATIENCE).trusting(watch.trust),
+            http: Http::new(Recorder::nothing(), PATIENCE).trusting(watch.trust),
             origins: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(shared, socket));

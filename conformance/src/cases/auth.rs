@@ -3,6 +3,7 @@
 use crate::{
     bench::{Bench, UNKNOWN},
     case::{Case, Need, Outcome, Tier, case},
+    credentials::Stranger,
     http::Sent,
     nonce::nonce,
     verdict::Stop,
@@ -28,13 +29,6 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-const WRONG: [(&str, Option<&str>); 4] = [
-    ("without authentication", None),
-    ("with a wrong token", Some("Bearer wrong-token")),
-    ("with an empty token", Some("Bearer ")),
-    ("with another scheme", Some("Basic d3Jvbmc6d3Jvbmc=")),
-];
-
 fn refused(sent: &Sent) -> bool {
     matches!(sent.status(), Some(401 | 403))
 }
@@ -46,12 +40,26 @@ async fn notices(bench: Bench) -> Outcome {
         })
     };
     let endpoint = bench.place().endpoint;
-    let wanted = bench.anonymous(&endpoint, None, &invocation()).await;
+    let wanted = bench.post_as(Stranger::Nobody, &endpoint, &invocation()).await;
     if !refused(&wanted) {
         return Err(Stop::Unimplemented(format!(
             "authentication: an invocation without it {}",
             wanted.words()
         )));
+    }
+    // What a stranger may not do by an invocation, it may not do by a notice.
+    let mut strangers = Vec::new();
+    for stranger in bench.credentials.strangers() {
+        let sent = bench.post_as(stranger, &endpoint, &invocation()).await;
+        match stranger {
+            _ if refused(&sent) => strangers.push(stranger),
+            // How old a signature may be is the server's to say, as long as it says so everywhere.
+            Stranger::Replay => {}
+            _ => {
+                let why = format!("an invocation {} {}", stranger.words(), sent.words());
+                bench.fault("AUT-01", why, &[wanted.n, sent.n]);
+            }
+        }
     }
     let call = json!({ "thread_id": nonce(), "tool_call_id": nonce() });
     let migrate = json!({ "session_id": nonce(), "destination_url": "http://127.0.0.1:9/" });
@@ -67,19 +75,14 @@ async fn notices(bench: Bench) -> Outcome {
         if matches!(control.status(), Some(401 | 403 | 404 | 405 | 501)) {
             continue;
         }
-        for (how, authorization) in WRONG {
-            let sent = bench.anonymous(&bench.at(path), authorization, body).await;
+        for stranger in &strangers {
+            let sent = bench.post_as(*stranger, &bench.at(path), body).await;
             if !refused(&sent) {
+                let (how, refusal) = (stranger.words(), wanted.words());
                 let why =
-                    format!("{path} {how} {}; an invocation without it {}", sent.words(), wanted.words());
+                    format!("{path} {how} {}; an invocation without authentication {refusal}", sent.words());
                 bench.fault("AUT-01", why, &[wanted.n, sent.n]);
             }
-        }
-    }
-    for (how, authorization) in WRONG {
-        let sent = bench.anonymous(&endpoint, authorization, &invocation()).await;
-        if !refused(&sent) {
-            bench.fault("AUT-01", format!("an invocation {how} {}", sent.words()), &[wanted.n, sent.n]);
         }
     }
     Ok(())
@@ -90,8 +93,8 @@ async fn no_effect(bench: Bench) -> Outcome {
     let call = bench.call("gate", json!({ "key": key })).send().await;
     bench.waiting(&key, 1).await?;
     let cancel = json!({ "thread_id": call.thread, "tool_call_id": call.id });
-    let first = bench.anonymous(&bench.at("cancel_tool_call"), None, &cancel).await;
-    let second = bench.anonymous(&bench.at("close_thread"), None, &cancel).await;
+    let first = bench.post_as(Stranger::Nobody, &bench.at("cancel_tool_call"), &cancel).await;
+    let second = bench.post_as(Stranger::Nobody, &bench.at("close_thread"), &cancel).await;
     bench.fence().await;
     if bench.ask("waiting", json!({ "key": key })).await? != "1" {
         bench.fault(

@@ -164,10 +164,6 @@ async fn answered_twice(bench: Bench) -> Outcome {
     Ok(())
 }
 
-fn origin(url: &str) -> Option<String> {
-    url::Url::parse(url).ok().map(|url| url.origin().ascii_serialization())
-}
-
 async fn well_formed(bench: Bench) -> Outcome {
     let (call, question) = asked(&bench, None).await?;
     let (other, second) = asked(&bench, None).await?;
@@ -181,9 +177,7 @@ async fn well_formed(bench: Bench) -> Outcome {
         bench.fault("CHO-02", why, &numbers);
     }
     let url = question.member("response_url").as_str().unwrap_or_default();
-    let place = bench.place();
-    let own = [origin(&place.base), origin(&place.endpoint)];
-    if origin(url).is_none() || !own.contains(&origin(url)) {
+    if !bench.owns(url) {
         bench.fault("CHO-02", format!("the response_url {url:?} is not the server's own"), &numbers);
     }
     if url == second.member("response_url") {

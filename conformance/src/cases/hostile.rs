@@ -4,6 +4,7 @@ use crate::{
     bench::{Bench, first_result},
     case::{Case, Outcome, Tier, case},
     http::{Sent, path_and_query},
+    listen::Gate,
     nonce::nonce,
     verdict::Stop,
 };
@@ -175,7 +176,7 @@ async fn huge(bench: Bench) -> Outcome {
     });
     let body = body.to_string();
     let endpoint = bench.place().endpoint;
-    let head = head(&bench, &endpoint, body.len());
+    let head = head(&bench, &endpoint, body.len(), body.as_bytes());
     let sent = bench.http.raw(bench.case(), &endpoint, &[head, body.into()], Duration::ZERO).await;
     match sent.status() {
         Some(413) => {}
@@ -189,14 +190,15 @@ async fn huge(bench: Bench) -> Outcome {
     Ok(())
 }
 
-fn head(bench: &Bench, url: &str, length: usize) -> Bytes {
+/// The head of an invocation that announces a body of some length; `body` is what is signed.
+fn head(bench: &Bench, url: &str, length: usize, body: &[u8]) -> Bytes {
     let authority = url.split_once("://").map_or("", |(_, rest)| rest);
     let authority = authority.split(['/', '?']).next().unwrap_or_default();
     let mut head = format!(
         "POST {} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n",
         path_and_query(url)
     );
-    for (name, value) in &bench.headers {
+    for (name, value) in bench.shown_to(url, body) {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
@@ -211,15 +213,25 @@ async fn slow(bench: Bench) -> Outcome {
     }
     let endpoint = bench.place().endpoint;
     let mut slow = tokio::task::JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    let written: [Gate; CONNECTIONS] = Default::default();
+    for written in written.clone() {
         let (bench, endpoint) = (bench.clone(), endpoint.clone());
         slow.spawn(async move {
-            let pieces = [head(&bench, &endpoint, 100_000), "{\"operation\":".into(), "\"x".into()];
-            bench.http.raw(bench.case(), &endpoint, &pieces, Duration::from_millis(200)).await
+            let pieces = [head(&bench, &endpoint, 100_000, b""), "{\"operation\":".into(), "\"x".into()];
+            let pause = Duration::from_millis(200);
+            bench.http.raw_until(bench.case(), &endpoint, &pieces, pause, &written).await
         });
     }
-    // That the connections stand cannot be seen from here, but a server that is held up by them stays so: one of
-    // several calls finds it out, however long they took to stand.
+    let all = async {
+        for gate in &written {
+            gate.wait().await;
+        }
+    };
+    if tokio::time::timeout(bench.wait, all).await.is_err() {
+        return Err(Stop::Inconclusive(format!("{CONNECTIONS} slow bodies could not be begun")));
+    }
+    // What was sent may have been read late, but a server that is held up by it stays so: one of several calls
+    // finds it out.
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let call = bench.simplest().send().await;

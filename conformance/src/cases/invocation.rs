@@ -3,8 +3,9 @@
 use super::transport::acknowledged;
 use crate::{
     arguments,
-    bench::{Bench, Call, UNKNOWN, failed, first_result, text},
+    bench::{Bench, Call, UNKNOWN, failed, first_result, given, text},
     case::{Case, Need, Outcome, Tier, case},
+    listen::Arrived,
     nonce::nonce,
     verdict::Stop,
 };
@@ -167,20 +168,22 @@ async fn unknown_operation(bench: Bench) -> Outcome {
 }
 
 async fn near_names(bench: Bench) -> Outcome {
-    let key = nonce();
+    let mut calls = Vec::new();
     for name in
         ["COUNT", "Count", " count", "count ", "coun", "counter", "count\u{0}", "../count", "rap:count"]
     {
-        let call = bench.call(name, json!({ "key": key, "add": 1 })).send().await;
-        if call.acknowledged() {
-            bench.owed(&call.given, first_result).await;
-        }
-        let value = bench.ask("count", json!({ "key": key })).await?;
+        calls.push(bench.call(name, json!({ "key": nonce(), "add": 1 })).send().await);
+    }
+    bench.all_owed(given(calls.iter().filter(|call| call.acknowledged())), first_result).await;
+    for call in &calls {
+        let value = bench.ask("count", json!({ "key": call.body["arguments"]["key"] })).await?;
         if value != "0" {
-            let why = format!("the operation {name:?}, which no tool has, did the work of `count`");
+            let name = &call.body["operation"];
+            let why = format!("the operation {name}, which no tool has, did the work of `count`");
             return bench.broken("INV-05", why, &[call.sent.n]);
         }
     }
+    let key = nonce();
     let value = bench.ask("count", json!({ "key": key, "add": 1 })).await?;
     control(value == "1", "the right name does not count either")
 }
@@ -258,16 +261,22 @@ pub(super) fn shortened(text: &str) -> String {
 
 async fn arguments_no_object(bench: Bench) -> Outcome {
     let Some((name, _)) = bench.tools().into_iter().next() else { return Ok(()) };
+    let mut calls = Vec::new();
     for arguments in [json!("text"), json!([1]), json!(7), json!(null)] {
-        let call = bench.call(&name, arguments.clone()).send().await;
+        calls.push(bench.call(&name, arguments).send().await);
+    }
+    for call in &calls {
+        let arguments = &call.body["arguments"];
         if call.sent.status().is_none_or(|status| status >= 500) {
             let why = format!("an invocation whose arguments are {arguments} {}", call.sent.words());
             bench.fault("INV-06", why, &[call.sent.n]);
         }
-        if !call.acknowledged() {
-            continue;
-        }
-        if let Some(result) = bench.owed(&call.given, first_result).await
+    }
+    calls.retain(Call::acknowledged);
+    let results = bench.all_owed(given(&calls), first_result).await;
+    for (call, result) in calls.iter().zip(results) {
+        let arguments = &call.body["arguments"];
+        if let Some(result) = result
             && !failed(&result)
             && !arguments.is_null()
         {
@@ -279,21 +288,22 @@ async fn arguments_no_object(bench: Bench) -> Outcome {
 }
 
 async fn refused_has_no_effect(bench: Bench) -> Outcome {
-    let key = nonce();
+    let mut calls = Vec::new();
     for add in [json!("1"), json!(1.5), json!(-1), json!(1001), json!([1]), json!(true)] {
-        let call = bench.call("count", json!({ "key": key, "add": add })).send().await;
-        if call.acknowledged() {
-            bench.owed(&call.given, first_result).await;
-        }
-        let value = bench.ask("count", json!({ "key": key })).await?;
+        calls.push(bench.call("count", json!({ "key": nonce(), "add": add })).send().await);
+    }
+    bench.all_owed(given(calls.iter().filter(|call| call.acknowledged())), first_result).await;
+    for call in &calls {
+        let value = bench.ask("count", json!({ "key": call.body["arguments"]["key"] })).await?;
         if value != "0" {
+            let add = &call.body["arguments"]["add"];
             let why = format!(
                 "`count` with \"add\": {add}, which its schema refuses, changed the counter to {value}"
             );
             return bench.broken("INV-06", why, &[call.sent.n]);
         }
     }
-    let value = bench.ask("count", json!({ "key": key, "add": 1 })).await?;
+    let value = bench.ask("count", json!({ "key": nonce(), "add": 1 })).await?;
     control(value == "1", "a right call does not count either")
 }
 
@@ -324,16 +334,16 @@ async fn valid_arguments(bench: Bench) -> Outcome {
     for (name, arguments) in bench.tools() {
         calls.push((name.clone(), bench.call(&name, arguments).send().await));
     }
-    for (name, call) in calls {
+    let outcome = |all: &[Arrived]| {
+        let is = |a: &&Arrived| a.is("tool_result") || a.is("oauth") || a.is("user_choice");
+        all.iter().find(is).cloned()
+    };
+    let came = bench.all_owed(given(calls.iter().map(|(_, call)| call)), outcome).await;
+    for ((name, call), came) in calls.into_iter().zip(came) {
         if !call.acknowledged() {
             let why = format!("a valid call of `{name}` {}", call.sent.words());
             bench.fault("INV-07", why, &[call.sent.n]);
-            continue;
-        }
-        let outcome =
-            |a: &crate::listen::Arrived| a.is("tool_result") || a.is("oauth") || a.is("user_choice");
-        let came = bench.owed(&call.given, |all| all.iter().find(|a| outcome(a)).cloned()).await;
-        if came.is_none() {
+        } else if came.is_none() {
             let why = format!("a valid call of `{name}` was acknowledged, and no outcome came");
             bench.fault("INV-07", why, &[call.sent.n]);
         }
@@ -342,10 +352,15 @@ async fn valid_arguments(bench: Bench) -> Outcome {
 }
 
 async fn failing_tool_ends(bench: Bench) -> Outcome {
+    let mut calls = Vec::new();
     for how in ["error", "crash"] {
         let call = bench.call("fail", json!({ "how": how, "secret": nonce() })).send().await;
         acknowledged!(call);
-        if bench.owed(&call.given, first_result).await.is_none() {
+        calls.push((how, call));
+    }
+    let came = bench.all_owed(given(calls.iter().map(|(_, call)| call)), first_result).await;
+    for ((how, call), came) in calls.iter().zip(came) {
+        if came.is_none() {
             let why = format!("a tool that fails (how: {how}) left its call without a result");
             bench.fault("INV-07", why, &[call.sent.n]);
         }
@@ -478,13 +493,16 @@ fn longest_id() -> String {
 async fn large(bench: Bench) -> Outcome {
     let draft = bench.simplest().with("id", longest_id()).with("call_id", longest_id());
     let call = draft.thread(&longest_id()).with("user_id", longest_id()).send().await;
-    judge_size(&bench, "ids of 256 bytes", &call).await;
+    let ids = call;
     // Within the arguments' limit with room for their names; a member that no schema knows may be refused by the
     // tool, never by the transport.
     let mut arguments = bench.fence.1.clone();
     arguments["text"] = json!("x".repeat(250 * 1024));
     let call = bench.call(&bench.fence.0, arguments).send().await;
-    judge_size(&bench, "arguments of 250 KiB", &call).await;
+    tokio::join!(
+        judge_size(&bench, "ids of 256 bytes", &ids),
+        judge_size(&bench, "arguments of 250 KiB", &call)
+    );
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::{
     spawn::Spawned,
     verdict::Stop,
 };
+use bytes::Bytes;
 use serde_json::json;
 use std::time::Duration;
 
@@ -86,17 +87,10 @@ async fn recall(bench: &Bench, session: &str) -> Result<String, Stop> {
 async fn migrate(bench: &Bench, session: &str, destination: &str) -> Sent {
     let patient = bench.http.within(GIVE_UP);
     let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    headers.extend(bench.headers.iter().cloned());
-    let body = json!({ "session_id": session, "destination_url": destination });
-    patient
-        .send(Request {
-            case: bench.case().to_owned(),
-            method: "POST".to_owned(),
-            url: bench.at("migrate"),
-            headers,
-            body: body.to_string().into(),
-        })
-        .await
+    let body = Bytes::from(json!({ "session_id": session, "destination_url": destination }).to_string());
+    let (case, method, url) = (bench.case().to_owned(), "POST".to_owned(), bench.at("migrate"));
+    headers.extend(bench.shown_to(&url, &body));
+    patient.send(Request { case, method, url, headers, body }).await
 }
 
 fn session() -> String {
@@ -250,10 +244,9 @@ async fn between_two(bench: Bench) -> Outcome {
     let Some(spawned) = &bench.spawned else { return Ok(()) };
     let template = spawned.lock().await.template().to_owned();
     let second = Spawned::start(&template).await.map_err(Stop::Harness)?;
-    if second.token.is_some() {
-        return Err(Stop::Inconclusive(
-            "two instances with tokens of their own do not trust each other".to_owned(),
-        ));
+    if second.token.is_some() || second.secret.is_some() {
+        let why = "two instances with tokens or secrets of their own do not trust each other";
+        return Err(Stop::Inconclusive(why.to_owned()));
     }
     let place = bench.place();
     let old = format!(":{}", crate::connect::authority(&place.base).map_err(Stop::Harness)?.port);

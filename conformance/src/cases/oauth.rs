@@ -89,7 +89,7 @@ pub(super) async fn asked(bench: &Bench, arguments: Value) -> Result<(Call, Stri
 }
 
 pub(super) async fn get(bench: &Bench, url: &str) -> Sent {
-    bench.send("GET", url, &[], "").await
+    bench.browse(url).await
 }
 
 /// The browser at the identity provider; where it is sent.

@@ -1,9 +1,10 @@
 //! Outcomes: whose they are, what is in them, what is not.
 
 use crate::{
-    bench::{Bench, UNKNOWN, failed, text},
+    bench::{Bench, Call, UNKNOWN, failed, first_result, given, text},
     case::{Case, Need, Outcome, Tier, case},
     nonce::nonce,
+    verdict::Stop,
 };
 use serde_json::{Value, json};
 
@@ -88,8 +89,13 @@ async fn ids_echoed(bench: Bench) -> Outcome {
         let draft = draft.with("thread_ancestors", json!([nonce(), nonce()]));
         calls.push(draft.with("call_id", word).send().await);
     }
-    for call in calls {
-        let Ok(result) = bench.result(&call).await else { continue };
+    calls.retain(Call::acknowledged);
+    let results = bench.all_owed(given(&calls), first_result).await;
+    if results.iter().all(Option::is_none) {
+        return Err(Stop::Inconclusive("no result came that could echo anything".to_owned()));
+    }
+    for (call, result) in calls.iter().zip(results) {
+        let Some(result) = result else { continue };
         for name in ["group_id", "id", "call_id"] {
             let (sent, got) = (&call.body[name], result.member(name));
             if sent != got {

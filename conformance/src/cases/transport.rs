@@ -1,7 +1,7 @@
 //! The way messages travel: acknowledged at once, delivered until taken, given up when refused.
 
 use crate::{
-    bench::{Bench, Call, failed, first_result},
+    bench::{Bench, Call, failed, first_result, given},
     case::{Case, Need, Outcome, Tier, case},
     listen::{Arrived, Gate, Reaction},
     nonce::nonce,
@@ -343,9 +343,15 @@ async fn odd_urls(bench: Bench) -> Outcome {
         given.url.push_str(tail);
         calls.push(bench.simplest().to(&given).send().await);
     }
-    for call in calls {
+    for call in &calls {
         acknowledged!(call);
-        let Some(came) = bench.owed(&call.given, |all| all.first().cloned()).await else { continue };
+    }
+    let came = bench.all_owed(given(&calls), |all| all.first().cloned()).await;
+    if came.iter().all(Option::is_none) {
+        return Err(Stop::Inconclusive("no message came, so no URL was used".to_owned()));
+    }
+    for (call, came) in calls.iter().zip(came) {
+        let Some(came) = came else { continue };
         let used = bench.exchange(came.n).map(|e| e.url).unwrap_or_default();
         if used != call.given.url {
             let why = format!("the callback URL {} was used as {used}", call.given.url);
@@ -360,7 +366,9 @@ async fn redirected(bench: Bench) -> Outcome {
     let to = Reaction::Header(307, "location", elsewhere.url.clone());
     let call = bench.simplest().react([to]).send().await;
     acknowledged!(call);
-    let Some(came) = bench.owed(&call.given, |all| all.first().cloned()).await else { return Ok(()) };
+    let Some(came) = bench.owed(&call.given, |all| all.first().cloned()).await else {
+        return Err(Stop::Inconclusive("no message came, so none could be redirected".to_owned()));
+    };
     bench.fence().await;
     if let Some(followed) = elsewhere.arrived().first() {
         let why = "a callback followed a redirect to a URL that it was not given";

@@ -1,12 +1,13 @@
 //! `rap-conformance server`: finds a server, shows what will be done where that is asked for or where the server
 //! is not on this machine, judges it, tells the report.
 
-use super::{Output, base_url, finish, live, stop};
+use super::{Output, base_url, finish, live, ready, stop};
 use crate::{
     case::Tier,
+    credentials::{Key, Secret},
     explain,
     run::{self, Found, Options},
-    trace::{self, Exchange},
+    trace::Exchange,
     writers,
 };
 use clap::Args;
@@ -18,7 +19,7 @@ pub(super) struct Server {
     /// Base URL of a running server, by http or https, e.g. http://127.0.0.1:3001
     #[arg(long, value_parser = base_url)]
     url: Option<String>,
-    /// Command that starts the server; {port}, {data} and {token} in it are filled in
+    /// Command that starts the server; {port}, {data}, {token} and {secret} in it are filled in
     #[arg(long, value_name = "CMD")]
     spawn: Option<String>,
     /// Address to listen on for callbacks
@@ -36,6 +37,9 @@ pub(super) struct Server {
     /// Bearer token for every request
     #[arg(long, value_name = "TOKEN", env = "RAP_CONFORMANCE_BEARER", hide_env_values = true)]
     bearer: Option<String>,
+    /// Environment variable with the secret (whsec_…) by which every request is signed (Standard Webhooks)
+    #[arg(long, value_name = "VAR")]
+    webhook_secret_env: Option<String>,
     /// PEM file with further authorities that are believed about an https server
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -68,8 +72,15 @@ pub(super) struct Server {
 }
 
 pub(super) async fn server(server: Server) -> ExitCode {
+    if let Err(why) = ready(&server.output, server.trace.as_ref()) {
+        return stop(2, &why);
+    }
     let arguments = match server.arguments.as_deref().map(read_arguments).transpose() {
         Ok(arguments) => arguments.unwrap_or_default(),
+        Err(why) => return stop(2, &why),
+    };
+    let webhook_secret = match server.webhook_secret_env.as_deref().map(secret_in).transpose() {
+        Ok(secret) => secret,
         Err(why) => return stop(2, &why),
     };
     let trust = match super::trust(server.ca.as_deref()) {
@@ -91,7 +102,8 @@ pub(super) async fn server(server: Server) -> ExitCode {
         public_url: server.public_url,
         allow: server.allow,
         arguments,
-        bearer: server.bearer,
+        bearer: server.bearer.map(Secret::from),
+        webhook_secret,
         wait: Duration::from_secs_f64(server.wait.clamp(0.1, 600.0)),
         jobs: server.jobs,
         only: server.only,
@@ -122,13 +134,8 @@ pub(super) async fn server(server: Server) -> ExitCode {
     match found.judge(live::live()).await {
         Err(halt) => stop(3, &halt.0),
         Ok(judged) => {
-            if let Some(path) = &server.trace {
-                let written = std::fs::File::create(path).and_then(|file| trace::write(file, &judged.trace));
-                if let Err(e) = written {
-                    return stop(3, &format!("{}: the trace cannot be written: {e}", path.display()));
-                }
-            }
-            finish(judged.report, &server.output)
+            let code = finish(judged.report, &server.output);
+            super::keep(server.trace.as_deref(), &judged.trace, code)
         }
     }
 }
@@ -170,6 +177,17 @@ fn told(requests: &[Exchange]) -> String {
         let _ = writeln!(out, "  {case}: {}", writers::plain(&command));
     }
     out
+}
+
+/// The secret that an environment variable holds.
+fn secret_in(variable: &str) -> Result<Secret, String> {
+    let secret = std::env::var(variable).map(Secret::from).map_err(|_| {
+        format!(
+            "there is no environment variable {variable} (as text); hint: --webhook-secret-env takes its name"
+        )
+    })?;
+    Key::parse(&secret).map_err(|why| format!("{variable}: {why}"))?;
+    Ok(secret)
 }
 
 fn read_arguments(path: &std::path::Path) -> Result<serde_json::Map<String, serde_json::Value>, String> {

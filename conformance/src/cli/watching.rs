@@ -1,15 +1,20 @@
 //! `rap-conformance watch`: stands between a runtime and a server until it is interrupted, and tells violations
 //! as they are seen.
 
-use super::{Output, base_url, finish, stop};
+use super::{Output, base_url, finish, ready, stop};
 use crate::{
-    trace,
     verdict::Verdict,
     watch::{Proxy, Watch, judge_trace},
     writers,
 };
 use clap::Args;
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::Notify;
 
 #[derive(Debug, Args)]
@@ -37,6 +42,9 @@ pub(super) struct Watching {
 const BREATH: Duration = Duration::from_millis(200);
 
 pub(super) async fn watch(options: Watching) -> ExitCode {
+    if let Err(why) = ready(&options.output, options.trace.as_ref()) {
+        return stop(2, &why);
+    }
     let changed = Arc::new(Notify::new());
     let bell = changed.clone();
     let trust = match super::trust(options.ca.as_deref()) {
@@ -64,22 +72,23 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         proxy.base
     );
     let mut told = BTreeSet::new();
+    let mut took = Duration::ZERO;
     loop {
         tokio::select! {
-            () = changed.notified() => {
-                tokio::time::sleep(BREATH).await;
-                tell(&proxy, &mut told, &options.to);
-            }
+            () = changed.notified() => {}
             () = &mut end => break,
         }
-    }
-    if let Some(path) = &options.trace {
-        let written = std::fs::File::create(path).and_then(|file| trace::write(file, &proxy.trace()));
-        if let Err(e) = written {
-            return stop(3, &format!("{}: the trace cannot be written: {e}", path.display()));
+        // The longer a trace is, the longer it takes to judge: that never takes more than a tenth of the time.
+        tokio::select! {
+            () = tokio::time::sleep(BREATH.max(took * 10)) => {}
+            () = &mut end => break,
         }
+        let began = Instant::now();
+        tell(&proxy, &mut told, &options.to);
+        took = began.elapsed();
     }
-    finish(proxy.report(), &options.output)
+    let code = finish(proxy.report(), &options.output);
+    super::keep(options.trace.as_deref(), &proxy.trace(), code)
 }
 
 /// Tells the violations that have not been told yet.

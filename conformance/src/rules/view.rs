@@ -50,13 +50,16 @@ impl<'a> View<'a> {
     /// Reads a trace.
     pub fn of(trace: &'a [Exchange]) -> Self {
         let mut view = Self { trace, ..Self::default() };
-        let from_runtime = trace.iter().filter(|e| e.from == Party::Runtime);
-        let destinations: Vec<String> = from_runtime
-            .filter_map(|e| e.body.json().ok()?.get("destination_url")?.as_str().map(str::to_owned))
+        let read = |exchange: &'a Exchange| Message { exchange, body: exchange.body.json() };
+        let messages: Vec<Message<'a>> = trace.iter().map(read).collect();
+        let destinations: Vec<String> = messages
+            .iter()
+            .filter(|m| m.exchange.from == Party::Runtime)
+            .filter_map(|m| m.string("destination_url").map(str::to_owned))
             .filter(|url| url.len() > "http://".len())
             .collect();
-        for exchange in trace {
-            let message = Message { exchange, body: exchange.body.json() };
+        for message in messages {
+            let exchange = message.exchange;
             if exchange.from == Party::Server {
                 if !destinations.iter().any(|d| exchange.url.starts_with(d.as_str())) {
                     view.callbacks.push(message);
@@ -81,6 +84,34 @@ impl<'a> View<'a> {
     /// The invocations that gave a URL.
     pub fn invocations_of(&self, url: &str) -> impl Iterator<Item = &Message<'a>> {
         self.by_url.get(url).into_iter().flatten().map(|at| &self.invocations[*at])
+    }
+
+    /// The notices that would cancel the calls that are open at the end of the trace: those without a result, and
+    /// those whose result said that a subscription lives.
+    pub fn open_calls(&self) -> impl Iterator<Item = Value> {
+        let open = move |invocation: &&Message<'a>| {
+            let (mut ended, mut lives) = (false, false);
+            for callback in self.callbacks_of(invocation) {
+                match callback.string("type") {
+                    Some("tool_result") => {
+                        ended = true;
+                        lives |= *callback.member("subscription") == true;
+                    }
+                    Some("subscription_event") => lives &= *callback.member("final") != true,
+                    _ => {}
+                }
+            }
+            let cancelled = self.notices.iter().any(|(name, notice)| {
+                *name == "cancel_tool_call"
+                    && notice.member("tool_call_id") == invocation.member("id")
+                    && notice.member("thread_id") == invocation.member("group_id")
+            });
+            invocation.exchange.taken() && (!ended || lives) && !cancelled
+        };
+        self.invocations.iter().filter(open).map(|invocation| {
+            let (thread, call) = (invocation.member("group_id"), invocation.member("id"));
+            serde_json::json!({ "thread_id": thread, "tool_call_id": call })
+        })
     }
 
     /// The callbacks that came to the URL of an invocation.

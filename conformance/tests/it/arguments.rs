@@ -52,6 +52,34 @@ fn strings_are_nonces_of_the_right_length() {
     assert!((20..=24).contains(&one["s"].as_str().unwrap().len()));
 }
 
+/// A schema of a few bytes can ask for more than fits anywhere.
+#[test]
+fn what_would_be_huge_is_not_made() {
+    let mut list = json!({ "type": "integer" });
+    for _ in 0..8 {
+        list = json!({ "type": "array", "minItems": 16, "items": list });
+    }
+    let why = valid(&object(json!({ "l": list }), &["l"])).unwrap_err();
+    assert!(why.contains("too much") && why.contains("--args"), "{why}");
+}
+
+#[test]
+fn numbers_at_the_edge_are_no_trap() {
+    for rules in [
+        json!({ "exclusiveMinimum": i64::MAX }),
+        json!({ "exclusiveMaximum": i64::MIN }),
+        json!({ "minimum": i64::MAX, "multipleOf": 1000 }),
+        json!({ "maximum": i64::MIN, "multipleOf": 1000 }),
+    ] {
+        let mut number = rules.clone();
+        number["type"] = json!("integer");
+        // Whatever comes of it, it is said.
+        if let Ok(made) = valid(&object(json!({ "n": number }), &["n"])) {
+            assert!(made["n"].is_i64(), "{rules}: {made}");
+        }
+    }
+}
+
 #[test]
 fn what_reaches_into_the_world_is_not_guessed() {
     for name in ["path", "file_name", "url", "command", "sql", "shellScript", "email"] {

@@ -5,9 +5,13 @@ mod baseline;
 mod budget;
 mod cases;
 mod cli;
+mod credentials;
+mod explain;
+mod hostile;
 #[cfg(feature = "tls")]
 mod https;
 mod matrix;
+mod program;
 mod rehearsal;
 mod rules;
 mod runtime;

@@ -1,20 +1,22 @@
 //! A small server for the judge to look at: it has one tool that nobody may call, takes notices, and ends every call
-//! in an error result. It can be told to answer no invocation any more, and to speak TLS.
+//! in an error result. It can be told to answer no invocation any more, to speak TLS, and to be wrong in one thing.
 
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use rap_conformance::{
+    credentials::Key,
     http::{Http, Request},
     trace::Recorder,
 };
 use serde_json::{Value, json};
 use std::{
+    collections::HashSet,
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -25,12 +27,66 @@ pub(crate) struct Toy {
     pub(crate) base: String,
     /// So many invocations are still answered; each one takes one away.
     pub(crate) answers: Arc<AtomicUsize>,
+    /// Requests that came, but for the fetches of the toolset.
+    pub(crate) requests: Arc<AtomicUsize>,
+    /// The ids of calls that subscribed, and have not been cancelled.
+    pub(crate) live: Arc<Mutex<HashSet<String>>>,
+    /// How often the toolset was fetched.
+    fetches: Arc<AtomicUsize>,
+    manner: Manner,
+}
+
+/// How it behaves; by default well.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    /// What the result of a call says, in the place of an error text.
+    pub(crate) says: Option<String>,
+    /// Results go to a path of its own choice at the origin of the callback URL.
+    pub(crate) elsewhere: bool,
+    /// Nothing is ever sent to anybody.
+    pub(crate) mute: bool,
+    /// Every second fetch of the toolset is HTML.
+    pub(crate) moody: bool,
+    /// The result of its tool says that a subscription lives.
+    pub(crate) subscribes: bool,
+    /// What is not signed with this key is refused.
+    pub(crate) key: Option<Key>,
 }
 
 impl Toy {
     /// One that is reached at a base URL.
     pub(crate) fn new(base: String) -> Self {
-        Self { base, answers: Arc::new(AtomicUsize::new(usize::MAX)) }
+        let answers = Arc::new(AtomicUsize::new(usize::MAX));
+        Self {
+            base,
+            answers,
+            requests: Arc::default(),
+            live: Arc::default(),
+            fetches: Arc::default(),
+            manner: Manner::default(),
+        }
+    }
+
+    /// One on loopback that behaves so.
+    pub(crate) async fn start(manner: Manner) -> Self {
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", socket.local_addr().expect("an address"));
+        let toy = Self { manner, ..Self::new(base) };
+        let serving = toy.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = socket.accept().await {
+                tokio::spawn(serving.clone().serve(stream));
+            }
+        });
+        toy
+    }
+
+    fn knows(&self, headers: &http::HeaderMap, body: &[u8]) -> bool {
+        let Some(key) = &self.manner.key else { return true };
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let at: u64 = text("webhook-timestamp").parse().unwrap_or(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        now.abs_diff(at) <= 300 && text("webhook-signature") == key.signature(text("webhook-id"), at, body)
     }
 
     /// Serves on a socket that was accepted.
@@ -45,7 +101,18 @@ impl Toy {
         request: http::Request<hyper::body::Incoming>,
     ) -> Result<http::Response<Full<bytes::Bytes>>, Infallible> {
         let path = request.uri().path().to_owned();
+        let headers = request.headers().clone();
         let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let response = http::Response::builder();
+        let html = if path == "/.well-known/rap-toolset" {
+            self.fetches.fetch_add(1, Ordering::SeqCst) % 2 == 1 && self.manner.moody
+        } else {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            if !self.knows(&headers, &body) {
+                return Ok(response.status(401).body(Full::default()).expect("a response"));
+            }
+            false
+        };
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let tool = json!({ "name": "deploy", "description": "d", "inputSchema": { "type": "object" } });
         let toolset = json!({ "name": "toy", "endpoint": format!("{}/rap", self.base), "tools": [tool] });
@@ -56,28 +123,45 @@ impl Toy {
                 if self.answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err() {
                     std::future::pending::<()>().await;
                 }
-                tokio::spawn(refuse(body));
+                tokio::spawn(self.refuse(body));
+                String::new()
+            }
+            "/cancel_tool_call" => {
+                let id = body["tool_call_id"].as_str().unwrap_or_default();
+                self.live.lock().expect("the list").remove(id);
                 String::new()
             }
             _ => String::new(),
         };
-        let response = http::Response::builder().header("content-type", "application/json");
-        Ok(response.body(Full::from(answer)).expect("a response"))
+        let media = if html { "text/html" } else { "application/json" };
+        Ok(response.header("content-type", media).body(Full::from(answer)).expect("a response"))
     }
-}
 
-/// Ends a call.
-async fn refuse(call: Value) {
-    let result = json!({
-        "type": "tool_result", "group_id": call["group_id"], "id": call["id"], "call_id": call["call_id"],
-        "text": "Error: there is no such tool; fetch the toolset again",
-    });
-    let request = Request {
-        case: String::new(),
-        method: "POST".to_owned(),
-        url: call["callback_url"].as_str().unwrap_or_default().to_owned(),
-        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-        body: result.to_string().into(),
-    };
-    Http::new(Recorder::default(), Duration::from_secs(5)).send(request).await;
+    /// Ends a call.
+    async fn refuse(self, call: Value) {
+        if self.manner.mute {
+            return;
+        }
+        let subscribes = self.manner.subscribes && call["operation"] == "deploy";
+        if subscribes {
+            let id = call["id"].as_str().unwrap_or_default().to_owned();
+            self.live.lock().expect("the list").insert(id);
+        }
+        let right = "Error: there is no such tool; fetch the toolset again";
+        let result = json!({
+            "type": "tool_result", "group_id": call["group_id"], "id": call["id"], "call_id": call["call_id"],
+            "text": self.manner.says.as_deref().unwrap_or(if subscribes { "subscribed" } else { right }),
+            "subscription": subscribes,
+        });
+        let given = call["callback_url"].as_str().unwrap_or_default();
+        let origin = given.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+        let request = Request {
+            case: String::new(),
+            method: "POST".to_owned(),
+            url: if self.manner.elsewhere { format!("{origin}/results") } else { given.to_owned() },
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            body: result.to_string().into(),
+        };
+        Http::new(Recorder::default(), Duration::from_secs(5)).send(request).await;
+    }
 }

@@ -83,6 +83,15 @@ async fn a_call() {
     ends(&mut child).await;
 }
 
+/// Whatever the judge can see of it is right.
+#[tokio::test]
+async fn conforms() {
+    let (_child, port) = start(&["--port", "0"], false).await;
+    let report = rap_conformance::check(&format!("http://127.0.0.1:{port}")).await.unwrap();
+    let of = |id| report.obligations.iter().find(|o| o.id == id).unwrap().verdict;
+    assert_eq!(of("TRN-02"), rap_conformance::verdict::Verdict::Pass);
+}
+
 /// Spawned by a parent: the end of stdin ends it only when asked to.
 #[tokio::test]
 async fn stdin() {
