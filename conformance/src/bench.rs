@@ -460,9 +460,7 @@ impl Bench {
 const BESIDE: usize = 64;
 
 /// Does all of them beside each other and returns what came of them, in their order. None of them outlives this.
-pub async fn beside<T: Send + 'static>(
-    all: Vec<impl Future<Output = T> + Send + 'static>,
-) -> Vec<T> {
+pub async fn beside<T: Send + 'static>(all: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
     let slots = Arc::new(Semaphore::new(BESIDE));
     let mut doing = JoinSet::new();
     for (at, one) in all.into_iter().enumerate() {
