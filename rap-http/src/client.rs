@@ -8,42 +8,31 @@
 
 mod connect;
 mod error;
+mod pool;
+mod uri;
 
 pub use connect::{Resolve, Resolving, SystemResolver};
 pub use error::ClientError;
 
-use crate::{
-    delivery::Attempt,
-    policy::{AddressPolicy, Host, Target},
-};
+use crate::{delivery::Attempt, policy::AddressPolicy};
 use bytes::{Bytes, BytesMut};
 use connect::Connector;
 use error::Kind;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{Client, ResponseFuture},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper::body::{Body as _, Incoming};
+use pool::{Body, Link, Peer, Pool};
 use rap_types::HttpUrl;
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use uri::uri;
 
 /// How much of an answer nobody reads is taken in, so that its connection can serve again.
 const DRAIN_BYTES: usize = 16 * 1024;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_millis(200);
-/// How long an idle connection is kept: shorter than servers keep theirs, or a request now and then meets a
-/// door that is just being closed.
-const POOL_IDLE: Duration = Duration::from_secs(20);
-/// How many idle connections to one peer are kept. A peer that is sent to from many calls at once is often the
-/// only one there is, and a connection made anew costs more than the exchange on it.
-const IDLE_PER_HOST: usize = 256;
-
 /// An HTTP client under an [`AddressPolicy`]. Cheap to clone; clones share connections.
 ///
 /// ```no_run
@@ -62,13 +51,18 @@ pub struct GuardedClient {
 struct Inner {
     policy: Arc<AddressPolicy>,
     total: Duration,
-    plain: Client<Connector, Full<Bytes>>,
-    #[cfg(feature = "tls")]
+    pool: Arc<Pool>,
     connector: Connector,
     #[cfg(feature = "tls")]
     roots: Vec<rustls::pki_types::CertificateDer<'static>>,
     #[cfg(feature = "tls")]
-    secure: std::sync::OnceLock<Client<hyper_rustls::HttpsConnector<Connector>, Full<Bytes>>>,
+    secure: std::sync::OnceLock<connect::Secure>,
+}
+
+/// A request that may go out, and to whom.
+struct Begun {
+    peer: Peer,
+    request: Request<Body>,
 }
 
 /// How to build a [`GuardedClient`].
@@ -138,19 +132,20 @@ pub struct Opened {
     pub headers: HeaderMap,
     url: HttpUrl,
     body: Incoming,
+    link: Link,
 }
 
 impl Opened {
     /// The next piece of the body; none at its end. Waits for as long as it takes.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, ClientError>> {
         loop {
-            match self.body.frame().await? {
+            match self.link.drive(self.body.frame()).await? {
                 Ok(frame) => {
                     if let Ok(data) = frame.into_data() {
                         return Some(Ok(data));
                     }
                 }
-                Err(e) => return Some(Err(ClientError::of(&self.url, &e))),
+                Err(e) => return Some(Err(ClientError::broken(&self.url, &e))),
             }
         }
     }
@@ -194,12 +189,17 @@ impl GuardedClient {
         headers: HeaderMap,
     ) -> impl Future<Output = Attempt> + Send {
         // Begun here and not in the future, which would carry all of this about.
-        let answer = self.begin(Method::POST, url, headers, Some(body));
+        let begun = self.begin(Method::POST, url, headers, Some(body));
         let limit = self.inner.total;
         async move {
             let exchange = async {
-                let (parts, body) = answer?.await.map_err(|e| ClientError::of(url, &e))?.into_parts();
-                drain(body).await;
+                let Begun { peer, request } = begun?;
+                let (answer, mut link) = self.exchange(url, &peer, request).await?;
+                let (parts, body) = answer.into_parts();
+                if !body.is_end_stream() {
+                    link.drive(drain(body)).await;
+                }
+                self.inner.pool.keep(peer, link);
                 Ok(Attempt::Status { code: parts.status.as_u16(), retry_after: retry_after(&parts.headers) })
             };
             match tokio::time::timeout(limit, exchange).await {
@@ -220,11 +220,8 @@ impl GuardedClient {
         headers: HeaderMap,
         limit: usize,
     ) -> Result<Reply, ClientError> {
-        let work = async {
-            let response = self.send(Method::POST, url, headers, Some(body)).await?;
-            read(url, response, limit).await
-        };
-        self.limited(url, work).await
+        let begun = self.begin(Method::POST, url, headers, Some(body));
+        self.limited(url, self.read(url, begun, limit)).await
     }
 
     /// GETs a URL and reads the answer, at most `limit` bytes of it.
@@ -245,11 +242,8 @@ impl GuardedClient {
         headers: HeaderMap,
         limit: usize,
     ) -> Result<Reply, ClientError> {
-        let work = async {
-            let response = self.send(Method::GET, url, headers, None).await?;
-            read(url, response, limit).await
-        };
-        self.limited(url, work).await
+        let begun = self.begin(Method::GET, url, headers, None);
+        self.limited(url, self.read(url, begun, limit)).await
     }
 
     /// GETs a URL whose answer is a stream: it is read piece by piece, as long as it lasts. The time limit is for
@@ -258,9 +252,7 @@ impl GuardedClient {
     /// # Errors
     /// [`ClientError`] when no answer began.
     pub async fn open(&self, url: &HttpUrl, headers: HeaderMap) -> Result<Opened, ClientError> {
-        let response = self.limited(url, self.send(Method::GET, url, headers, None)).await?;
-        let (parts, body) = response.into_parts();
-        Ok(Opened { status: parts.status, headers: parts.headers, url: url.clone(), body })
+        self.stream(url, self.begin(Method::GET, url, headers, None)).await
     }
 
     /// POSTs JSON to a URL whose answer is a stream: it is read piece by piece, as long as it lasts. The time
@@ -274,9 +266,7 @@ impl GuardedClient {
         body: Bytes,
         headers: HeaderMap,
     ) -> Result<Opened, ClientError> {
-        let response = self.limited(url, self.send(Method::POST, url, headers, Some(body))).await?;
-        let (parts, body) = response.into_parts();
-        Ok(Opened { status: parts.status, headers: parts.headers, url: url.clone(), body })
+        self.stream(url, self.begin(Method::POST, url, headers, Some(body))).await
     }
 
     async fn limited<T>(
@@ -290,35 +280,91 @@ impl GuardedClient {
         }
     }
 
-    async fn send(
+    async fn read(
         &self,
-        method: Method,
         url: &HttpUrl,
-        headers: HeaderMap,
-        json: Option<Bytes>,
-    ) -> Result<http::Response<Incoming>, ClientError> {
-        self.begin(method, url, headers, json)?.await.map_err(|e| ClientError::of(url, &e))
+        begun: Result<Begun, ClientError>,
+        limit: usize,
+    ) -> Result<Reply, ClientError> {
+        let Begun { peer, request } = begun?;
+        let (answer, mut link) = self.exchange(url, &peer, request).await?;
+        let reply = link.drive(read(url, answer, limit)).await?;
+        self.inner.pool.keep(peer, link);
+        Ok(reply)
     }
 
-    /// A request on its way, once it is waited for: its target is judged here.
+    async fn stream(&self, url: &HttpUrl, begun: Result<Begun, ClientError>) -> Result<Opened, ClientError> {
+        let Begun { peer, request } = begun?;
+        let (answer, link) = self.limited(url, self.exchange(url, &peer, request)).await?;
+        let (parts, body) = answer.into_parts();
+        Ok(Opened { status: parts.status, headers: parts.headers, url: url.clone(), body, link })
+    }
+
+    /// Sends a request on a connection that is idle, else on a new one. A kept one may have been closed meanwhile:
+    /// what was not begun on it goes out on the next.
+    async fn exchange(
+        &self,
+        url: &HttpUrl,
+        peer: &Peer,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Link), ClientError> {
+        loop {
+            let (mut link, is_kept) = match self.inner.pool.take(peer) {
+                Some(link) => (link, true),
+                // Apart: connecting is seldom, and takes more room than all the rest.
+                None => (Box::pin(self.connect(url, peer)).await?, false),
+            };
+            match link.send(request).await {
+                Ok(answer) => return Ok((answer, link)),
+                Err(unanswered) => match unanswered.unsent {
+                    Some(unsent) if is_kept => request = unsent,
+                    _ => return Err(ClientError::broken(url, &*unanswered.error)),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, url: &HttpUrl, peer: &Peer) -> Result<Link, ClientError> {
+        #[cfg(feature = "tls")]
+        let connected = {
+            let secure = if peer.secure { Some(self.secure(url)?.clone()) } else { None };
+            connect::connect(peer, self.inner.connector.clone(), secure).await
+        };
+        #[cfg(not(feature = "tls"))]
+        let connected = connect::connect(peer, self.inner.connector.clone()).await;
+        let io = connected.map_err(|e| ClientError::unconnected(url, &*e))?;
+        Link::new(io).await.map_err(|e| ClientError::broken(url, &e))
+    }
+
+    /// A request, whose target is judged here.
     fn begin(
         &self,
         method: Method,
         url: &HttpUrl,
         headers: HeaderMap,
         json: Option<Bytes>,
-    ) -> Result<ResponseFuture, ClientError> {
+    ) -> Result<Begun, ClientError> {
         let target = self
             .inner
             .policy
             .check_url(url)
             .map_err(|refusal| ClientError::new(url, Kind::Blocked(refusal.to_string())))?;
-        let uri = uri(url, &target).map_err(|e| ClientError::new(url, Kind::Blocked(e)))?;
+        let blocked = |why: &str| ClientError::new(url, Kind::Blocked(why.to_owned()));
+        if target.secure && !cfg!(feature = "tls") {
+            return Err(blocked("this program was built without https; build it with the feature `tls`"));
+        }
+        let uri = uri(url, &target).map_err(|why| blocked(&why))?.into_parts();
+        let (Some(authority), Some(path)) = (uri.authority, uri.path_and_query) else {
+            return Err(blocked("the URL cannot be sent"));
+        };
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| blocked("the URL cannot be sent"))?;
         let mut request = Request::new(Full::default());
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = path.into();
         *request.headers_mut() = headers;
         let headers = request.headers_mut();
+        headers.insert(header::HOST, host);
         headers
             .entry(header::USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("rap-http/", env!("CARGO_PKG_VERSION"))));
@@ -326,16 +372,13 @@ impl GuardedClient {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *request.body_mut() = Full::new(body);
         }
-        Ok(if target.secure { self.secure(url)?.request(request) } else { self.inner.plain.request(request) })
+        Ok(Begun { peer: Peer { secure: target.secure, authority }, request })
     }
 
     #[cfg(feature = "tls")]
-    fn secure(
-        &self,
-        url: &HttpUrl,
-    ) -> Result<&Client<hyper_rustls::HttpsConnector<Connector>, Full<Bytes>>, ClientError> {
-        if let Some(client) = self.inner.secure.get() {
-            return Ok(client);
+    fn secure(&self, url: &HttpUrl) -> Result<&connect::Secure, ClientError> {
+        if let Some(connector) = self.inner.secure.get() {
+            return Ok(connector);
         }
         let provider = rustls::crypto::CryptoProvider::get_default().ok_or_else(|| {
             let why = "no TLS crypto provider is installed; install one first thing in `main`";
@@ -359,13 +402,7 @@ impl GuardedClient {
             .https_only()
             .enable_http1()
             .wrap_connector(self.inner.connector.clone());
-        Ok(self.inner.secure.get_or_init(|| client(connector)))
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn secure(&self, url: &HttpUrl) -> Result<&Client<Connector, Full<Bytes>>, ClientError> {
-        let why = "this program was built without https; build it with the feature `tls`";
-        Err(ClientError::new(url, Kind::Blocked(why.to_owned())))
+        Ok(self.inner.secure.get_or_init(|| connector))
     }
 }
 
@@ -409,8 +446,7 @@ impl Builder {
             inner: Arc::new(Inner {
                 policy,
                 total: self.total,
-                plain: client(connector.clone()),
-                #[cfg(feature = "tls")]
+                pool: Arc::default(),
                 connector,
                 #[cfg(feature = "tls")]
                 roots: self.roots,
@@ -421,72 +457,11 @@ impl Builder {
     }
 }
 
-fn client<C>(connector: C) -> Client<C, Full<Bytes>>
-where
-    C: hyper_util::client::legacy::connect::Connect + Clone,
-{
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .build(connector)
-}
-
-/// The URI to send: host and port from the target that was checked, path and query as they were written.
-fn uri(url: &HttpUrl, target: &Target) -> Result<Uri, String> {
-    use std::fmt::Write;
-    let path = written_path(url);
-    let mut text = String::with_capacity(url.as_str().len() + 8);
-    text.push_str(if target.secure { "https://" } else { "http://" });
-    let _ = match &target.host {
-        Host::Address(IpAddr::V4(ip)) => write!(text, "{ip}"),
-        Host::Address(IpAddr::V6(ip)) => write!(text, "[{ip}]"),
-        Host::Name(name) => write!(text, "{name}"),
-    };
-    if target.port != if target.secure { 443 } else { 80 } {
-        let _ = write!(text, ":{}", target.port);
-    }
-    let authority = text.len();
-    if !path.starts_with('/') {
-        text.push('/');
-    }
-    text.push_str(path);
-    if path.is_ascii()
-        && let Ok(uri) = Uri::try_from(text.as_str())
-    {
-        return Ok(uri);
-    }
-    let encoded = encoded(&text[authority..]);
-    text.truncate(authority);
-    text.push_str(&encoded);
-    Uri::try_from(text).map_err(|_| "the URL cannot be sent".to_owned())
-}
-
-/// Path and query byte for byte as they were written: no dot segment is folded and no escape rewritten.
-fn written_path(url: &HttpUrl) -> &str {
-    let (_, rest) = url.as_str().split_once("://").unwrap_or_default();
-    let rest = rest.split('#').next().unwrap_or_default();
-    rest.find(['/', '?']).map_or("/", |start| &rest[start..])
-}
-
-/// With what cannot stand in a request line percent-encoded.
-fn encoded(written: &str) -> String {
-    let mut encoded = String::with_capacity(written.len() + 16);
-    for byte in written.bytes() {
-        if byte <= b' ' || byte >= 0x7f || b"\"<>\\^`{|}".contains(&byte) {
-            encoded.push_str(&format!("%{byte:02X}"));
-        } else {
-            encoded.push(char::from(byte));
-        }
-    }
-    encoded
-}
-
 async fn read(url: &HttpUrl, response: http::Response<Incoming>, limit: usize) -> Result<Reply, ClientError> {
     let (parts, mut body) = response.into_parts();
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| ClientError::of(url, &e))?;
+        let frame = frame.map_err(|e| ClientError::broken(url, &e))?;
         if let Ok(data) = frame.into_data() {
             if bytes.len() + data.len() > limit {
                 return Err(ClientError::new(url, Kind::TooLarge(limit)));
@@ -498,10 +473,6 @@ async fn read(url: &HttpUrl, response: http::Response<Incoming>, limit: usize) -
 }
 
 async fn drain(mut body: Incoming) {
-    use hyper::body::Body;
-    if body.is_end_stream() {
-        return;
-    }
     let _ = tokio::time::timeout(DRAIN_TIME, async {
         let mut taken = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -530,54 +501,4 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// The host that is asked for is the host that was judged, whatever the URL looks like, and what is sent
-    /// stays on one line.
-    fn agree(text: &str) {
-        let Ok(url) = HttpUrl::new(text) else { return };
-        let policy = AddressPolicy::public().allow_loopback().allow_plain_http();
-        let Ok(target) = policy.check_url(&url) else { return };
-        // A host that cannot stand in a request, such as `"`, is not sent to.
-        let Ok(uri) = uri(&url, &target) else { return };
-        let bare = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        match &target.host {
-            Host::Address(ip) => assert_eq!(bare.parse(), Ok(*ip), "{text}"),
-            Host::Name(name) => {
-                assert_eq!(bare, name, "{text}");
-                assert!(
-                    bare.parse::<IpAddr>().is_err(),
-                    "{text}: a name that the connector takes for an address"
-                );
-            }
-        }
-        let default = if target.secure { 443 } else { 80 };
-        assert_eq!(uri.port_u16().unwrap_or(default), target.port, "{text}");
-        let path = uri.path_and_query().map_or("", |path| path.as_str());
-        assert!(path.starts_with('/') && path.bytes().all(|b| b > b' ' && b < 0x7f && b != b'#'), "{text}");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
-
-        #[test]
-        fn any_text(text in r"https?:(//)?\PC{0,40}") {
-            agree(&text);
-        }
-
-        #[test]
-        fn nearly_urls(
-            scheme in "(http|https|HTTP)",
-            host in r"(\[[0-9a-f:.]{2,20}\]|[0-9x.]{1,20}|[a-z0-9.\-_%～。]{1,20}|127\.0\.0\.[0-9]{1,4})",
-            port in "(|:[0-9]{0,6})",
-            rest in r"(|[/?#][ -~]{0,20}|/\PC{0,10})",
-        ) {
-            agree(&format!("{scheme}://{host}{port}{rest}"));
-        }
-    }
 }

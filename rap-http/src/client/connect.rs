@@ -1,5 +1,6 @@
 //! The one place where connections are made.
 
+use super::{error::BoxError, pool::Peer};
 use crate::policy::AddressPolicy;
 use http::Uri;
 use hyper_util::rt::TokioIo;
@@ -52,6 +53,34 @@ impl Resolve for SystemResolver {
             Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
         })
     }
+}
+
+/// What a connection is read from and written to.
+#[cfg(feature = "tls")]
+pub(super) type Io = hyper_rustls::MaybeHttpsStream<TokioIo<TcpStream>>;
+/// What a connection is read from and written to.
+#[cfg(not(feature = "tls"))]
+pub(super) type Io = TokioIo<TcpStream>;
+
+#[cfg(feature = "tls")]
+pub(super) type Secure = hyper_rustls::HttpsConnector<Connector>;
+
+/// Connects to a peer, through TLS where a connector for that is given.
+pub(super) async fn connect(
+    peer: &Peer,
+    plain: Connector,
+    #[cfg(feature = "tls")] secure: Option<Secure>,
+) -> Result<Io, BoxError> {
+    let scheme = if peer.secure { "https" } else { "http" };
+    let uri = Uri::builder().scheme(scheme).authority(peer.authority.clone()).path_and_query("/").build()?;
+    #[cfg(feature = "tls")]
+    if let Some(mut secure) = secure {
+        return secure.call(uri).await;
+    }
+    let stream = plain.connect(uri).await?;
+    #[cfg(feature = "tls")]
+    let stream = Io::Http(stream);
+    Ok(stream)
 }
 
 /// Why no connection was made: nothing was sent.

@@ -5,6 +5,17 @@ use crate::delivery::Attempt;
 use rap_types::HttpUrl;
 use std::error::Error;
 
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The last cause: the others say where it was noticed.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
 /// Why there was no (complete) answer: opaque, with predicates. Says the origin, never the whole URL.
 ///
 /// ```
@@ -40,27 +51,21 @@ impl ClientError {
         Self { origin: url.origin(), kind }
     }
 
-    pub(super) fn of(url: &HttpUrl, error: &(dyn Error + 'static)) -> Self {
-        let mut next = Some(error);
-        let mut last = error;
-        while let Some(e) = next {
-            if let Some(connect) = e.downcast_ref::<ConnectError>() {
-                let kind = match connect {
-                    ConnectError::Blocked(why) => Kind::Blocked(why.clone()),
-                    ConnectError::TimedOut => Kind::ConnectTimedOut,
-                    other => Kind::Refused(other.to_string()),
-                };
-                return Self::new(url, kind);
-            }
-            last = e;
-            next = e.source();
-        }
-        // A TLS handshake that failed is no answer either, but nothing was sent.
-        let kind = match error.downcast_ref::<hyper_util::client::legacy::Error>() {
-            Some(e) if e.is_connect() => Kind::Refused(last.to_string()),
-            _ => Kind::Broken(last.to_string()),
+    /// No connection was made; nothing was sent. A TLS handshake that failed is no answer either.
+    pub(super) fn unconnected(url: &HttpUrl, error: &(dyn Error + 'static)) -> Self {
+        let connect = causes(error).find_map(|e| e.downcast_ref::<ConnectError>());
+        let kind = match connect {
+            Some(ConnectError::Blocked(why)) => Kind::Blocked(why.clone()),
+            Some(ConnectError::TimedOut) => Kind::ConnectTimedOut,
+            Some(other) => Kind::Refused(other.to_string()),
+            None => Kind::Refused(innermost(error)),
         };
         Self::new(url, kind)
+    }
+
+    /// The connection stood, and broke.
+    pub(super) fn broken(url: &HttpUrl, error: &(dyn Error + 'static)) -> Self {
+        Self::new(url, Kind::Broken(innermost(error)))
     }
 
     /// A time limit ran out, while connecting or later.

@@ -331,3 +331,39 @@ async fn a_guard_takes_its_listeners_rules() {
     app.check(post_with(&[JSON, HERE]), 401, "unauthorized").await;
     app.check(post_with(&[JSON, ("host", "evil.example")]), 403, "forbidden").await;
 }
+
+/// The same limits for a service that judges a URL first and reads the body itself.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_read_apart_has_the_same_limits() {
+    let read = |body: Body| rap_http::guard::read_body(body, 100, Duration::from_secs(3));
+    assert_eq!(read(pieces(10, 10, false)).await.unwrap().len(), 100);
+    assert!(read(Body::empty()).await.unwrap().is_empty());
+    for (body, status) in
+        [(pieces(11, 10, false), 413), (pieces(1, 101, false), 413), (pieces(1, 10, true), 408)]
+    {
+        assert_eq!(read(body).await.unwrap_err().status(), status);
+    }
+    let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"{")), Err("the peer is gone")]);
+    assert_eq!(read(Body::from_stream(broken)).await.unwrap_err().status(), 400);
+}
+
+/// What can be said before the body, alone: host, origin and token, and not what the body is.
+#[tokio::test]
+async fn the_caller_is_judged_apart() {
+    let guard = Guard::new(Auth::bearer("right"), true).open("/open").allow_host("tools.example.com");
+    let judge = |uri: &str, headers: &[(&str, &str)]| {
+        let (mut parts, _) = post_with(headers).into_parts();
+        parts.uri = uri.parse().unwrap();
+        guard.check_caller(&parts).map_err(|problem| problem.status().as_u16())
+    };
+    let right = ("authorization", "Bearer right");
+    assert_eq!(judge("/", &[HERE, right]), Ok(()));
+    assert_eq!(judge("/", &[("host", "tools.example.com"), right]), Ok(()));
+    assert_eq!(judge("/open/x", &[HERE]), Ok(()));
+    assert_eq!(judge("/", &[HERE]), Err(401));
+    assert_eq!(judge("/", &[HERE, ("authorization", "Bearer wrong")]), Err(401));
+    assert_eq!(judge("/", &[("host", "evil.example"), right]), Err(403));
+    assert_eq!(judge("/open/x", &[("host", "evil.example")]), Err(403));
+    assert_eq!(judge("/", &[HERE, right, ("origin", "http://localhost")]), Err(403));
+    assert_eq!(judge("/", &[right]), Err(403));
+}

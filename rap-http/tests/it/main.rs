@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod connections;
 mod delivery;
 mod guard;
 mod listen;
