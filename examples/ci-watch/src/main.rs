@@ -2,20 +2,22 @@
 //! event; the end of the process is the last one. The command comes from whoever runs the server, never from
 //! the model.
 
+mod checks;
+mod lines;
+
+use checks::Running;
+use lines::Lines;
 use rap_server::{Call, Emitter, StartError, State, Subscribed, ToolError, ToolServer, tool};
-use std::process::Stdio;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::{Child, Command},
-};
+use std::time::Duration;
+use tokio::io::AsyncRead;
 
-/// The command that checks the project, for `sh -c`.
+/// What checks the project.
 struct Checks {
+    /// For `sh -c`.
     command: String,
+    /// How long the checks have for ending when they are asked to.
+    grace: Duration,
 }
-
-/// The longest line that becomes an event, in bytes.
-const LINE: usize = 2000;
 
 /// Runs the project's checks. Each failure comes as an event, and so does the end.
 #[tool(long_running)]
@@ -25,77 +27,54 @@ async fn watch_checks(
     /// Only lines that contain this become events; lines with `FAIL` or `error` when it is left out
     contains: Option<String>,
 ) -> Result<Subscribed, ToolError> {
-    let mut child = Command::new("sh")
-        .args(["-c", &checks.command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+    let (mut running, mut output) = Running::start(&checks.command)
         .map_err(|e| ToolError::new("the checks could not be started").caused_by(e))?;
-    let group = child.id();
-    let output = child.stdout.take().ok_or_else(|| ToolError::new("the checks have no output"))?;
     let (subscribed, events) = call.subscribe().confirm("the checks are running");
     tokio::spawn(async move {
-        tokio::select! {
-            end = follow(child, output, &events, contains.as_deref()) => {
-                let _ = events.finish(end).await;
+        let watched = async {
+            let noted = follow(&mut output, &events, contains.as_deref()).await;
+            match running.ended().await {
+                Ok(status) if status.success() => format!("the checks passed; {noted} lines of note"),
+                Ok(status) => format!("the checks failed ({status}); {noted} lines of note"),
+                Err(_) => "the end of the checks was missed".to_owned(),
             }
-            () = call.cancelled() => kill(group).await,
+        };
+        match call.until_cancelled(watched).await {
+            Ok(end) => drop(events.finish(end).await),
+            Err(_) => running.end(output, checks.grace).await,
         }
     });
     Ok(subscribed)
 }
 
-/// Ends the checks with all that they have started.
-async fn kill(group: Option<u32>) {
-    if let Some(group) = group {
-        let _ = Command::new("kill").args(["-TERM", "--", &format!("-{group}")]).status().await;
-    }
-}
-
-/// Emits the lines that matter; returns how it ended.
-async fn follow(
-    mut child: Child,
-    output: impl AsyncRead + Unpin,
-    events: &Emitter,
-    contains: Option<&str>,
-) -> String {
-    let mut output = BufReader::new(output);
-    let mut failures = 0;
-    let mut line = Vec::new();
-    // By lines, so that no character is cut in two.
-    while matches!(output.read_until(b'\n', &mut line).await, Ok(n) if n > 0) {
-        let text = String::from_utf8_lossy(&line[..line.len().min(LINE)]).trim_end().to_owned();
-        line.clear();
+/// Emits the lines that matter, and says how many they were.
+async fn follow(output: impl AsyncRead + Unpin, events: &Emitter, contains: Option<&str>) -> usize {
+    let mut lines = Lines::new(output);
+    let mut noted = 0;
+    while let Ok(Some(line)) = lines.next().await {
         let matters = match contains {
-            Some(word) => text.contains(word),
-            None => text.contains("FAIL") || text.contains("error"),
+            Some(word) => line.contains(word),
+            None => line.contains("FAIL") || line.contains("error"),
         };
         if matters {
-            failures += 1;
-            if events.emit(text).await.is_err() {
+            noted += 1;
+            if events.emit(line).await.is_err() {
                 break;
             }
         }
     }
-    match child.wait().await {
-        Ok(status) if status.success() => format!("the checks passed; {failures} lines of note"),
-        Ok(status) => format!("the checks failed ({status}); {failures} lines of note"),
-        Err(_) => "the end of the checks was missed".to_owned(),
-    }
+    noted
 }
 
-fn server(command: String) -> ToolServer {
-    ToolServer::new("ci-watch").state(Checks { command }).tool(watch_checks)
+fn server(checks: Checks) -> ToolServer {
+    ToolServer::new("ci-watch").state(checks).tool(watch_checks)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let command = std::env::var("CHECKS").unwrap_or_else(|_| "make check".to_owned());
-    server(command).serve_from_env("127.0.0.1:3003").await
+    server(Checks { command, grace: Duration::from_secs(5) }).serve_from_env("127.0.0.1:3003").await
 }
 
 #[cfg(test)]
@@ -103,9 +82,11 @@ mod tests {
     use super::*;
     use rap_server::testing::TestServer;
     use serde_json::json;
+    use tokio::sync::oneshot;
 
     fn started(command: &str) -> TestServer {
-        TestServer::new(server(command.to_owned()))
+        let checks = Checks { command: command.to_owned(), grace: Duration::from_millis(100) };
+        TestServer::new(server(checks))
     }
 
     /// The confirmation, the failures in order, the end.
@@ -123,26 +104,34 @@ mod tests {
         assert!(end.is_final && end.text.contains("exit status: 3"), "{end:?}");
     }
 
-    /// Cancelling ends the checks with all that they have started.
+    /// A pipe with a name, and the news that everybody who held it for writing is gone.
+    fn pipe() -> (tempfile::TempDir, String, oneshot::Receiver<()>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("held");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (closed, all_gone) = oneshot::channel();
+        let read = path.clone();
+        std::thread::spawn(move || {
+            let _ = std::fs::read(read);
+            let _ = closed.send(());
+        });
+        (folder, path.to_str().unwrap().to_owned(), all_gone)
+    }
+
+    /// Cancelling ends the checks with all that they have started, those too that take no notice of SIGTERM.
     #[tokio::test]
     async fn cancelled() {
-        let server = started("sleep 1000 & echo FAIL $!; wait");
-        let mut call = server.start("watch_checks", json!({"contains": "FAIL"})).await;
-        call.result().await;
-        let pid = call.event().await.text.replace("FAIL ", "");
-        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists() || !cfg!(target_os = "linux"));
-        call.cancel().await;
-        assert!(!call.is_alive().await);
-        if cfg!(target_os = "linux") {
-            let gone = async {
-                while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z")) {
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::time::timeout(std::time::Duration::from_secs(10), gone)
-                .await
-                .expect("the process is gone");
+        for deaf in ["", "trap '' TERM; "] {
+            let (_folder, held, all_gone) = pipe();
+            let server = started(&format!("{deaf}exec 9>'{held}'; sleep 1000 & echo FAIL; wait; sleep 1000"));
+            let mut call = server.start("watch_checks", json!({"contains": "FAIL"})).await;
+            call.result().await;
+            assert_eq!(call.event().await.text, "FAIL");
+            call.cancel().await;
+            assert!(!call.is_alive().await);
+            let gone = tokio::time::timeout(Duration::from_secs(10), all_gone).await;
+            gone.expect("all processes are gone").unwrap();
+            call.silence().await;
         }
-        call.silence().await;
     }
 }
