@@ -1,13 +1,16 @@
 //! The calls that the server knows: those that run or are owed, and the last that are over, so that an
 //! invocation which is sent again does its work once (INV-10).
+//!
+//! There may be a hundred thousand of those that are over. Each is kept in as few pieces as can be, under a number
+//! in the place of its names: memory that was last touched a hundred thousand calls ago is slow to come back.
 
 use crate::call::CallInner;
 use bytes::Bytes;
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde_json::{Map, Value};
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher, RandomState},
     sync::Arc,
 };
 use tokio::time::Instant;
@@ -23,30 +26,100 @@ pub(crate) struct Remembered {
     pub(crate) result_bytes: usize,
 }
 
-type Key = (ThreadId, CallId);
+/// A call of a thread, by numbers that nobody can choose: they are made with secrets of this process, 64 bits for
+/// the thread and 64 for the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    thread: u64,
+    call: u64,
+}
+
+/// Makes keys.
+#[derive(Default)]
+pub(crate) struct Keys {
+    threads: RandomState,
+    calls: RandomState,
+}
+
+impl Keys {
+    pub(crate) fn of(&self, thread: &ThreadId, call: &CallId) -> Key {
+        Key { thread: self.of_thread(thread), call: self.calls.hash_one(call.as_str()) }
+    }
+
+    pub(crate) fn of_thread(&self, thread: &ThreadId) -> u64 {
+        self.threads.hash_one(thread.as_str())
+    }
+}
+
+/// Keys are random as they are.
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 ^= number;
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Book {
-    threads: HashMap<ThreadId, HashMap<CallId, Entry>>,
-    over: VecDeque<Key>,
-    with_outcome: VecDeque<Key>,
+    open: BTreeMap<Key, Open>,
+    over: HashMap<Key, Over, BuildHasherDefault<AsItIs>>,
+    /// Those that are over, the oldest first.
+    order: VecDeque<Key>,
+    /// So many of the oldest have no outcome any more.
+    without_outcome: usize,
     outcome_bytes: usize,
-    open: usize,
     /// Calls that were cancelled before they came, and until when that is remembered.
     early: HashMap<Key, Instant>,
     early_order: VecDeque<Key>,
 }
 
-enum Entry {
-    Open { call: Arc<CallInner>, print: u64 },
-    Over { print: u64, outcome: Option<Outcome>, again: bool },
+struct Open {
+    call: Arc<CallInner>,
+    print: u64,
 }
 
-/// A result as it was sent, and where to.
+struct Over {
+    print: u64,
+    outcome: Option<Outcome>,
+    /// It is being delivered again.
+    again: bool,
+}
+
+/// A result as it was sent, and where to: in one piece.
 #[derive(Clone)]
 pub(crate) struct Outcome {
-    pub(crate) url: HttpUrl,
-    pub(crate) body: Bytes,
+    piece: Box<[u8]>,
+    url_bytes: usize,
+}
+
+impl Outcome {
+    pub(crate) fn new(url: &HttpUrl, body: &[u8]) -> Self {
+        let url = url.as_str().as_bytes();
+        Self { piece: [url, body].concat().into_boxed_slice(), url_bytes: url.len() }
+    }
+
+    pub(crate) fn url(&self) -> HttpUrl {
+        let text = std::str::from_utf8(&self.piece[..self.url_bytes]);
+        HttpUrl::new(text.expect("bug: a URL is text")).expect("bug: it was a URL before")
+    }
+
+    pub(crate) fn body(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.piece[self.url_bytes..])
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.piece.len() - self.url_bytes
+    }
 }
 
 /// What the book knows of an invocation that comes in.
@@ -62,40 +135,41 @@ pub(crate) enum Known {
 }
 
 impl Book {
-    pub(crate) fn find(&mut self, thread: &ThreadId, id: &CallId, print: u64) -> Known {
-        let Some(entry) = self.threads.get_mut(thread).and_then(|calls| calls.get_mut(id)) else {
-            return Known::New;
-        };
-        match entry {
-            Entry::Open { print: known, .. } if *known != print => Known::Other(false),
-            Entry::Open { .. } => Known::Open,
-            Entry::Over { print: known, .. } if *known != print => Known::Other(true),
-            Entry::Over { again: true, .. } => Known::Over(None),
-            Entry::Over { outcome, again, .. } => {
-                *again = outcome.is_some();
-                Known::Over(outcome.clone())
+    pub(crate) fn find(&mut self, key: Key, print: u64) -> Known {
+        if let Some(open) = self.open.get(&key) {
+            return if open.print == print { Known::Open } else { Known::Other(false) };
+        }
+        match self.over.get_mut(&key) {
+            None => Known::New,
+            Some(over) if over.print != print => Known::Other(true),
+            Some(over) if over.again => Known::Over(None),
+            Some(over) => {
+                over.again = over.outcome.is_some();
+                Known::Over(over.outcome.clone())
             }
         }
     }
 
     pub(crate) fn open(&mut self, call: Arc<CallInner>, print: u64) {
-        self.open += 1;
-        let calls = self.threads.entry(call.thread.clone()).or_default();
-        calls.insert(call.id.clone(), Entry::Open { call, print });
+        self.open.insert(call.key, Open { call, print });
     }
 
-    /// The thread's id as it is kept here, if it is: calls of one thread share it.
-    pub(crate) fn kept(&self, thread: &ThreadId) -> Option<ThreadId> {
-        self.threads.get_key_value(thread).map(|(kept, _)| kept.clone())
+    /// The thread's id as it is kept here, if it is: open calls of one thread share it.
+    pub(crate) fn kept(&self, thread: &ThreadId, number: u64) -> Option<ThreadId> {
+        self.of_thread(number).next().map(|open| open.call.thread.clone()).filter(|kept| kept == thread)
+    }
+
+    fn of_thread(&self, thread: u64) -> impl Iterator<Item = &Open> {
+        let all = Key { thread, call: 0 }..=Key { thread, call: u64::MAX };
+        self.open.range(all).map(|(_, open)| open)
     }
 
     /// A call was cancelled. If it never came, it may still be on its way: it is remembered until then.
-    pub(crate) fn cancelled(&mut self, thread: &ThreadId, id: &CallId, until: Instant) {
-        if self.threads.get(thread).is_some_and(|calls| calls.contains_key(id)) {
+    pub(crate) fn cancelled(&mut self, key: Key, until: Instant) {
+        if self.open.contains_key(&key) || self.over.contains_key(&key) {
             return;
         }
-        let key = (thread.clone(), id.clone());
-        if self.early.insert(key.clone(), until).is_none() {
+        if self.early.insert(key, until).is_none() {
             self.early_order.push_back(key);
         }
         if self.early_order.len() > EARLY_CANCELS
@@ -106,87 +180,80 @@ impl Book {
     }
 
     /// Whether the call was cancelled before it came.
-    pub(crate) fn take_cancelled(&mut self, thread: &ThreadId, id: &CallId, now: Instant) -> bool {
+    pub(crate) fn take_cancelled(&mut self, key: Key, now: Instant) -> bool {
         if self.early.is_empty() {
             return false;
         }
-        let key = (thread.clone(), id.clone());
         let Some(until) = self.early.remove(&key) else { return false };
         self.early_order.retain(|early| *early != key);
         now < until
     }
 
     /// The result was delivered again.
-    pub(crate) fn delivered_again(&mut self, thread: &ThreadId, id: &CallId) {
-        if let Some(Entry::Over { again, .. }) = self.threads.get_mut(thread).and_then(|c| c.get_mut(id)) {
-            *again = false;
+    pub(crate) fn delivered_again(&mut self, key: Key) {
+        if let Some(over) = self.over.get_mut(&key) {
+            over.again = false;
         }
     }
 
-    /// The call is over: keeps what is needed to recognise it. Whether it was open until now.
-    pub(crate) fn over(&mut self, call: &CallInner, outcome: Option<Bytes>, remembered: Remembered) -> bool {
-        let key = (call.thread.clone(), call.id.clone());
-        let Some(entry) = self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1)) else {
-            return false;
-        };
-        let Entry::Open { print, .. } = entry else { return false };
-        let outcome = outcome.map(|body| Outcome { url: call.callback_url.clone(), body });
-        let bytes = outcome.as_ref().map_or(0, |o| o.body.len());
-        *entry = Entry::Over { print: *print, outcome, again: false };
-        self.open -= 1;
-        self.outcome_bytes += bytes;
-        if bytes > 0 {
-            self.with_outcome.push_back(key.clone());
-        }
-        self.over.push_back(key);
-        while self.outcome_bytes > remembered.result_bytes {
-            let Some(oldest) = self.with_outcome.pop_front() else { break };
-            self.forget_outcome(&oldest);
-        }
-        while self.over.len() > remembered.calls {
-            let Some(oldest) = self.over.pop_front() else { break };
-            self.forget_outcome(&oldest);
-            if self.with_outcome.front() == Some(&oldest) {
-                self.with_outcome.pop_front();
-            }
-            if let Some(calls) = self.threads.get_mut(&oldest.0) {
-                calls.remove(&oldest.1);
-                if calls.is_empty() {
-                    self.threads.remove(&oldest.0);
-                }
-            }
-        }
-        true
-    }
-
-    fn forget_outcome(&mut self, key: &Key) {
-        if let Some(Entry::Over { outcome, .. }) =
-            self.threads.get_mut(&key.0).and_then(|calls| calls.get_mut(&key.1))
+    /// The call is over: keeps what is needed to recognise it. None if it was not open; else what was forgotten for
+    /// it, to be dropped when nobody waits.
+    pub(crate) fn over(
+        &mut self,
+        key: Key,
+        outcome: Option<Outcome>,
+        remembered: Remembered,
+    ) -> Option<Vec<Outcome>> {
+        let open = self.open.remove(&key)?;
+        self.outcome_bytes += outcome.as_ref().map_or(0, Outcome::body_bytes);
+        self.over.insert(key, Over { print: open.print, outcome, again: false });
+        self.order.push_back(key);
+        let mut forgotten = Vec::new();
+        while self.order.len() > remembered.calls
+            && let Some(oldest) = self.order.pop_front()
         {
-            self.outcome_bytes -= outcome.take().map_or(0, |o| o.body.len());
+            self.without_outcome = self.without_outcome.saturating_sub(1);
+            forgotten.extend(self.over.remove(&oldest).and_then(|over| self.uncount(over.outcome)));
         }
+        while self.outcome_bytes > remembered.result_bytes
+            && let Some(oldest) = self.order.get(self.without_outcome)
+        {
+            self.without_outcome += 1;
+            let outcome = self.over.get_mut(oldest).and_then(|over| over.outcome.take());
+            forgotten.extend(self.uncount(outcome));
+        }
+        Some(forgotten)
     }
 
-    /// The open calls: all, those of a thread, or one.
-    pub(crate) fn open_calls(&self, of: Option<(&ThreadId, Option<&CallId>)>) -> Vec<Arc<CallInner>> {
-        let open = |entry: &Entry| match entry {
-            Entry::Open { call, .. } => Some(call.clone()),
-            Entry::Over { .. } => None,
-        };
-        match of {
-            None => self.threads.values().flat_map(HashMap::values).filter_map(open).collect(),
-            Some((thread, None)) => {
-                self.threads.get(thread).into_iter().flat_map(HashMap::values).filter_map(open).collect()
-            }
-            Some((thread, Some(id))) => {
-                self.threads.get(thread).and_then(|calls| calls.get(id)).and_then(open).into_iter().collect()
-            }
-        }
+    fn uncount(&mut self, outcome: Option<Outcome>) -> Option<Outcome> {
+        self.outcome_bytes -= outcome.as_ref().map_or(0, Outcome::body_bytes);
+        outcome
+    }
+
+    /// All open calls.
+    pub(crate) fn open_calls(&self) -> Vec<Arc<CallInner>> {
+        self.open.values().map(|open| open.call.clone()).collect()
+    }
+
+    /// The open calls of a thread.
+    pub(crate) fn open_calls_of(&self, thread: &ThreadId, number: u64) -> Vec<Arc<CallInner>> {
+        let of = self.of_thread(number).filter(|open| open.call.thread == *thread);
+        of.map(|open| open.call.clone()).collect()
+    }
+
+    /// An open call.
+    pub(crate) fn open_call(&self, key: Key) -> Option<Arc<CallInner>> {
+        self.open.get(&key).map(|open| open.call.clone())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept_calls(&self) -> usize {
+        self.over.len()
     }
 
     /// How many calls are open.
     pub(crate) fn open_count(&self) -> usize {
-        self.open
+        self.open.len()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::{
     ToolError,
+    book::Key,
     engine::Engine,
     extract::States,
     life::{Act, Input, Life, Stop},
@@ -72,6 +73,7 @@ pub struct Pick {
 }
 
 pub(crate) struct CallInner {
+    pub(crate) key: Key,
     pub(crate) operation: String,
     pub(crate) id: CallId,
     pub(crate) provider_call: Option<ProviderCallId>,
@@ -132,6 +134,7 @@ pub(crate) enum What {
 impl CallInner {
     pub(crate) fn new(
         engine: Arc<Engine>,
+        key: Key,
         invocation: Invocation,
         origin: String,
         trace: Option<Box<Trace>>,
@@ -147,6 +150,7 @@ impl CallInner {
             parent_span_id = ids.map(|(_, span)| span),
         );
         Self {
+            key,
             operation: invocation.operation,
             id: invocation.id,
             provider_call: invocation.call_id,

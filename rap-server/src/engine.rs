@@ -2,7 +2,7 @@
 //! call runs is told in `run`, how its messages leave in `pump`.
 
 use crate::{
-    book::{Book, Known, Remembered, fingerprint},
+    book::{Book, Key, Keys, Known, Outcome, Remembered, fingerprint},
     call::{CallInner, Parcel, What},
     extract::States,
     gauges::Gauges,
@@ -80,6 +80,7 @@ pub(crate) struct Engine {
     base: HttpUrl,
     event_ids: EventIds,
     pub(crate) users: Rates,
+    keys: Keys,
     book: Mutex<Book>,
     views: Mutex<HashMap<(ThreadId, String), u64>>,
     view_numbers: AtomicU64,
@@ -126,6 +127,7 @@ impl Engine {
             base,
             event_ids: EventIds::new(),
             users: Rates::default(),
+            keys: Keys::default(),
             book: Mutex::default(),
             views: Mutex::default(),
             view_numbers: AtomicU64::new(0),
@@ -165,14 +167,15 @@ impl Engine {
             .check(&invocation.callback_url)
             .map_err(|why| Problem::invalid(format!("/callback_url: {why}")))?;
         let print = fingerprint(&invocation.operation, &invocation.arguments);
+        let key = self.keys.of(&invocation.group_id, &invocation.id);
         let mut book = self.book();
-        match book.find(&invocation.group_id, &invocation.id, print) {
+        match book.find(key, print) {
             Known::New => {}
             Known::Open => return Ok(()),
             Known::Over(outcome) => {
                 drop(book);
                 if let Some(outcome) = outcome {
-                    self.deliver_again(invocation, outcome, came.trace);
+                    self.deliver_again(invocation, key, outcome, came.trace);
                 }
                 return Ok(());
             }
@@ -195,12 +198,12 @@ impl Engine {
             invocation.operation = invocation.operation.chars().take(128).chain(['…']).collect();
         }
         let arguments = std::mem::take(&mut invocation.arguments);
-        if let Some(kept) = book.kept(&invocation.group_id) {
+        if let Some(kept) = book.kept(&invocation.group_id, self.keys.of_thread(&invocation.group_id)) {
             invocation.group_id = kept;
         }
         let origin = invocation.callback_url.origin();
-        let cancelled = book.take_cancelled(&invocation.group_id, &invocation.id, Instant::now());
-        let call = Arc::new(CallInner::new(self.clone(), invocation, origin, came.trace, came.base));
+        let cancelled = book.take_cancelled(key, Instant::now());
+        let call = Arc::new(CallInner::new(self.clone(), key, invocation, origin, came.trace, came.base));
         book.open(call.clone(), print);
         drop(book);
         self.gauges.open_calls.increment(1);
@@ -235,18 +238,20 @@ impl Engine {
     fn deliver_again(
         self: &Arc<Self>,
         invocation: Invocation,
-        outcome: crate::book::Outcome,
+        key: Key,
+        outcome: Outcome,
         trace: Option<Box<Trace>>,
     ) {
         let engine = self.clone();
-        let (thread, id) = (invocation.group_id, invocation.id);
         let Ok(stray) = self.strays.clone().try_acquire_owned() else {
-            return self.book().delivered_again(&thread, &id);
+            return self.book().delivered_again(key);
         };
         tokio::spawn(async move {
             let _stray = stray;
-            engine.outbox.deliver_alone(&thread, &id, &outcome.url, outcome.body, trace.as_deref()).await;
-            engine.book().delivered_again(&thread, &id);
+            let (thread, id) = (invocation.group_id, invocation.id);
+            let (url, body) = (outcome.url(), outcome.body());
+            engine.outbox.deliver_alone(&thread, &id, &url, body, trace.as_deref()).await;
+            engine.book().delivered_again(key);
         });
     }
 
@@ -254,10 +259,14 @@ impl Engine {
     pub(crate) fn stop(&self, thread: &ThreadId, call: Option<&CallId>) {
         let calls = {
             let mut book = self.book();
-            if let Some(call) = call {
-                book.cancelled(thread, call, Instant::now() + EARLY_CANCEL);
+            match call {
+                Some(call) => {
+                    let key = self.keys.of(thread, call);
+                    book.cancelled(key, Instant::now() + EARLY_CANCEL);
+                    book.open_call(key).into_iter().collect()
+                }
+                None => book.open_calls_of(thread, self.keys.of_thread(thread)),
             }
-            book.open_calls(Some((thread, call)))
         };
         let why = if call.is_some() { Stop::Cancelled } else { Stop::Closed };
         for call in calls {
@@ -267,7 +276,8 @@ impl Engine {
 
     /// Whether a result is owed or a subscription lives (STA-01).
     pub(crate) fn is_alive(&self, thread: &ThreadId, call: &CallId) -> bool {
-        self.book().open_calls(Some((thread, Some(call)))).iter().any(|c| c.core().life.is_alive())
+        let call = self.book().open_call(self.keys.of(thread, call));
+        call.is_some_and(|call| call.core().life.is_alive())
     }
 
     /// How many calls are open: running, owed, or subscriptions.
@@ -280,7 +290,7 @@ impl Engine {
     pub(crate) async fn shut_down(self: &Arc<Self>, limit: Duration) -> Vec<crate::DeadLetter> {
         let deadline = Instant::now() + limit;
         self.closing.store(true, Ordering::Release);
-        for call in self.book().open_calls(None) {
+        for call in self.book().open_calls() {
             call.stop(Stop::ShutDown);
         }
         loop {
@@ -296,7 +306,7 @@ impl Engine {
             }
         }
         let mut owed = Vec::new();
-        for call in self.book().open_calls(None) {
+        for call in self.book().open_calls() {
             // A function that has not returned by now ends here.
             self.ended(&call, End::Dropped);
             let mut core = call.core();
@@ -349,9 +359,69 @@ impl Engine {
             call.drop_events(&mut core);
             core.outcome.take()
         };
-        if self.book().over(call, outcome, self.settings.remembered) {
+        let outcome = outcome.map(|body| Outcome::new(&call.callback_url, &body));
+        let was_open = self.book().over(call.key, outcome, self.settings.remembered);
+        if was_open.is_some() {
             self.gauges.open_calls.decrement(1);
         }
         self.over.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Call, Subscribed, Tool, ToolError, ToolServer, outbox::Courier};
+    use futures_util::future::BoxFuture;
+    use http::HeaderMap;
+    use rap_http::Attempt;
+    use serde_json::json;
+
+    /// Takes everything, refuses for good, or says that the URL is gone, in turns.
+    #[derive(Default)]
+    struct Fickle(AtomicU64);
+
+    impl Courier for Fickle {
+        fn post<'a>(&'a self, _: &'a HttpUrl, _: Bytes, _: HeaderMap) -> BoxFuture<'a, Attempt> {
+            let turn = self.0.fetch_add(1, Ordering::Relaxed) as usize;
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                Attempt::status([200, 400, 410, 200, 200][turn % 5])
+            })
+        }
+    }
+
+    /// Whatever becomes of calls with views, questions and subscriptions, when they are over only what recognises them
+    /// is kept, in bounds.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_kept_of_what_is_over() {
+        let busy = async |call: Call| -> Result<Subscribed, ToolError> {
+            call.view("a", json!({"n": 1}))?;
+            call.view("b", json!({"n": 1}))?;
+            let asking = call.clone();
+            tokio::spawn(async move { asking.choose("Which?", ["x"], 0).await.map(drop) });
+            tokio::task::yield_now().await;
+            let (subscribed, events) = call.subscribe().confirm("done");
+            events.emit("one").await?;
+            events.finish("two").await?;
+            Ok(subscribed)
+        };
+        let server = ToolServer::new("t").tool(Tool::new("busy", "d", busy)).remember(50, 1 << 20);
+        let base = HttpUrl::new("http://127.0.0.1:3001").ok();
+        let (engine, _) = server.start(base, true, Some(Box::<Fickle>::default()), Vec::new()).unwrap();
+        for n in 0..200 {
+            let invocation = json!({"operation": "busy", "arguments": {}, "id": format!("c{n}"),
+                "group_id": format!("t{}", n % 7), "callback_url": "http://127.0.0.1:4000/"});
+            let invocation = serde_json::from_value(invocation).unwrap();
+            engine.invoke(invocation, Came::default()).unwrap();
+        }
+        while engine.open_calls() > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(engine.views.lock().unwrap().is_empty(), "{:?}", engine.views.lock().unwrap());
+        assert_eq!(engine.book().kept_calls(), 50);
+        assert_eq!(engine.questions.open_count(), 0);
+        assert_eq!(engine.strays.available_permits(), STRAYS);
     }
 }

@@ -123,3 +123,39 @@ impl fmt::Debug for StartError {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RES-07: what is public is public, what is private stays private however the error is made or printed.
+    #[test]
+    fn two_faces() {
+        let io = || std::io::Error::other("hunter2");
+        let table = [
+            (ToolError::new("ask for less"), "ask for less", false, false),
+            (ToolError::new("ask for less").caused_by(io()), "ask for less", true, false),
+            (ToolError::declined("the user said no"), "the user said no", false, false),
+            (ToolError::stopped("the call was cancelled"), "the call was cancelled", false, true),
+            (io().into(), PRIVATE, true, false),
+        ];
+        for (error, public, has_source, stopped) in table {
+            assert_eq!(error.to_string(), public);
+            assert_eq!(error.is_stopped(), stopped, "{public}");
+            let source = error.private_source().map(ToString::to_string);
+            assert_eq!(source, has_source.then(|| "hunter2".to_owned()), "{public}");
+            assert!(!format!("{error:?} {error:#?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    /// A `main` that returns it prints sentences, one for each fault.
+    #[test]
+    fn start() {
+        let error = StartError::new(vec!["one".into(), "two".into()]);
+        assert_eq!(error.to_string(), "the tool server cannot start:\n- one\n- two");
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let io = StartError::io("cannot write", std::io::Error::other("full"));
+        assert_eq!(io.faults(), ["cannot write: full"]);
+        assert!(std::error::Error::source(&io).is_some() && std::error::Error::source(&error).is_none());
+    }
+}

@@ -435,3 +435,31 @@ impl Drop for Held<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was given up is kept in bounds: the oldest go first, and numbers are never used again.
+    #[test]
+    fn dead_letters_are_bounded() {
+        let policy = AddressPolicy::public();
+        let outbox = Outbox::new(Box::new(GuardedClient::new(policy.clone())), policy);
+        for n in 1..=DEAD_LETTERS + 3 {
+            outbox.bury(DeadLetter {
+                number: 0,
+                thread: "t".parse().unwrap(),
+                call: format!("c{n}").parse().unwrap(),
+                kind: "tool_result",
+                url: "https://example.com/".parse().unwrap(),
+                body: Bytes::new(),
+                attempts: 1,
+                reason: String::new(),
+            });
+        }
+        let letters = outbox.dead_letters();
+        assert_eq!(letters.len(), DEAD_LETTERS);
+        let ends = [&letters[0], &letters[DEAD_LETTERS - 1]].map(|l| (l.number(), l.call().to_string()));
+        assert_eq!(ends, [(4, "c4".to_owned()), (10_003, "c10003".to_owned())]);
+    }
+}

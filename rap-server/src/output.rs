@@ -304,5 +304,26 @@ mod tests {
         assert_eq!(wire["content"][1]["type"], "image");
         assert_eq!(wire["text"], "a cat");
         assert_eq!(wire["display_as"][1], json!({"type": "text", "content": "a cat"}));
+
+        // Several parts in their order; an own last text is not doubled; the model's text is not what is shown.
+        let output = ToolOutput::text("a cat")
+            .and_text("and a dog")
+            .image(b"dog", "image/png")
+            .display_image(b"both", "image/webp")
+            .display(DisplaySegment::Text("pets".into()));
+        assert_eq!(output.as_text(), "a cat");
+        let ids = ("t".parse().unwrap(), "c".parse().unwrap());
+        let result = output
+            .fill(|text| rap_types::ToolResult::text(ids.0, ids.1, text).with_call_id("p".parse().ok()));
+        let wire = serde_json::to_value(rap_types::CallbackMessage::ToolResult(result)).unwrap();
+        let kinds: Vec<_> = wire["content"].as_array().unwrap().iter().map(|part| &part["type"]).collect();
+        assert_eq!(kinds, ["text", "text", "image"]);
+        assert_eq!(wire["content"][1]["text"], "and a dog");
+        assert_eq!(
+            wire["display_as"],
+            json!([{"type": "image", "content": {"data": "Ym90aA==", "mediaType": "image/webp"}},
+                {"type": "text", "content": "pets"}])
+        );
+        assert_eq!(wire["call_id"], "p", "RES-01");
     }
 }

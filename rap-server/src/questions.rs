@@ -94,6 +94,11 @@ impl Questions {
         Answered::Taken
     }
 
+    #[cfg(test)]
+    pub(crate) fn open_count(&self) -> usize {
+        lock(&self.0).open.len()
+    }
+
     /// The question will never reach anybody: whoever waits for the answer learns it.
     pub(crate) fn lost(&self, token: &str) {
         lock(&self.0).close(token);
@@ -119,4 +124,25 @@ pub(crate) fn random(characters: usize) -> String {
     let mut text = data_encoding::BASE32_NOPAD.encode(&bytes).to_lowercase();
     text.truncate(characters);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CHO-03: that a question was asked is remembered for a while, in bounds; while it is open it is never forgotten.
+    #[test]
+    fn bounded() {
+        let questions = Questions::default();
+        let ask = || questions.open(&"t".parse().unwrap(), &"c".parse().unwrap(), 2);
+        let (open, _answer) = ask();
+        let tokens: Vec<String> = (0..REMEMBERED + 1).map(|_| ask().0.token().to_owned()).collect();
+        let answer = |token: &str| questions.answer(token, "c", Some(0));
+        assert_eq!(answer(&tokens[0]), Answered::Unknown);
+        assert_eq!(answer(&tokens[1]), Answered::Closed);
+        assert_eq!(answer(&tokens[REMEMBERED]), Answered::Closed);
+        assert_eq!(answer(open.token()), Answered::Taken);
+        let inner = lock(&questions.0);
+        assert_eq!((inner.open.len(), inner.closed.len(), inner.order.len()), (0, REMEMBERED, REMEMBERED));
+    }
 }

@@ -270,3 +270,36 @@ async fn stdin_end() {
     });
     let _ = end.await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the environment and the arguments ask for, and what they cannot.
+    #[test]
+    fn options() {
+        let of = |embedded, arguments: &[&str]| {
+            let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+            ServeOptions::of("0.0.0.0:80".into(), embedded, arguments)
+                .map(|o| (o.address, o.announce, o.stop_on_stdin_end))
+                .map_err(|e| e.to_string())
+        };
+        let asked = |address: &str, announce, stdin| Ok((address.to_owned(), announce, stdin));
+        assert_eq!(of(false, &[]), asked("0.0.0.0:80", false, false));
+        assert_eq!(of(true, &[]), asked("127.0.0.1:0", true, false));
+        assert_eq!(of(true, &["--exit-on-stdin-eof"]), asked("127.0.0.1:0", true, true));
+        assert_eq!(of(false, &["--port", "0"]), asked("127.0.0.1:0", true, false));
+        assert_eq!(of(true, &["--port=4001", "--exit-on-stdin-eof"]), asked("127.0.0.1:4001", true, true));
+        for wrong in [
+            &["--port"][..],
+            &["--port", "x"],
+            &["--port=65536"],
+            &["--port=-1"],
+            &["4000"],
+            &["--prot", "1"],
+        ] {
+            let error = of(false, wrong).unwrap_err();
+            assert!(error.contains("--port"), "{wrong:?}: {error}");
+        }
+    }
+}

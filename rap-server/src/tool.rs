@@ -4,7 +4,7 @@ use crate::{
     extract::States,
     handler::{Handler, Sealed},
 };
-use rap_types::{Annotations, ToolName};
+use rap_types::{Annotations, ToolName, validate::CompiledSchema};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -142,6 +142,10 @@ impl Tool {
             Some(schema) => by_hand(schema),
             None => self.work.schema(),
         };
+        let schema = schema.and_then(|schema| match CompiledSchema::new(&schema) {
+            Ok(_) => Ok(schema),
+            Err(e) => Err(format!("its input_schema is no valid JSON Schema: {e}")),
+        });
         let schema = schema.map_err(&mut fault).ok();
         if let Some(Err(wrong)) = self.display.as_deref().map(crate::display::check) {
             fault(wrong);

@@ -4,7 +4,11 @@ use crate::invocation;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use rap_server::{Tool, ToolServer, testing::TestServer};
+use rap_server::{
+    Tool, ToolServer,
+    rap_http::{Auth, Secret, webhooks::Keys},
+    testing::TestServer,
+};
 use serde_json::{Value, json};
 
 fn server() -> ToolServer {
@@ -177,4 +181,61 @@ async fn bearer() {
         }
     }
     assert_eq!(server.post("/choices/x", &json!({"id": "c", "selected": 0})).await.0, 404);
+}
+
+/// AUT-01: where keys are configured requests are signed; a header that is merely absent is no pass. Discovery, which
+/// has no body, is open, and so are answers to questions, whose URL is the secret.
+#[tokio::test]
+async fn signed() {
+    let keys = Keys::new(&[Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]).unwrap();
+    let server = TestServer::new(server().auth(Auth::Signed(keys.clone())));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let notice = json!({"thread_id": "t", "tool_call_id": "c"});
+    for (path, body) in [
+        ("/invoke", good()),
+        ("/close_thread", notice.clone()),
+        ("/cancel_tool_call", notice.clone()),
+        ("/tool_call_status", notice),
+    ] {
+        let signature = keys.sign("m", now, body.to_string().as_bytes()).unwrap();
+        let mut missing = signature.clone();
+        missing.remove("webhook-signature");
+        let stale = keys.sign("m", now - 3600, body.to_string().as_bytes()).unwrap();
+        let foreign = keys.sign("m", now, b"{}").unwrap();
+        for (headers, status) in
+            [(signature, 200), (missing, 401), (stale, 401), (foreign, 401), (Default::default(), 401)]
+        {
+            let got = send(&server, |r| {
+                *r.uri_mut() = format!("http://127.0.0.1:3001{path}").parse().unwrap();
+                *r.body_mut() = Full::from(body.to_string());
+                r.headers_mut().extend(headers.clone());
+            })
+            .await;
+            assert_eq!(got.0, status, "{path} {headers:?}");
+        }
+    }
+    assert_eq!(server.get("/.well-known/rap-toolset").await.0, 200);
+    assert_eq!(server.post("/choices/x", &json!({"id": "c", "selected": 0})).await.0, 404);
+}
+
+/// Where callbacks may go is what the author said and no more: a network of one's own, plain http to the public.
+#[tokio::test(start_paused = true)]
+async fn targets() {
+    type Allow = fn(ToolServer) -> ToolServer;
+    let table: [(&str, Allow, u16); 8] = [
+        ("http://10.1.2.3/cb", |s| s, 400),
+        ("http://10.1.2.3/cb", |s| s.allow_target("10.1.0.0/16"), 200),
+        ("http://10.2.2.3/cb", |s| s.allow_target("10.1.0.0/16"), 400),
+        ("http://10.2.2.3/cb", |s| s.allow_target("10.1.0.0/16").allow_target("10.2.2.3/32"), 200),
+        ("http://93.184.216.34/cb", |s| s, 400),
+        ("http://93.184.216.34/cb", ToolServer::allow_plain_http, 200),
+        ("http://10.1.2.3/cb", ToolServer::allow_plain_http, 400),
+        ("http://169.254.169.254/cb", ToolServer::allow_plain_http, 400),
+    ];
+    for (number, (url, allow, status)) in table.into_iter().enumerate() {
+        let server = TestServer::new(allow(server()));
+        let mut sent = good();
+        sent["callback_url"] = json!(url);
+        assert_eq!(server.invoke(sent).await.status(), status, "{number}: {url}");
+    }
 }

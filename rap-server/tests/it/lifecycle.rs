@@ -12,6 +12,15 @@ use std::{
     time::Duration,
 };
 
+/// Raises its flag when it is dropped.
+struct OnDrop(Arc<AtomicBool>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Works until it is told to stop, in one of several ways.
 #[tool]
 async fn work(
@@ -19,12 +28,6 @@ async fn work(
     #[cx] dropped: State<AtomicBool>,
     manner: String,
 ) -> Result<String, ToolError> {
-    struct OnDrop(Arc<AtomicBool>);
-    impl Drop for OnDrop {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let _guard = OnDrop(dropped.0);
     match manner.as_str() {
         "polite" => {
@@ -41,10 +44,39 @@ async fn work(
     }
 }
 
+/// Works for an hour, or not at all, unless it is to stop.
+#[tool]
+async fn patient(
+    #[cx] call: Call,
+    #[cx] dropped: State<AtomicBool>,
+    manner: String,
+) -> Result<String, ToolError> {
+    if manner == "stopped already" {
+        call.cancelled().await;
+    }
+    let flag = dropped.0.clone();
+    let work = async move {
+        let _held = OnDrop(flag);
+        if manner != "at once" {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        manner
+    };
+    let outcome = call.until_cancelled(work).await;
+    if let Err(error) = &outcome {
+        assert!(error.is_stopped() && call.is_cancelled());
+        assert_eq!(error.to_string(), call.check().unwrap_err().to_string());
+    }
+    outcome
+}
+
 fn server() -> (TestServer, Arc<AtomicBool>) {
     let dropped = Arc::new(AtomicBool::new(false));
-    let server =
-        ToolServer::new("test").tool(work).shared_state(dropped.clone()).grace(Duration::from_secs(3));
+    let server = ToolServer::new("test")
+        .tool(work)
+        .tool(patient)
+        .shared_state(dropped.clone())
+        .grace(Duration::from_secs(3));
     (TestServer::new(server), dropped)
 }
 
@@ -77,6 +109,42 @@ async fn stopped() {
         call.silence().await;
         assert!(!call.is_alive().await);
         assert_eq!(call.cancel().await, StatusCode::OK);
+    }
+}
+
+/// INV-07, CAN-02, CLS-03: work under `until_cancelled` is dropped at once when the call is to stop, whatever the
+/// reason, and the error says which; it is not begun when the call was stopped before, and is left alone otherwise.
+#[tokio::test(start_paused = true)]
+async fn until_cancelled() {
+    let table = [
+        ("for an hour", "cancel", "Error: the call was cancelled", true, 0),
+        ("for an hour", "close", "Error: the thread of the call was closed", true, 0),
+        (
+            "for an hour",
+            "shut down",
+            "Error: the server is shutting down; try again when it is back",
+            true,
+            0,
+        ),
+        ("for an hour", "", "for an hour", true, 3600),
+        ("stopped already", "cancel", "Error: the call was cancelled", false, 0),
+        ("at once", "", "at once", true, 0),
+    ];
+    for (manner, stop, words, begun, seconds) in table {
+        let (server, dropped) = server();
+        let before = tokio::time::Instant::now();
+        let mut call = server.start("patient", json!({"manner": manner})).await;
+        tokio::task::yield_now().await;
+        match stop {
+            "cancel" => assert_eq!(call.cancel().await, StatusCode::OK),
+            "close" => assert_eq!(call.close_thread().await, StatusCode::OK),
+            "shut down" => assert!(server.shut_down(Duration::from_secs(1)).await.0.is_empty()),
+            _ => {}
+        }
+        assert_eq!(call.result_within(Duration::from_secs(4000)).await.text(), words, "{manner}, {stop}");
+        assert_eq!(dropped.load(Ordering::Relaxed), begun, "{manner}, {stop}");
+        assert_eq!(before.elapsed().as_secs(), seconds, "{manner}, {stop}");
+        call.silence().await;
     }
 }
 
@@ -223,18 +291,36 @@ async fn facts() {
             call.session(),
             call.user(),
             user,
-            call.is_cancelled()
+            call.is_cancelled(),
+            call.provider_call(),
+            call.traceparent(),
+            call.tracestate(),
         ])
     });
     let server = TestServer::new(ToolServer::new("test").tool(tool));
     let mut sent = invocation("facts", json!({}), "t", "c");
     assert_eq!(
         server.invoke(sent.clone()).await.result().await.json(),
-        json!(["c", "t", [], "t", null, null, false])
+        json!(["c", "t", [], "t", null, null, false, null, null, null])
     );
     sent["id"] = json!("c2");
     sent["thread_ancestors"] = json!(["root", "parent"]);
     sent["user_id"] = json!("u");
-    let facts = server.invoke(sent).await.result().await.json();
-    assert_eq!(facts, json!(["c2", "t", ["root", "parent"], "root", "u", "u", false]));
+    sent["call_id"] = json!("model's own");
+    let mut facts =
+        json!(["c2", "t", ["root", "parent"], "root", "u", "u", false, "model's own", null, null]);
+    let mut call = server.invoke(sent.clone()).await;
+    assert_eq!(call.result().await.json(), facts);
+    // What a tracing system sent along is there for the function as well.
+    sent["id"] = json!("c3");
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = http::Request::post("http://127.0.0.1:3001/invoke")
+        .header("content-type", "application/json")
+        .header("traceparent", trace)
+        .header("tracestate", "vendor=note")
+        .body(http_body_util::Full::from(sent.to_string()))
+        .unwrap();
+    assert_eq!(server.send(request).await.0, 200);
+    (facts[0], facts[8], facts[9]) = (json!("c3"), json!(trace), json!("vendor=note"));
+    assert_eq!(call.result().await.json(), facts);
 }

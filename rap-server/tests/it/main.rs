@@ -9,10 +9,12 @@ mod forms;
 mod http;
 mod lifecycle;
 mod macros;
+mod obligations;
 mod questions;
 mod served;
 mod subscriptions;
 mod toolset;
+mod traps;
 mod vectors;
 
 use serde_json::{Value, json};

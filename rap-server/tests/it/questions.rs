@@ -202,6 +202,39 @@ async fn overtaken_view() {
     older.silence().await;
 }
 
+/// LIM-01: views are bounded in size and in kinds that wait, and nobody watches those of a call that is over.
+#[tokio::test(start_paused = true)]
+async fn views_are_bounded() {
+    let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
+    let show = rap_server::Tool::new("show", "d", move |call: Call| {
+        let sender = sender.clone();
+        async move {
+            let large = call.view("large", json!({"text": "x".repeat(1 << 20)})).unwrap_err();
+            // Nothing leaves before the function waits for something.
+            let kinds: Vec<bool> =
+                (0..70).map(|n| call.view(format!("kind {n}"), json!({})).is_ok()).collect();
+            let again = call.view("kind 3", json!({"n": 2})).is_ok();
+            let _ = sender.send(call);
+            json!([
+                large.to_string(),
+                kinds.iter().filter(|taken| **taken).count(),
+                kinds[63],
+                kinds[64],
+                again
+            ])
+        }
+    });
+    let server = TestServer::new(ToolServer::new("test").tool(show));
+    let result = server.call("show", json!({})).await.json();
+    assert!(result[0].as_str().unwrap().contains("LIM-01"), "{result}");
+    assert_eq!(result, json!([result[0], 64, true, false, true]));
+    let call = kept.recv().await.unwrap();
+    let late = call.view("late", json!({})).unwrap_err();
+    assert!(late.is_stopped(), "{late}");
+    let late = call.choose("Late?", ["a"], 0).await.unwrap_err();
+    assert!(late.is_stopped(), "{late}");
+}
+
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Shown {
     n: u8,

@@ -106,3 +106,27 @@ async fn nested() {
     assert_eq!(client().post_json(&close, body.clone(), headers).await, Attempt::status(200));
     assert_eq!(client().post_json(&close, body, HeaderMap::new()).await, Attempt::status(401));
 }
+
+/// A shutdown waits for the runtime no longer than it may, and hands out what is owed, with no secret in its print.
+#[tokio::test]
+async fn a_short_drain() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let callback_url = format!("http://{}/cb?capability=very-secret", nobody.local_addr().unwrap());
+    drop(nobody);
+    let bound = server().drain(Duration::ZERO).bind("127.0.0.1:0").await.unwrap();
+    let endpoint = url(format!("http://{}/invoke", bound.local_addr()));
+    let handle = bound.handle();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(bound.run_until(async {
+        let _ = stopped.await;
+    }));
+    let mut sent = invocation("echo", json!({}), "t", "c");
+    sent["callback_url"] = json!(callback_url);
+    let attempt = client().post_json(&endpoint, Bytes::from(sent.to_string()), HeaderMap::new()).await;
+    assert_eq!((attempt, handle.open_calls()), (Attempt::status(200), 1));
+    stop.send(()).unwrap();
+    let owed = tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+    assert_eq!(owed.0.len(), 1, "{owed:?}");
+    assert!(owed.0[0].is_result() && owed.0[0].call().as_str() == "c");
+    assert!(!format!("{owed:?}").contains("very-secret"), "{owed:?}");
+}

@@ -217,6 +217,38 @@ async fn goodbye() {
     assert_eq!(events.emit("late").await, Err(EmitError::Ended));
 }
 
+/// Work under `until_cancelled` ends with the subscription, and not while it lives.
+#[tokio::test(start_paused = true)]
+async fn until_it_ends() {
+    let (told, mut news) = tokio::sync::mpsc::unbounded_channel();
+    let watch = Tool::new("watch", "d", move |call: Call| {
+        let told = told.clone();
+        async move {
+            let (subscribed, events) = call.subscribe().confirm("watching");
+            tokio::spawn(async move {
+                let pending = std::future::pending::<()>();
+                let outcome = call.until_cancelled(pending).await;
+                told.send((outcome.unwrap_err().is_stopped(), events.is_ended())).unwrap();
+            });
+            subscribed
+        }
+    });
+    let server = TestServer::new(ToolServer::new("test").tool(watch));
+    for stop in ["cancel", "close", "gone"] {
+        let mut call = server.start("watch", json!({})).await;
+        assert!(call.result().await.0.subscription);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(news.try_recv().is_err(), "it lives");
+        match stop {
+            "cancel" => assert_eq!(call.cancel().await, 200),
+            "close" => assert_eq!(call.close_thread().await, 200),
+            _ => assert!(server.shut_down(Duration::from_secs(5)).await.0.is_empty()),
+        }
+        let news = tokio::time::timeout(Duration::from_secs(1), news.recv()).await;
+        assert_eq!(news.unwrap(), Some((true, true)), "{stop}");
+    }
+}
+
 /// The queue is bounded: `emit` waits for room, `try_emit` refuses, nothing is lost or reordered. LIM-01: too large
 /// an event is refused.
 #[tokio::test(start_paused = true)]

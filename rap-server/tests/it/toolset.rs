@@ -114,6 +114,30 @@ async fn by_hand() {
     assert!(server.call("raw", json!({"a": 1})).await.is_error());
 }
 
+/// An object at the root, and nonsense below.
+fn broken() -> serde_json::Value {
+    json!({"type": "object", "properties": {"a": {"type": "strnig"}}})
+}
+
+/// TLS-08: what is wrong anywhere in a schema keeps the server from starting, in every build: schemas are compiled here
+/// whatever features are on.
+#[tokio::test]
+async fn a_schema_that_is_wrong_inside() {
+    let table = [
+        (broken(), "/properties/a/type"),
+        (json!({"type": "object", "properties": 7}), "/properties"),
+        (json!({"type": "object", "required": "city"}), "/required"),
+        (json!({"type": "object", "properties": {"a": {"pattern": "("}}}), "/properties/a/pattern"),
+        (json!({"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}), "/properties/a/$ref"),
+    ];
+    for (schema, at) in table {
+        let tool = Tool::new("t", "d", async || "x").input_schema(schema.clone());
+        let error = start(ToolServer::new("x").tool(tool).public_url("http://127.0.0.1:1"));
+        assert_eq!(error.faults().len(), 1, "{error}");
+        assert!(error.faults()[0].contains(at) && error.faults()[0].contains("TLS-08"), "{at} in {error}");
+    }
+}
+
 fn start(server: ToolServer) -> StartError {
     server.into_service(true).unwrap_err()
 }
@@ -129,6 +153,10 @@ async fn faults() {
         .tool(Tool::new("receive_event", "d", async || "x"))
         .tool(Tool::new("number", "d", async |Args(_): Args<u8>| "x"))
         .tool(Tool::new("list", "d", async || "x").input_schema(json!({"type": "array"})))
+        .tool(Tool::new("inner", "d", async || "x").input_schema(broken()))
+        .tool(
+            Tool::new("far", "d", async || "x").input_schema(json!({"type": "object", "$ref": "http://x/y"})),
+        )
         .tool(Tool::new("shared", "d", shared))
         .tool(Tool::new("shown", "d", async || "x").display("`Weather in ${city}`"))
         .state(1u8)
@@ -143,6 +171,8 @@ async fn faults() {
         ("\"receive_event\" is reserved", "SUB-04"),
         ("\"number\": the arguments are no object", "TLS-08"),
         ("\"list\": its input_schema", "TLS-08"),
+        ("\"inner\": its input_schema is no valid JSON Schema: at /properties/a/type", "TLS-08"),
+        ("\"far\": its input_schema is no valid JSON Schema: at /$ref", "TLS-08"),
         ("\"shared\": it takes State<alloc::string::String>", ".state(..)"),
         ("\"shown\": its display script", "args.city"),
         ("its name has 0 characters", "TLS-11"),
@@ -159,9 +189,6 @@ async fn faults() {
     assert_eq!(error.faults().len(), expected.len(), "{error}");
     assert_eq!(format!("{error:?}"), error.to_string());
 
-    let broken = Tool::new("t", "d", async || "x").input_schema(json!({"type": "object", "properties": 7}));
-    let error = start(ToolServer::new("x").tool(broken).public_url("http://127.0.0.1:1"));
-    assert!(error.to_string().contains("TLS-08"), "{error}");
     let error = start(ToolServer::new("x").public_url("http://127.0.0.1:1"));
     assert!(error.to_string().contains("it has no tool"), "{error}");
     let error = ToolServer::new("x").tool(move_file).into_router().unwrap_err();
