@@ -18,6 +18,7 @@ use rap_core::{
     InputBody, InputId, Interaction, Millis, Moment, NewInput, Settlement, SliceMachine, Step, TurnOutcome,
     memory::Memory,
 };
+use rap_runtime::ScriptedModel;
 use rap_types::{CallId, CallbackMessage, ContentPart, HttpUrl, ThreadId, ToolResult, UserChoice};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -90,6 +91,7 @@ enum Happening {
 
 struct Reference {
     store: Memory,
+    model: ScriptedModel,
     root: ThreadId,
     now: Millis,
     queue: Queue<Happening>,
@@ -116,6 +118,7 @@ impl Reference {
         queue.push(Millis(scene::CLOSE_AT), Happening::Want("close", InputBody::Close));
         Self {
             store,
+            model: scene::model(),
             root,
             now: Millis(0),
             queue,
@@ -200,7 +203,7 @@ impl Reference {
                     self.hold(checked);
                     self.point("before a completion")?;
                     self.asked += 1;
-                    let outcome = scene::says(&request);
+                    let outcome = scene::says(&self.model, &request);
                     self.point("after a completion")?;
                     said = Some(outcome.clone());
                     machine.turn(outcome);

@@ -10,7 +10,7 @@ mod words;
 
 use crate::{Delta, ModelCard, ModelError, ModelProvider};
 use futures_util::{StreamExt, stream::BoxStream};
-use rap_core::{ModelCall, ModelRequest, ReasoningBlock, StopReason, Usage};
+use rap_core::{ModelCall, ModelRequest, ModelTurn, ReasoningBlock, StopReason, Usage};
 use rap_types::ThreadId;
 use scene::Scene;
 use script::{Fault, Script};
@@ -100,6 +100,53 @@ impl ScriptedModel {
 
     fn of(script: Script) -> Self {
         Self { script: Arc::new(script), used: Arc::default() }
+    }
+
+    /// What [`complete`](ModelProvider::complete) streams, whole and at once: for simulations, which have no time of
+    /// their own. Pauses are left out, and a stream that would break or fall silent is an error at once.
+    ///
+    /// # Errors
+    /// The fault of the rule that fits.
+    ///
+    /// # Panics
+    /// Where the rule says so (`fault = "panic"`).
+    ///
+    /// ```
+    /// use rap_runtime::ScriptedModel;
+    /// use rap_runtime::core::{Entry, History, ModelRequest, UserAuthor, UserEntry};
+    /// use rap_types::ContentPart;
+    ///
+    /// let model = ScriptedModel::from_toml("[[rule]]\nwhen = { user = 'hello' }\ntext = 'Good day.'")?;
+    /// let said = UserEntry { author: UserAuthor::Person, content: vec![ContentPart::text("hello")] };
+    /// let request = ModelRequest {
+    ///     session: "session".parse()?,
+    ///     thread: "session".parse()?,
+    ///     depth: 0,
+    ///     model: None,
+    ///     system: "".into(),
+    ///     tools: [].into(),
+    ///     history: [Entry::User(said).into()].into_iter().collect::<History>(),
+    /// };
+    /// assert_eq!(model.turn(&request)?.text, "Good day.");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn turn(&self, request: &ModelRequest) -> Result<ModelTurn, ModelError> {
+        let mut turn = ModelTurn { model: self.card().id, ..ModelTurn::default() };
+        for piece in deltas(self.act(request), request.history.len() as u64) {
+            match piece {
+                Piece::Delta(delta) | Piece::After(_, delta) => match delta {
+                    Delta::Text(text) => turn.text.push_str(&text),
+                    Delta::Reasoning(block) => turn.reasoning.push(block),
+                    Delta::Call(call) => turn.calls.push(call),
+                    Delta::Usage(usage) => turn.usage = usage,
+                    Delta::Stop(stop) => turn.stop = stop,
+                },
+                Piece::Error(error) => return Err(error),
+                Piece::Hang => return Err(ModelError::passing("the script says that the model falls silent")),
+                Piece::Panic => panic!("the script says so"),
+            }
+        }
+        Ok(turn)
     }
 
     fn act(&self, request: &ModelRequest) -> Act {
