@@ -142,7 +142,9 @@ impl ScriptedModel {
                     Delta::Stop(stop) => turn.stop = stop,
                 },
                 Piece::Error(error) => return Err(error),
-                Piece::Hang => return Err(ModelError::passing("the script says that the model falls silent")),
+                Piece::Hang => {
+                    return Err(ModelError::passing("the script says that the model falls silent"));
+                }
                 Piece::Panic => panic!("the script says so"),
             }
         }
