@@ -205,7 +205,8 @@ fn repeat_entry(folder: &Path, kind: &str, words: &str) {
     let db = open(folder);
     let at = find(&db, kind, words);
     shift(&db, at, 1);
-    db.execute("INSERT INTO entries SELECT ?1 + 1, body FROM entries WHERE at = ?1", [at]).unwrap();
+    db.execute("INSERT INTO entries (at, body) SELECT ?1 + 1, body FROM entries WHERE at = ?1", [at])
+        .unwrap();
 }
 
 /// Moves what comes after an entry in its thread, so that the history has neither gap nor clash.
@@ -222,8 +223,11 @@ fn shift(db: &Connection, after: i64, by: i64) {
 fn alter_entry(folder: &Path, kind: &str, from: &str, to: &str) {
     let db = open(folder);
     let at = find(&db, kind, from);
-    db.execute("UPDATE entries SET body = replace(body, ?2, ?3) WHERE at = ?1", params![at, from, to])
-        .unwrap();
+    db.execute(
+        "UPDATE entries SET body = replace(body, ?2, ?3), crc = NULL WHERE at = ?1",
+        params![at, from, to],
+    )
+    .unwrap();
 }
 
 /// What a doubled callback would do: another thread for the same event.
@@ -243,7 +247,8 @@ fn double_event(folder: &Path) {
         "INSERT INTO lineages (thread, {columns}) SELECT ?2, {columns} FROM lineages WHERE thread = ?1"
     );
     db.execute(&sql, [thread, next]).unwrap();
-    let sql = "INSERT INTO entries SELECT at + (?2 - ?1) * ?3, body FROM entries WHERE at / ?3 = ?1";
+    let sql =
+        "INSERT INTO entries (at, body) SELECT at + (?2 - ?1) * ?3, body FROM entries WHERE at / ?3 = ?1";
     db.execute(sql, [thread, next, THREAD]).unwrap();
 }
 

@@ -92,6 +92,7 @@ macro_rules! store_contract {
                 long_histories_are_whole,
                 a_child_sees_a_part_of_a_long_history,
                 a_summary_covers_a_part_of_a_long_history,
+                large_contents_are_whole,
             },
             concurrency::{
                 claims_at_once_are_distinct,

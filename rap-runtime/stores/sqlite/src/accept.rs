@@ -1,9 +1,10 @@
 //! Taking an input: the facts, the core's word, the row, in one transaction (P1, P2).
 
 use crate::{
+    bodies,
     fault::{Done, from_json, from_word, json},
     prune,
-    rows::{self, count},
+    rows::{self, count, signed},
     subtree,
     writer::Write,
 };
@@ -117,11 +118,12 @@ fn facts(write: &Write<'_>, new: &NewInput) -> Done<(Option<Target>, AdmissionFa
 
 fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) -> Done<()> {
     let conn = write.conn;
+    let body = bodies::put_away(conn, json(&new.body))?;
     conn.prepare_cached(
         "INSERT INTO inputs (thread, id, accepted_at, source, traceparent, body)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![target.n, new.id.as_str(), now.0, new.source, new.traceparent, json(&new.body)])?;
+    .execute(params![target.n, new.id.as_str(), now.0, new.source, new.traceparent, body])?;
     let by_person = new.body.is_by_person();
     let call = new.body.call();
     let event = match new.body {
@@ -204,7 +206,7 @@ fn drop_oldest_letter(write: &Write<'_>, thread: &ThreadId) -> Done<()> {
     Ok(())
 }
 
-/// Puts an unconsumed input away; false if there is none of that number.
+/// Puts an unconsumed input away, as [`consume`] takes it out; false if there is none of that number.
 pub(crate) fn bury_input(
     write: &Write<'_>,
     thread: (i64, &ThreadId),
@@ -212,34 +214,51 @@ pub(crate) fn bury_input(
     reason: &str,
     now: Millis,
 ) -> Done<bool> {
-    if !consume(write, thread.0, seq)? {
+    if consume(write, thread.0, seq, seq)?.is_empty() {
         return Ok(false);
     }
     let (id, body): (String, String) = write
         .conn
         .prepare_cached("SELECT id, body FROM inputs WHERE seq = ?1")?
         .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let body = bodies::whole(write.conn, &body, || format!("input {id} of thread {}", thread.1))?;
     bury(write, thread.1, &id, reason, &body, now)?;
     Ok(true)
 }
 
-/// Takes an input out of its thread's inbox; false if it is not there.
-pub(crate) fn consume(write: &Write<'_>, thread: i64, seq: i64) -> Done<bool> {
-    let gone: Option<(Option<String>, i64)> = write
-        .conn
-        .prepare_cached("DELETE FROM inbox WHERE thread = ?1 AND seq = ?2 RETURNING call, event")?
-        .query_row([thread, seq], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((call, event)) = gone else { return Ok(false) };
-    write.conn.prepare_cached("UPDATE threads SET inbox = inbox - 1 WHERE n = ?1")?.execute([thread])?;
-    if event == FINAL {
+/// Takes inputs out of their thread's inbox, those from one number on up to another; their numbers. The thread's count
+/// of them is for the caller to [lower](fewer).
+pub(crate) fn consume(write: &Write<'_>, thread: i64, from: i64, upto: i64) -> Done<Vec<i64>> {
+    let mut statement = write.conn.prepare_cached(
+        "DELETE FROM inbox WHERE thread = ?1 AND seq >= ?2 AND seq <= ?3 RETURNING seq, call, event",
+    )?;
+    let mut rows = statement.query([thread, from, upto])?;
+    let (mut gone, mut finals) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        gone.push(row.get(0)?);
+        if row.get::<_, i64>(2)? == FINAL {
+            finals.push(row.get::<_, Option<String>>(1)?);
+        }
+    }
+    for call in finals {
         // From here on the subscription's own state speaks; without one the event meant nothing.
         write
             .conn
             .prepare_cached("UPDATE calls SET final_accepted = 0 WHERE thread = ?1 AND id = ?2")?
             .execute(params![thread, call])?;
     }
-    Ok(true)
+    Ok(gone)
+}
+
+/// Lowers a thread's count of unconsumed inputs.
+pub(crate) fn fewer(write: &Write<'_>, thread: i64, by: usize) -> Done<()> {
+    if by > 0 {
+        write
+            .conn
+            .prepare_cached("UPDATE threads SET inbox = inbox - ?2 WHERE n = ?1")?
+            .execute([thread, signed(by as u64)])?;
+    }
+    Ok(())
 }
 
 /// Numbers an event for people.
@@ -247,7 +266,7 @@ pub(crate) fn show(write: &Write<'_>, session: i64, event: &SurfaceEvent, now: M
     write
         .conn
         .prepare_cached("INSERT INTO surface (session, at, body) VALUES (?1, ?2, ?3)")?
-        .execute(params![session, now.0, json(event)])?;
+        .execute(params![session, now.0, bodies::put_away(write.conn, json(event))?])?;
     Ok(())
 }
 

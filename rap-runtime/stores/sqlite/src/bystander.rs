@@ -56,7 +56,7 @@ impl SqliteReader {
         let id = id.clone();
         self.read(move |conn| {
             let found = views::session_number(conn, &id)?;
-            found.map(|(n, _)| rows::session(conn, n).map(Arc::new)).transpose()
+            found.map(|(n, _)| rows::session(conn, n).map(|(session, _)| Arc::new(session))).transpose()
         })
         .await
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     accept::{accept, bury, bury_input, consume, show},
+    bodies,
     fault::{Done, damaged, json, word},
     interact,
     rows::{self, entry_at, signed},
@@ -10,9 +11,10 @@ use crate::{
 };
 use rap_core::{
     Accepted, Claim, Commit, Committed, DeliveryKind, Entry, HistoryDigest, Millis, NewDelivery, NewInput,
-    NewThread, StoreError,
+    NewThread, SliceRecord, StoreError,
 };
 use rusqlite::{OptionalExtension, params};
+use std::collections::HashSet;
 
 pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now: Millis) -> Done<Committed> {
     write.shared.check(claim)?;
@@ -32,8 +34,8 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
         return Err(StoreError::Fenced.into());
     }
     let next_entry = rows::unsigned(next_entry);
-    inputs_used(write, n, commit, now)?;
-    rows::insert_entries(write.conn, n, next_entry, &commit.entries)?;
+    let used = inputs_used(write, n, commit, now)?;
+    segments::insert(write.conn, n, next_entry, &commit.entries)?;
     summaries(write, n, next_entry, &commit.entries)?;
     for row in &commit.calls {
         rows::put_call(write.conn, n, row)?;
@@ -42,7 +44,7 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
     for row in &commit.subscriptions {
         rows::put_subscription(write.conn, n, row)?;
     }
-    update(write, n, commit, next_entry)?;
+    update(write, n, commit, next_entry, used)?;
     segments::seal(write.conn, n, rows::unsigned(sealed), next_entry + commit.entries.len() as u64)?;
     record(write, n, session, commit)?;
     for event in &commit.surface {
@@ -98,8 +100,8 @@ fn summaries(write: &Write<'_>, n: i64, next_entry: u64, entries: &[Entry]) -> D
     Ok(())
 }
 
-fn inputs_used(write: &Write<'_>, n: i64, commit: &Commit, now: Millis) -> Done<()> {
-    let buried = |seq: i64| commit.dead_letters.iter().any(|letter| letter.seq == seq);
+/// Takes the inputs that a slice used up out of the inbox; how many they are.
+fn inputs_used(write: &Write<'_>, n: i64, commit: &Commit, now: Millis) -> Done<usize> {
     let missing =
         |seq: i64| damaged(format!("the inbox of thread {}", commit.thread), format!("no input {seq}"));
     for letter in &commit.dead_letters {
@@ -107,15 +109,36 @@ fn inputs_used(write: &Write<'_>, n: i64, commit: &Commit, now: Millis) -> Done<
             return Err(missing(letter.seq));
         }
     }
-    for seq in commit.consumed.iter().copied().filter(|seq| !buried(*seq)) {
-        if !consume(write, n, seq)? {
+    let buried: HashSet<i64> = commit.dead_letters.iter().map(|letter| letter.seq).collect();
+    let mut rest: Vec<i64> = commit.consumed.iter().copied().filter(|seq| !buried.contains(seq)).collect();
+    rest.sort_unstable();
+    let used = buried.len() + rest.len();
+    if let [first, .., last] = rest[..]
+        && waiting(write, n, first, last)? == rest.len()
+    {
+        // Nothing that stays lies between them: they go in one statement.
+        let mut gone = consume(write, n, first, last)?;
+        gone.sort_unstable();
+        let other = rest.iter().zip(&gone).find(|(one, other)| one != other);
+        return other.map_or(Ok(used), |(seq, _)| Err(missing(*seq)));
+    }
+    for seq in rest {
+        if consume(write, n, seq, seq)?.is_empty() {
             return Err(missing(seq));
         }
     }
-    Ok(())
+    Ok(used)
 }
 
-fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<()> {
+/// How many inputs wait whose numbers are in a range.
+fn waiting(write: &Write<'_>, n: i64, first: i64, last: i64) -> Done<usize> {
+    let mut statement = write
+        .conn
+        .prepare_cached("SELECT count(*) FROM inbox WHERE thread = ?1 AND seq >= ?2 AND seq <= ?3")?;
+    Ok(rows::count(statement.query_row([n, first, last], |row| row.get(0))?))
+}
+
+fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64, used: usize) -> Done<()> {
     let next_entry = next_entry + commit.entries.len() as u64;
     if entry_at(0, next_entry) >= i64::from(u32::MAX) {
         return Err(StoreError::Failed(format!("thread {} has too many entries", commit.thread)).into());
@@ -125,7 +148,8 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
         .prepare_cached(
             "UPDATE threads SET version = version + 1, next_entry = ?2, model_owed = ?3, turn_at = ?4,
                 reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL, retry_at = ?8, room = ?9,
-                seen = max(seen, ?10), compaction = ?11, model = ?12, shown = ?13
+                seen = max(seen, ?10), compaction = ?11, model = ?12, shown = ?13,
+                inbox = inbox - ?14
             WHERE n = ?1",
         )?
         .execute(params![
@@ -142,17 +166,25 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64) -> Done<(
             word(&commit.update.compaction),
             commit.update.model,
             commit.shown.as_ref().map(HistoryDigest::as_bytes),
+            signed(used as u64),
         ])?;
     Ok(())
 }
 
+/// What the body of a slice's row holds.
+#[derive(serde::Serialize)]
+struct SliceBody<'a> {
+    record: &'a SliceRecord,
+    consumed: &'a [i64],
+}
+
 /// The record of the slice (P12), and the runaway guard's count.
 fn record(write: &Write<'_>, n: i64, session: i64, commit: &Commit) -> Done<()> {
-    let body = serde_json::json!({ "record": commit.record, "consumed": commit.consumed });
+    let body = SliceBody { record: &commit.record, consumed: &commit.consumed };
     write.conn.prepare_cached("INSERT INTO slices VALUES (?1, ?2, ?3)")?.execute(params![
         n,
         commit.version + 1,
-        json(&body)
+        bodies::put_away(write.conn, json(&body))?
     ])?;
     if commit.completed {
         write
@@ -167,7 +199,7 @@ fn open_thread(write: &Write<'_>, session: i64, new: &NewThread, now: Millis) ->
     let mut row = new.row.clone();
     row.next_entry = new.entries.len() as u64;
     let n = rows::insert_thread(write.conn, &row, session, Some(now), now)?;
-    rows::insert_entries(write.conn, n, 0, &new.entries)?;
+    segments::insert(write.conn, n, 0, &new.entries)?;
     for event in &new.surface {
         show(write, session, event, now)?;
     }

@@ -190,7 +190,7 @@ fn awaiting(conn: &Connection, session: &ThreadId) -> Done<Vec<OpenInteraction>>
     let mut open = Vec::new();
     while let Some(row) = rows.next()? {
         let thread = thread_id(row.get(11)?)?;
-        if let Some(interaction) = Interaction::approval_of(&rows::call(row, &thread)?) {
+        if let Some(interaction) = Interaction::approval_of(&rows::call(conn, row, &thread)?) {
             open.push(OpenInteraction { thread, interaction });
         }
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod bodies;
 mod bystander;
 mod commit;
 mod fault;

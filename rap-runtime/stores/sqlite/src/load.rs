@@ -1,6 +1,7 @@
 //! What a slice starts from: history along the chain, and the rows that a decision may need.
 
 use crate::{
+    bodies,
     fault::{Done, damaged, from_json},
     outbox,
     rows::{self, OPEN, Thread, count, thread_id, unsigned},
@@ -77,8 +78,9 @@ pub(crate) fn session(conn: &Connection, shared: &Shared, n: i64, revision: i64)
     if let Some(session) = shared.kept_session(n, revision) {
         return Ok(session);
     }
-    let session = Arc::new(rows::session(conn, n)?);
-    shared.keep_session(n, revision, &session);
+    let (session, bytes) = rows::session(conn, n)?;
+    let session = Arc::new(session);
+    shared.keep_session(n, revision, &session, bytes);
     Ok(session)
 }
 
@@ -230,7 +232,7 @@ fn calls(conn: &Connection, n: i64, id: &ThreadId) -> Done<Vec<CallRow>> {
     let mut rows = statement.query([n])?;
     let mut calls = Vec::new();
     while let Some(row) = rows.next()? {
-        calls.push(rows::call(row, id)?);
+        calls.push(rows::call(conn, row, id)?);
     }
     Ok(calls)
 }
@@ -296,10 +298,11 @@ fn inputs(conn: &Connection, n: i64, thread: &ThreadId) -> Done<Vec<Input>> {
         let id: String = row.get(1)?;
         let what = || format!("input {id} of thread {thread}");
         let body = row.get_ref(3)?.as_str().map_err(|e| damaged(what(), e))?;
+        let body = bodies::whole(conn, body, what)?;
         inputs.push(Input {
             seq: row.get(0)?,
             accepted_at: Millis(row.get(2)?),
-            body: from_json(body, what)?,
+            body: from_json(&body, what)?,
             id: InputId::from_stored(id.clone()),
             traceparent: row.get(4)?,
         });
@@ -316,11 +319,12 @@ pub(crate) fn kept_input(conn: &Connection, n: i64, thread: &ThreadId, id: &Inpu
     let Some(row) = rows.next()? else { return Ok(None) };
     let what = || format!("input {id} of thread {thread}");
     let body = row.get_ref(2)?.as_str().map_err(|e| damaged(what(), e))?;
+    let body = bodies::whole(conn, body, what)?;
     Ok(Some(Input {
         seq: row.get(0)?,
         id: id.clone(),
         accepted_at: Millis(row.get(1)?),
-        body: from_json(body, what)?,
+        body: from_json(&body, what)?,
         traceparent: row.get(3)?,
     }))
 }

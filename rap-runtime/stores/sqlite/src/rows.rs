@@ -1,9 +1,10 @@
 //! Rows as the core knows them, from and into the tables.
 
-use crate::fault::{Done, damaged, from_json, from_word, json, word};
-use rap_core::{
-    CallRow, Entry, HistoryDigest, Millis, Session, StoreError, SubscriptionRow, ThreadKind, ThreadRow,
+use crate::{
+    bodies,
+    fault::{Done, damaged, from_json, from_word, json, word},
 };
+use rap_core::{CallRow, HistoryDigest, Millis, Session, StoreError, SubscriptionRow, ThreadKind, ThreadRow};
 use rap_types::{CallId, NameError, ThreadId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -164,14 +165,6 @@ pub(crate) fn insert_thread(
     Ok(n)
 }
 
-pub(crate) fn insert_entries(conn: &Connection, thread: i64, from: u64, entries: &[Entry]) -> Done<()> {
-    let mut statement = conn.prepare_cached("INSERT INTO entries (at, body) VALUES (?1, ?2)")?;
-    for (n, entry) in (from..).zip(entries) {
-        statement.execute(params![entry_at(thread, n), json(entry)])?;
-    }
-    Ok(())
-}
-
 const CALL: &str = "c.id, c.turn, c.idx, c.name, c.arguments, c.route, c.state, c.long_running, c.created_at,
     c.due_at, c.outcome";
 
@@ -180,11 +173,11 @@ pub(crate) fn select_calls(more: &str, rest: &str) -> String {
     format!("SELECT {CALL}{more} FROM calls c {rest}")
 }
 
-pub(crate) fn call(row: &Row<'_>, thread: &ThreadId) -> Done<CallRow> {
+pub(crate) fn call(conn: &Connection, row: &Row<'_>, thread: &ThreadId) -> Done<CallRow> {
     let id = call_id(row.get(0)?)?;
     let what = || format!("call {id}");
     let outcome = match row.get::<_, Option<String>>(10)? {
-        Some(text) => Some(from_json(&text, what)?),
+        Some(text) => Some(from_json(&bodies::whole(conn, &text, what)?, what)?),
         None => None,
     };
     Ok(CallRow {
@@ -192,7 +185,10 @@ pub(crate) fn call(row: &Row<'_>, thread: &ThreadId) -> Done<CallRow> {
         turn: unsigned(row.get(1)?),
         index: count(row.get(2)?),
         name: row.get(3)?,
-        arguments: from_json(&row.get::<_, String>(4)?, what)?,
+        arguments: from_json(
+            &bodies::whole(conn, row.get_ref(4)?.as_str().map_err(|e| damaged(what(), e))?, what)?,
+            what,
+        )?,
         route: from_word(row.get(5)?, "a call's route")?,
         state: from_word(row.get(6)?, "a call's state")?,
         long_running: row.get(7)?,
@@ -204,6 +200,7 @@ pub(crate) fn call(row: &Row<'_>, thread: &ThreadId) -> Done<CallRow> {
 }
 
 pub(crate) fn put_call(conn: &Connection, thread: i64, row: &CallRow) -> Done<()> {
+    let outcome = row.outcome.as_ref().map(|outcome| bodies::put_away(conn, json(outcome))).transpose()?;
     conn.prepare_cached(
         "INSERT INTO calls (thread, id, turn, idx, name, arguments, route, state, long_running, created_at,
             due_at, outcome)
@@ -217,13 +214,13 @@ pub(crate) fn put_call(conn: &Connection, thread: i64, row: &CallRow) -> Done<()
         signed(row.turn),
         signed(row.index as u64),
         row.name,
-        json(&row.arguments),
+        bodies::put_away(conn, json(&row.arguments))?,
         word(&row.route),
         word(&row.state),
         row.long_running,
         row.created_at.0,
         row.due_at.map(|at| at.0),
-        row.outcome.as_ref().map(json),
+        outcome,
     ])?;
     Ok(())
 }
@@ -257,8 +254,8 @@ pub(crate) fn put_subscription(conn: &Connection, thread: i64, row: &Subscriptio
     Ok(())
 }
 
-/// A session by its number.
-pub(crate) fn session(conn: &Connection, n: i64) -> Done<Session> {
+/// A session by its number, and how many bytes its settings are.
+pub(crate) fn session(conn: &Connection, n: i64) -> Done<(Session, usize)> {
     let mut statement = conn.prepare_cached(
         "SELECT s.id, s.owner, s.created_at, g.user, g.model, g.system, g.toolbox, g.rules
         FROM sessions s JOIN settings g ON g.session = s.n WHERE s.n = ?1",
@@ -268,14 +265,17 @@ pub(crate) fn session(conn: &Connection, n: i64) -> Done<Session> {
     let id = thread_id(row.get(0)?)?;
     let what = || format!("session {id}");
     let user = row.get::<_, Option<String>>(3)?;
-    Ok(Session {
+    let (system, toolbox, rules): (String, String, String) = (row.get(5)?, row.get(6)?, row.get(7)?);
+    let bytes = system.len() + toolbox.len() + rules.len();
+    let session = Session {
         owner: row.get(1)?,
         user: user.map(rap_types::UserId::new).transpose().map_err(|e| damaged(what(), e))?,
         created_at: Millis(row.get(2)?),
         model: row.get(4)?,
-        system: row.get(5)?,
-        toolbox: from_json(&row.get::<_, String>(6)?, what)?,
-        rules: from_json(&row.get::<_, String>(7)?, what)?,
+        toolbox: from_json(&toolbox, what)?,
+        rules: from_json(&rules, what)?,
         id: id.clone(),
-    })
+        system,
+    };
+    Ok((session, bytes))
 }

@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -250,6 +250,16 @@ CREATE TABLE segments (
     crc INTEGER NOT NULL,
     body TEXT NOT NULL
 );
+";
+
+/// Large strings once, and entries that need not be parsed to be read.
+const SIXTH: &str = "
+-- Strings of over 64 KiB out of the JSON of other tables, as they stand there; in their place stands U+0001 and the hash
+-- in hex.
+CREATE TABLE bodies (n INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, body TEXT NOT NULL);
+-- As those of a segment; none where an older version wrote the row.
+ALTER TABLE entries ADD COLUMN flags INTEGER;
+ALTER TABLE entries ADD COLUMN crc INTEGER;
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

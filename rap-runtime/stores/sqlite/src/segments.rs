@@ -2,15 +2,17 @@
 //! few blobs and one copy, and parsed only where somebody looks.
 //!
 //! A segment is sealed by the commit that makes enough entries old, in the same transaction as its rows go: an entry
-//! lies in one place or in the other. Its text is checked against a sum when it is read, since nobody may parse it then.
+//! lies in one place or in the other. Texts are checked against a sum when they are read, since nobody may parse them
+//! then.
 
 use crate::{
+    bodies,
     fault::{Done, damaged, from_json},
     rows::{entry_at, signed},
 };
 use rap_core::{Entry, History, Sealed};
 use rap_types::ThreadId;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use std::sync::Arc;
 
 /// Entries of a segment, at most.
@@ -18,7 +20,9 @@ const SEGMENT: u64 = 256;
 /// Bytes of a segment, at most, unless it is a single entry.
 const BYTES: usize = 1024 * 1024;
 /// From so many rows on, the oldest become segments.
-const ROWS: u64 = 2 * SEGMENT;
+const ROWS: u64 = SEGMENT + 64;
+/// The newest entries, which every slice looks at, are parsed with the reading.
+const LOOKED_AT: u64 = 4;
 
 /// A thread's entries, as [`read`] needs to know them.
 #[derive(Clone, Copy)]
@@ -54,6 +58,7 @@ pub(crate) fn read(conn: &Connection, own: Own<'_>, from: u64, upto: u64) -> Don
             if crc32fast::hash(text.as_bytes()) != row.get::<_, u32>(3)? {
                 return Err(damaged(what(first), "its segment is not what was written"));
             }
+            let text = bodies::whole(conn, text, || what(first))?;
             bytes += text.len();
             let sealed = Sealed::from_stored(text, count as usize, row.get(2)?);
             let mut piece = History::default();
@@ -64,18 +69,16 @@ pub(crate) fn read(conn: &Connection, own: Own<'_>, from: u64, upto: u64) -> Don
     }
     let next = from + history.len() as u64;
     if next < upto {
-        let (rows, more) = rows_of(conn, own, next, upto)?;
-        bytes += more;
-        history.extend(rows);
+        bytes += read_rows(conn, own, next, upto, &mut history)?;
     }
     Ok((history, bytes))
 }
 
-/// The entries that are rows.
-fn rows_of(conn: &Connection, own: Own<'_>, from: u64, upto: u64) -> Done<(Vec<Arc<Entry>>, usize)> {
-    let (mut entries, mut bytes) = (Vec::new(), 0);
-    let mut statement =
-        conn.prepare_cached("SELECT at, body FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
+/// Adds the entries that are rows, all but the newest unparsed; how many bytes they are.
+fn read_rows(conn: &Connection, own: Own<'_>, from: u64, upto: u64, history: &mut History) -> Done<usize> {
+    let (mut unparsed, mut parsed, mut bytes) = (Unparsed::default(), Vec::new(), 0);
+    let mut statement = conn
+        .prepare_cached("SELECT at, body, flags, crc FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
     let mut rows = statement.query([entry_at(own.n, from), entry_at(own.n, upto)])?;
     let mut next = from;
     while let Some(row) = rows.next()? {
@@ -84,14 +87,85 @@ fn rows_of(conn: &Connection, own: Own<'_>, from: u64, upto: u64) -> Done<(Vec<A
             return Err(damaged(what(), "it is missing"));
         }
         let text = row.get_ref(1)?.as_str().map_err(|e| damaged(what(), e))?;
+        let known = sum_of(row)?;
+        if known.is_some_and(|(_, crc)| crc != crc32fast::hash(text.as_bytes())) {
+            return Err(damaged(what(), "it is not what was written"));
+        }
+        let text = bodies::whole(conn, text, what)?;
         bytes += text.len();
-        entries.push(Arc::new(from_json(text, what)?));
+        match known {
+            Some((flags, _)) if next + LOOKED_AT < upto => {
+                history.extend(parsed.drain(..));
+                unparsed.add(&text, flags, history);
+            }
+            _ => {
+                unparsed.flush(history);
+                parsed.push(Arc::new(from_json(&text, what)?));
+            }
+        }
         next += 1;
     }
     if next != upto {
         return Err(damaged(format!("entry {next} of thread {}", own.id), "it is missing"));
     }
-    Ok((entries, bytes))
+    unparsed.flush(history);
+    history.extend(parsed);
+    Ok(bytes)
+}
+
+/// What is known of a row's text: its flags and its sum, in the columns 2 and 3. Rows of older versions have neither.
+fn sum_of(row: &Row<'_>) -> Done<Option<(u8, u32)>> {
+    Ok(match (row.get(2)?, row.get(3)?) {
+        (Some(flags), Some(crc)) => Some((flags, crc)),
+        _ => None,
+    })
+}
+
+/// Rows put together without having been parsed.
+#[derive(Default)]
+struct Unparsed {
+    text: String,
+    count: usize,
+    flags: u8,
+}
+
+impl Unparsed {
+    fn join(&mut self, line: &str, flags: u8) {
+        if self.count > 0 {
+            self.text.push('\n');
+        }
+        self.text.push_str(line);
+        self.flags |= flags;
+        self.count += 1;
+    }
+
+    fn add(&mut self, line: &str, flags: u8, history: &mut History) {
+        self.join(line, flags);
+        if self.count as u64 == SEGMENT {
+            self.flush(history);
+        }
+    }
+
+    fn flush(&mut self, history: &mut History) {
+        if self.count > 0 {
+            let text = std::mem::take(&mut self.text);
+            history.push_sealed(Sealed::from_stored(text, self.count, self.flags));
+            (self.count, self.flags) = (0, 0);
+        }
+    }
+}
+
+/// Adds entries to a thread, numbered from one on.
+pub(crate) fn insert(conn: &Connection, thread: i64, from: u64, entries: &[Entry]) -> Done<()> {
+    let mut statement =
+        conn.prepare_cached("INSERT INTO entries (at, body, flags, crc) VALUES (?1, ?2, ?3, ?4)")?;
+    for (n, entry) in (from..).zip(entries) {
+        let Some(sealed) = Sealed::new([entry]) else { continue };
+        let (flags, text) = (sealed.flags(), bodies::put_away(conn, sealed.text().to_owned())?);
+        let crc = crc32fast::hash(text.as_bytes());
+        statement.execute(params![entry_at(thread, n), text, flags, crc])?;
+    }
+    Ok(())
 }
 
 /// Entries of a thread until the first that is wanted.
@@ -120,13 +194,13 @@ pub(crate) fn seal(conn: &Connection, n: i64, sealed: u64, next: u64) -> Done<()
         let Some(segment) = oldest(conn, n, from)? else {
             break; // It cannot be read, which is for whoever needs it to find.
         };
-        let upto = from + segment.len() as u64;
+        let upto = from + segment.count as u64;
         conn.prepare_cached("INSERT INTO segments VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
             entry_at(n, from),
-            signed(segment.len() as u64),
-            segment.flags(),
-            crc32fast::hash(segment.text().as_bytes()),
-            segment.text()
+            signed(segment.count as u64),
+            segment.flags,
+            crc32fast::hash(segment.text.as_bytes()),
+            segment.text
         ])?;
         conn.prepare_cached("DELETE FROM entries WHERE at >= ?1 AND at < ?2")?
             .execute([entry_at(n, from), entry_at(n, upto)])?;
@@ -138,23 +212,31 @@ pub(crate) fn seal(conn: &Connection, n: i64, sealed: u64, next: u64) -> Done<()
     Ok(())
 }
 
-/// The rows from an entry on that make a segment.
-fn oldest(conn: &Connection, n: i64, from: u64) -> Done<Option<Sealed>> {
-    let mut statement =
-        conn.prepare_cached("SELECT at, body FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
+/// The rows from an entry on that make a segment, as they are stored; none where one of them cannot be read.
+fn oldest(conn: &Connection, n: i64, from: u64) -> Done<Option<Unparsed>> {
+    let mut statement = conn
+        .prepare_cached("SELECT at, body, flags, crc FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at")?;
     let mut rows = statement.query([entry_at(n, from), entry_at(n, from + SEGMENT)])?;
-    let (mut entries, mut bytes) = (Vec::<Entry>::new(), 0);
+    let mut oldest = Unparsed::default();
     while let Some(row) = rows.next()? {
         let text = row.get_ref(1)?.as_str().unwrap_or_default();
-        bytes += text.len();
-        if bytes > BYTES && !entries.is_empty() {
+        if oldest.text.len() + text.len() > BYTES && oldest.count > 0 {
             break;
         }
-        let in_place = row.get::<_, i64>(0)? == entry_at(n, from + entries.len() as u64);
-        match serde_json::from_str(text) {
-            Ok(entry) if in_place => entries.push(entry),
-            _ => return Ok(None),
+        if row.get::<_, i64>(0)? != entry_at(n, from + oldest.count as u64) {
+            return Ok(None);
+        }
+        match sum_of(row)? {
+            Some((flags, crc)) if crc == crc32fast::hash(text.as_bytes()) => oldest.join(text, flags),
+            Some(_) => return Ok(None),
+            // Of an older version: looked at once, and its large texts put away.
+            None => {
+                let Ok(entry) = serde_json::from_str::<Entry>(text) else { return Ok(None) };
+                let Some(sealed) = Sealed::new([&entry]) else { return Ok(None) };
+                let flags = sealed.flags();
+                oldest.join(&bodies::put_away(conn, sealed.text().to_owned())?, flags);
+            }
         }
     }
-    Ok(Sealed::new(&entries))
+    Ok((oldest.count > 0).then_some(oldest))
 }

@@ -14,8 +14,10 @@ use tokio::sync::watch;
 
 /// Bytes of stored JSON that are kept at most, whether or not they were parsed since.
 const CACHED_BYTES: usize = 16 * 1024 * 1024;
-/// Sessions that are kept parsed at most.
-const CACHED_SESSIONS: usize = 256;
+/// Bytes of settings whose sessions are kept parsed at most.
+const CACHED_SETTINGS: usize = 4 * 1024 * 1024;
+/// What a session takes in memory beside the text of its settings.
+const SESSION_BYTES: usize = 1024;
 
 /// What writer, readers and callers share.
 #[derive(Debug)]
@@ -74,6 +76,9 @@ pub(crate) enum Way {
 struct Cache {
     histories: HashMap<i64, Kept>,
     sessions: HashMap<i64, (i64, Arc<Session>)>,
+    /// Of the sessions' settings, about.
+    settings: usize,
+    /// Of the histories.
     bytes: usize,
     clock: u64,
 }
@@ -258,10 +263,13 @@ impl Shared {
         cache.sessions.get(&n).filter(|(kept, _)| *kept == revision).map(|(_, session)| session.clone())
     }
 
-    pub(crate) fn keep_session(&self, n: i64, revision: i64, session: &Arc<Session>) {
+    /// Keeps a session; `bytes`: of the text of its settings.
+    pub(crate) fn keep_session(&self, n: i64, revision: i64, session: &Arc<Session>, bytes: usize) {
         let mut cache = lock(&self.cache);
-        if cache.sessions.len() >= CACHED_SESSIONS {
+        cache.settings += bytes + SESSION_BYTES;
+        if cache.settings > CACHED_SETTINGS {
             cache.sessions.clear();
+            cache.settings = bytes + SESSION_BYTES;
         }
         cache.sessions.insert(n, (revision, session.clone()));
     }

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 /// Threads that read.
 const READERS: usize = 2;
 /// Entries that a caller reads by itself; more are read by a thread.
-const FEW: u64 = 64;
+const FEW: u64 = 256;
 
 /// A database that this process owns.
 ///
@@ -110,7 +110,13 @@ impl SqliteStore {
         readers: usize,
     ) -> Done<Self> {
         let quick = open::reader(path)?;
-        let sources = (0..readers).map(|_| open::reader(path).map(Source::Held)).collect::<Done<Vec<_>>>()?;
+        // By then the program may be in another directory.
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let source = || {
+            let path = whole.clone();
+            Source::Kept(Box::new(move || open::reader(&path)), None)
+        };
+        let sources = (0..readers).map(|_| source()).collect();
         let shown = path.display().to_string();
         let no_thread = |e| StoreError::Failed(format!("no thread for {}: {e}", path.display()));
         let shared = Arc::new(shared);
@@ -173,7 +179,7 @@ impl Store for SqliteStore {
 
     async fn session(&self, id: &ThreadId) -> Result<Option<Arc<Session>>, StoreError> {
         let id = id.clone();
-        self.read(move |conn, shared| {
+        self.read_here(move |conn, shared| {
             let found = views::session_number(conn, &id)?;
             found.map(|(n, revision)| load::session(conn, shared, n, revision)).transpose()
         })
@@ -220,7 +226,11 @@ impl Store for SqliteStore {
             Some(snapshot) => snapshot,
             None => {
                 let asked = claim.clone();
-                let whole = self.read(move |conn, shared| load::load(conn, shared, &asked, u64::MAX)).await?;
+                let shared = self.shared.clone();
+                let closed = || StoreError::Failed("the store is closed".into());
+                let readers = self.readers.as_ref().ok_or_else(closed)?;
+                let whole =
+                    readers.read_whole(move |conn| load::load(conn, &shared, &asked, u64::MAX)).await?;
                 whole.ok_or(StoreError::Fenced)?
             }
         };
@@ -333,7 +343,7 @@ impl Store for SqliteStore {
 
     async fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
         let name = name.to_owned();
-        self.read(move |conn, _| views::get(conn, &name)).await
+        self.read_here(move |conn, _| views::get(conn, &name)).await
     }
 
     async fn put(&self, name: &str, value: &str) -> Result<(), StoreError> {

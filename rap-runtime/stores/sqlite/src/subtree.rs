@@ -1,7 +1,7 @@
 //! What reaches beyond the thread of a slice: stop, its lifting, close, and the calls that end with them.
 
 use crate::{
-    accept::{bury_input, show, shown},
+    accept::{bury_input, fewer, show, shown},
     commit::send,
     fault::{Done, json},
     outbox::may_have_been_sent,
@@ -89,9 +89,11 @@ pub(crate) fn close(write: &mut Write<'_>, root: i64, now: Millis) -> Done<()> {
         )?
         .execute([n])?;
         conn.prepare_cached("DELETE FROM questions WHERE thread = ?1")?.execute([n])?;
-        for seq in unconsumed(write, n)? {
-            bury_input(write, (n, &id), seq, "its thread was closed", now)?;
+        let unconsumed = unconsumed(write, n)?;
+        for seq in &unconsumed {
+            bury_input(write, (n, &id), *seq, "its thread was closed", now)?;
         }
+        fewer(write, n, unconsumed.len())?;
         show(write, session, &shown(&id, Surface::Closed), now)?;
         let body = serde_json::to_value(CloseThread::new(id.clone())).unwrap_or_default();
         notify(write, &id, session, None, DeliveryKind::CloseThread, "close_thread", &body, now)?;

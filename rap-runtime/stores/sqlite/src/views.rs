@@ -1,6 +1,7 @@
 //! Reading for people.
 
 use crate::{
+    bodies,
     fault::{Done, damaged, from_json},
     load,
     rows::{self, OPEN, Thread, count, thread_id},
@@ -166,8 +167,9 @@ pub(crate) fn slices(conn: &Connection, id: &ThreadId, after: i64, limit: usize)
     let mut slices = Vec::new();
     while let Some(row) = rows.next()? {
         let version: i64 = row.get(0)?;
-        let body: SliceBody =
-            from_json(&row.get::<_, String>(1)?, || format!("slice {version} of thread {id}"))?;
+        let what = || format!("slice {version} of thread {id}");
+        let body = row.get_ref(1)?.as_str().map_err(|e| damaged(what(), e))?;
+        let body: SliceBody = from_json(&bodies::whole(conn, body, what)?, what)?;
         let mut inputs = Vec::with_capacity(body.record.inputs.len());
         for input in &body.record.inputs {
             inputs.extend(load::kept_input(conn, thread, id, input)?);
@@ -201,7 +203,7 @@ pub(crate) fn calls(conn: &Connection, only_open: bool, under_way: &UnderWay) ->
             _ => u32::try_from(row.get::<_, i64>(13)?).unwrap_or(u32::MAX),
         };
         calls.push(CallView {
-            row: rows::call(row, &thread)?,
+            row: rows::call(conn, row, &thread)?,
             session: thread_id(row.get(12)?)?,
             attempts,
             undelivered: invocation.is_some() && !matches!(way, Some(Way::Gone { .. })),
@@ -219,8 +221,10 @@ pub(crate) fn events(conn: &Connection, session: &ThreadId, after: i64, limit: u
         statement.query(params![session.as_str(), after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        let n = row.get(0)?;
-        let event: SurfaceEvent = from_json(&row.get::<_, String>(2)?, || format!("surface event {n}"))?;
+        let n: i64 = row.get(0)?;
+        let what = || format!("surface event {n}");
+        let body = row.get_ref(2)?.as_str().map_err(|e| damaged(what(), e))?;
+        let event: SurfaceEvent = from_json(&bodies::whole(conn, body, what)?, what)?;
         events.push(Numbered { n, at: Millis(row.get(1)?), event });
     }
     Ok(events)

@@ -152,7 +152,13 @@ fn run(conn: &Connection, shared: &Shared, inbox: &mpsc::Receiver<Box<dyn Job>>)
             gather(&mut batch, inbox);
         }
         while !batch.is_empty() {
-            batch = write(conn, shared, batch);
+            batch = match <[_; 1]>::try_from(batch) {
+                Ok([job]) => {
+                    write_alone(conn, shared, job);
+                    Vec::new()
+                }
+                Err(batch) => write(conn, shared, batch),
+            };
         }
     }
 }
@@ -201,6 +207,25 @@ fn write(conn: &Connection, shared: &Shared, batch: Vec<Box<dyn Job>>) -> Vec<Bo
         job.finish(error.as_ref(), &shared.path);
     }
     rest.collect()
+}
+
+/// Writes a single job: it needs no savepoint, the transaction is its own.
+fn write_alone(conn: &Connection, shared: &Shared, mut job: Box<dyn Job>) {
+    let mut own = Write { conn, shared, after: After::default() };
+    let written = begin(conn, shared).and_then(|()| match job.run(&mut own) {
+        Ok(()) => commit(conn, shared, &own.after).map(|()| true),
+        Err(()) => Ok(false),
+    });
+    if matches!(written, Ok(true)) {
+        shared.bump();
+    } else {
+        if !conn.is_autocommit() {
+            let _ = conn.execute_batch("ROLLBACK");
+        }
+        undo(shared, &own.after);
+    }
+    let error = written.err().map(|fault| fault.into_error(&shared.path));
+    job.finish(error.as_ref(), &shared.path);
 }
 
 /// The error of a transaction, for one of its jobs.

@@ -37,6 +37,7 @@ fn tables(path: &Path) -> Vec<String> {
 async fn write(path: &Path) {
     let store = SqliteStore::open(path).await.unwrap();
     long(&store).await;
+    large(&store).await;
     let root = root(&store).await;
     woken(&store, &root, "go", 10, |snapshot, commit| {
         commit.entries = vec![Entry::from_runtime("first"), Entry::from_runtime("second")];
@@ -72,6 +73,21 @@ async fn long(store: &SqliteStore) {
     .await;
 }
 
+/// Since format 6: what is large lies once.
+async fn large(store: &SqliteStore) {
+    let large = thread("large");
+    store.create(&session("large")).await.unwrap();
+    woken(store, &large, "go", 4, |snapshot, commit| {
+        commit.entries = vec![of_large(), Entry::from_runtime("small"), of_large()];
+        commit.shown = Some(snapshot.history.clone().digest().and(&commit.entries));
+    })
+    .await;
+}
+
+fn of_large() -> Entry {
+    Entry::from_runtime("large ".repeat(12_000))
+}
+
 fn of_long() -> Vec<Entry> {
     (0..700).map(|n| Entry::from_runtime(format!("entry {n}"))).collect()
 }
@@ -92,7 +108,15 @@ async fn promises(store: &SqliteStore, format: u32) {
     let sessions = store.sessions().await.unwrap();
     let of_root = sessions.iter().find(|session| session.id == root).unwrap();
     assert_eq!((of_root.open_threads, of_root.open_calls), (2, 2));
-    assert_eq!(sessions.len(), if format < 5 { 1 } else { 2 });
+    assert_eq!(sessions.len(), [1, 2, 3][(format >= 5) as usize + (format >= 6) as usize]);
+    if format >= 6 {
+        let large = thread("large");
+        store.accept(message(&large, "look"), at(5)).await.unwrap();
+        let snapshot = seen(store, &large, 5).await;
+        let expected = [of_large(), Entry::from_runtime("small"), of_large()];
+        assert!(snapshot.history.iter().map(|entry| (**entry).clone()).eq(expected));
+        slice(store, &large, 5, |_, _| ()).await;
+    }
     if format >= 5 {
         let long = thread("long");
         store.accept(message(&long, "look"), at(3)).await.unwrap();

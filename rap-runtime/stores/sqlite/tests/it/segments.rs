@@ -1,8 +1,9 @@
 //! Histories of which the old part lies in segments, as far as the store contract cannot see it.
 
-use rap_core::contract::hand::{at, claim, message, root, slice, woken};
-use rap_core::{Entry, Store, StoreError};
+use rap_core::contract::hand::{at, call_row, claim, message, root, slice, woken};
+use rap_core::{CallState, Entry, Outcome, Store, StoreError, Surface, SurfaceEvent};
 use rap_store_sqlite::SqliteStore;
+use rap_types::ContentPart;
 
 fn entries(upto: usize) -> Vec<Entry> {
     (0..upto).map(|n| Entry::from_runtime(format!("entry {n}"))).collect()
@@ -63,4 +64,41 @@ async fn a_long_history_is_few_rows() {
     snapshot.history.digest();
     store.release(claim).await.unwrap();
     slice(&store, &root, 500, |_, commit| commit.shown = snapshot.history.known_digest()).await;
+}
+
+/// What is large lies on the disk once, however often it is said: as an outcome, before people, in the history and its
+/// segments. Damage to it stops the threads that see it (ERR-02).
+#[tokio::test]
+async fn what_is_large_lies_once() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("agent.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let root = root(&store).await;
+    let image = ContentPart::image(vec![7; 3 << 20], "image/png");
+    let outcome = Outcome { content: vec![image.clone()], ..Outcome::text("") };
+    let text = "x".repeat(1 << 20);
+    woken(&store, &root, "go", 10, |_, commit| {
+        let mut row = call_row(&root, "shot", CallState::Done);
+        row.outcome = Some(outcome);
+        commit.calls = vec![row];
+        commit.entries = (0..3).map(|_| Entry::from_runtime(text.as_str())).collect();
+        commit.surface =
+            vec![SurfaceEvent { thread: root.clone(), what: Surface::Message { text: text.clone() } }];
+    })
+    .await;
+    woken(&store, &root, "more", 11, |_, commit| commit.entries = entries(1_000)).await;
+    drop(store);
+    let bytes = std::fs::metadata(&path).unwrap().len();
+    assert!(bytes < 11 << 19, "{bytes} bytes for 4 MiB of base64 and 1 MiB of text");
+    for (sql, told) in [
+        ("UPDATE bodies SET body = replace(body, 'xx', 'xy')", "entry 0 of thread root"),
+        ("DELETE FROM bodies", "entry 0 of thread root"),
+    ] {
+        rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.accept(message(&root, sql), at(20)).await.unwrap();
+        let claim = claim(&store, &root, 20).await;
+        let damaged = store.load(&claim).await.unwrap_err();
+        assert!(matches!(&damaged, StoreError::Damaged { what, .. } if what == told), "{damaged:?}");
+    }
 }
