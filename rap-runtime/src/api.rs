@@ -254,7 +254,9 @@ async fn events(
         let lines = watched.map(|watched| {
             let mut line = match watched {
                 Ok(watched) => serde_json::to_vec(&watched),
-                Err(error) => serde_json::to_vec(&serde_json::json!({"error": error.to_string()})),
+                Err(error) => serde_json::to_vec(&serde_json::json!({
+                    "error": error.to_string(), "type": slug(error.kind()).2,
+                })),
             }
             .unwrap_or_else(|e| format!("{{\"error\":\"an event cannot be told: {e}\"}}").into_bytes());
             line.push(b'\n');
@@ -287,9 +289,12 @@ fn invalid(rejection: &JsonRejection) -> Response {
     problem(Problem::invalid(rejection.body_text()))
 }
 
+fn slug(kind: HostErrorKind) -> &'static (HostErrorKind, u16, &'static str, &'static str) {
+    SLUGS.iter().find(|(known, ..)| *known == kind).unwrap_or(&SLUGS[SLUGS.len() - 1])
+}
+
 fn refused(error: &HostError) -> Response {
-    let row = SLUGS.iter().find(|(kind, ..)| *kind == error.kind()).unwrap_or(&SLUGS[SLUGS.len() - 1]);
-    let (kind, status, slug, title) = *row;
+    let (kind, status, slug, title) = *slug(error.kind());
     if kind == HostErrorKind::Failed {
         tracing::error!(%error, "a request to the API failed");
     }

@@ -45,10 +45,12 @@ pub trait AgentHost: Send + Sync {
 
     /// Asks all tool servers of a session again, now, whether or not they could be used before. One that was absent joins
     /// with its tools, which take no name from others; of one that is known only where it listens is taken over. What
-    /// cannot be used is reported.
+    /// cannot be used is reported, and watchers see all that is new ([`Surface::Server`](rap_core::Surface::Server)). It
+    /// is a control like [`compact`](Self::compact), durable before anybody is asked: what a kill cuts off is done after the
+    /// next start.
     ///
     /// # Errors
-    /// Unknown session, or the host fails.
+    /// Unknown session; closed session, full inbox; or the host fails.
     async fn refresh(&self, session: &ThreadId) -> Result<SessionOpened, HostError>;
 
     /// Lets a thread and the open threads below it go on with another model from their next turns; none stands for the
@@ -61,7 +63,9 @@ pub trait AgentHost: Send + Sync {
     async fn choose_model(&self, thread: &ThreadId, model: Option<&str>) -> Result<(), HostError>;
 
     /// What happened in a session after event number `after` (0 for all), then what happens. The stream ends
-    /// when the host stops. Watching changes nothing.
+    /// when the host stops. Watching changes nothing. A watcher that reads nothing holds up nobody: what it may hold
+    /// unread is bounded, and after a while its stream ends with an error ([`HostError::is_busy`]) that names the number
+    /// after which it may come again.
     ///
     /// # Errors
     /// Unknown session, or the host fails.
@@ -96,7 +100,9 @@ pub trait AgentHost: Send + Sync {
 
     /// Sends what could not be delivered once more, by its [number](DeadLetterView::id); it is a dead letter no more (P1).
     /// An invocation goes out under its old id, to where its server is now, and what comes of it reaches the model as an
-    /// event (P10); a notice goes to every server of its session; an input that was never taken in is.
+    /// event (P10). That is so even where the server has refused it with a 4xx: the runtime never sends such a one again by
+    /// itself (TRN-04), and a person's order is a new act, which watchers see as
+    /// [`Surface::Resent`](rap_core::Surface::Resent); refused again, it is a dead letter again. A notice goes to every server of its session; an input that was never taken in is.
     ///
     /// # Errors
     /// No such letter ([`HostError::is_unknown`]), its thread is closed ([`HostError::is_ended`]), it cannot be of use
@@ -340,7 +346,7 @@ impl HostError {
         self.kind == HostErrorKind::Ended
     }
 
-    /// The thread's inbox is full; later it may not be.
+    /// The thread's inbox is full, and later it may not be; or this watcher was too slow, and may watch again.
     pub fn is_busy(&self) -> bool {
         self.kind == HostErrorKind::Busy
     }

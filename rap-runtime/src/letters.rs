@@ -1,8 +1,11 @@
 //! Dead letters: what could not be delivered or used, and what a person may have done with it.
+//!
+//! A server that has refused an invocation with a 4xx is never sent it again by the runtime (TRN-04). A person's order is
+//! another matter: it is a new act, made in the knowledge of the refusal, once, and shown as such.
 
 use crate::{HostError, Runtime, clock, host::HostErrorKind, session::nonce};
 use rap_client::Notice;
-use rap_core::{Accepted, DeadLetterView, DeliveryKind, InputBody, InputId, NewInput};
+use rap_core::{Accepted, DeadLetterView, DeliveryKind, InputBody, InputId, NewInput, Surface, SurfaceEvent};
 use rap_types::{CallId, CancelToolCall, CloseThread, ThreadId};
 
 impl Runtime {
@@ -17,7 +20,14 @@ impl Runtime {
         })?;
         let thread = ThreadId::new(letter.thread.clone()).map_err(|e| refused(e.to_string()))?;
         match letter.request() {
-            Some((DeliveryKind::Invocation, Some(call))) => self.invoke_again(&thread, call).await?,
+            Some((DeliveryKind::Invocation, Some(call))) => {
+                let name = letter.body["operation"].as_str().unwrap_or("a tool").to_owned();
+                self.invoke_again(&thread, call, name).await?;
+            }
+            Some((DeliveryKind::Refresh, _)) => {
+                let message = "refresh the session: its servers are asked then";
+                return Err(refused(message));
+            }
             Some((DeliveryKind::CloseThread, _)) => {
                 self.tell_again(&thread, &Notice::CloseThread(CloseThread::new(thread.clone()))).await?;
             }
@@ -36,7 +46,7 @@ impl Runtime {
     }
 
     /// An invocation goes back into the outbox, with what its thread's next slice commits.
-    async fn invoke_again(&self, thread: &ThreadId, call: CallId) -> Result<(), HostError> {
+    async fn invoke_again(&self, thread: &ThreadId, call: CallId, name: String) -> Result<(), HostError> {
         let input = NewInput {
             thread: thread.clone(),
             id: InputId::control(&nonce()?),
@@ -46,6 +56,8 @@ impl Runtime {
         };
         match self.inner.store.accept(input, clock::now()).await? {
             Accepted::Accepted => {
+                let event = SurfaceEvent { thread: thread.clone(), what: Surface::Resent { call, name } };
+                self.inner.store.show(&event, clock::now()).await?;
                 self.inner.hub.ring();
                 Ok(())
             }

@@ -27,6 +27,7 @@ mod session;
 mod toolsets;
 mod watch;
 
+pub use driver::{NOTHING_KNOWN, NothingKnown, nothing_known};
 #[cfg(feature = "sqlite")]
 pub use driver::{SliceErrand, SliceProcesses};
 pub use files::{FilesError, LocalFiles};

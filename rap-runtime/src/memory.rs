@@ -3,7 +3,7 @@
 use rap_core::{
     Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
     Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, SliceView,
-    Snapshot, Store, StoreError, ThreadView, Toolbox, memory::Memory,
+    Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox, memory::Memory,
 };
 use rap_types::{CallId, ThreadId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -160,6 +160,15 @@ impl Store for MemoryStore {
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
         Ok(self.read().calls(only_open))
+    }
+
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionView>, StoreError> {
+        Ok(self.read().subscriptions())
+    }
+
+    async fn show(&self, event: &SurfaceEvent, now: Millis) -> Result<(), StoreError> {
+        self.write(|m| m.show_event(event, now));
+        Ok(())
     }
 
     async fn events(

@@ -253,7 +253,9 @@ impl Lines {
         let value: Value = serde_json::from_slice(line).map_err(|e| self.host.garbled(e))?;
         if let Some(error) = value.get("error").and_then(Value::as_str) {
             self.over = true;
-            return Err(HostError::new(HostErrorKind::Failed, error));
+            let slug = value.get("type").and_then(Value::as_str);
+            let kind = SLUGS.iter().find(|(.., known, _)| Some(*known) == slug).map(|(kind, ..)| *kind);
+            return Err(HostError::new(kind.unwrap_or(HostErrorKind::Failed), error));
         }
         serde_json::from_value(value).map_err(|e| self.host.garbled(e))
     }

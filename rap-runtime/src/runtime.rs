@@ -1,12 +1,12 @@
 //! The runtime as a value: built once, cloned freely, driven by [`Runtime::run_until`].
 
-use crate::{ModelProvider, ScriptedModel, ServerConfig, hub::Hub, net::Net, servers::Servers};
+use crate::{ModelProvider, NothingKnown, ScriptedModel, ServerConfig, hub::Hub, net::Net, servers::Servers};
 use ipnet::IpNet;
 use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
 use rap_core::{DestructivePolicy, Rules, Store};
-use rap_types::HttpUrl;
+use rap_types::{CallId, HttpUrl};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -42,6 +42,10 @@ pub(crate) struct Inner {
     pub(crate) model_idle: Duration,
     pub(crate) choices: Choices,
     pub(crate) ask_every: Duration,
+    /// How long a watcher may leave everything unread.
+    pub(crate) watch_patience: Duration,
+    /// Of what is owed by servers nothing is known; read from the store when it is first needed.
+    pub(crate) nothing_known: tokio::sync::Mutex<Option<BTreeMap<CallId, NothingKnown>>>,
     pub(crate) hub: Arc<Hub>,
     #[cfg(feature = "sqlite")]
     pub(crate) elsewhere: Option<Arc<crate::SliceProcesses>>,
@@ -93,6 +97,7 @@ pub struct RuntimeBuilder {
     model_idle: Duration,
     choices: Choices,
     ask_every: Duration,
+    watch_patience: Duration,
     #[cfg(feature = "sqlite")]
     elsewhere: Option<crate::SliceProcesses>,
 }
@@ -135,6 +140,7 @@ impl Runtime {
             model_idle: Duration::from_secs(120),
             choices: Choices::default(),
             ask_every: Duration::from_secs(3600),
+            watch_patience: Duration::from_secs(30),
             #[cfg(feature = "sqlite")]
             elsewhere: None,
         }
@@ -312,8 +318,15 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How often servers are asked whether calls that have been open for as long are still alive (P11, STA-02); an hour
-    /// unless set.
+    /// How long a [watcher](crate::AgentHost::watch) that reads nothing is kept once what it may hold unread is full; 30 s
+    /// unless set. Then its stream ends, and it may come again.
+    pub fn watch_patience(mut self, time: Duration) -> Self {
+        self.watch_patience = time.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How often servers are asked whether calls and subscriptions that have been open for as long are still alive (P11,
+    /// STA-02); an hour unless set.
     pub fn ask_every(mut self, time: Duration) -> Self {
         self.ask_every = time.max(Duration::from_millis(1));
         self
@@ -360,6 +373,8 @@ impl RuntimeBuilder {
                 model_idle: self.model_idle,
                 choices: self.choices,
                 ask_every: self.ask_every,
+                watch_patience: self.watch_patience,
+                nothing_known: tokio::sync::Mutex::default(),
                 hub: Arc::new(Hub::new()),
                 #[cfg(feature = "sqlite")]
                 elsewhere: self.elsewhere.map(Arc::new),

@@ -5,7 +5,7 @@
 //! lost at any moment: the next slice of a session, or the next request that fails, makes it known anew.
 
 use rap_client::Credentials;
-use rap_core::Session;
+use rap_core::{Millis, Session};
 use rap_http::{
     Secret,
     webhooks::{KeyError, Keys},
@@ -13,7 +13,7 @@ use rap_http::{
 use rap_types::{HttpUrl, ThreadId};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -97,6 +97,10 @@ pub(crate) struct Servers {
     pub(crate) configured: Vec<ServerConfig>,
     asked_again: Mutex<HashMap<String, AskedAgain>>,
     bell: Notify,
+    /// A server of some session has moved since this process began.
+    pub(crate) some_moved: AtomicBool,
+    /// Sessions whose servers were all asked because a person wanted it.
+    refreshed: Mutex<HashMap<ThreadId, Refresh>>,
     /// Held while a session's toolbox is read, changed and written.
     pub(crate) writing: tokio::sync::Mutex<()>,
 }
@@ -108,6 +112,21 @@ struct AskedAgain {
     sessions: HashSet<ThreadId>,
     tries: u32,
     at: Instant,
+}
+
+/// When all servers of a session were asked last, and whether they are being asked.
+#[derive(Debug, Default, Clone, Copy)]
+struct Refresh {
+    began: Option<Millis>,
+    running: bool,
+}
+
+/// The right to ask all servers of a session; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Refreshing<'s> {
+    servers: &'s Servers,
+    session: ThreadId,
+    last: Option<Millis>,
 }
 
 /// A server whose time has come.
@@ -217,8 +236,41 @@ impl Servers {
         }
     }
 
+    /// Takes the asking of all servers of a session on; none if somebody does it already.
+    pub(crate) fn refresh(&self, session: &ThreadId) -> Option<Refreshing<'_>> {
+        let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
+        if refreshed.len() >= KNOWN {
+            refreshed.retain(|_, refresh| refresh.running);
+        }
+        let entry = refreshed.entry(session.clone()).or_default();
+        if entry.running {
+            return None;
+        }
+        entry.running = true;
+        Some(Refreshing { servers: self, session: session.clone(), last: entry.began })
+    }
+
     fn state(&self) -> MutexGuard<'_, HashMap<String, AskedAgain>> {
         self.asked_again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refreshing<'_> {
+    /// When they were asked last.
+    pub(crate) fn last(&self) -> Option<Millis> {
+        self.last
+    }
+
+    /// All were asked, from this time on.
+    pub(crate) fn done(mut self, began: Millis) {
+        self.last = Some(began);
+    }
+}
+
+impl Drop for Refreshing<'_> {
+    fn drop(&mut self) {
+        let mut refreshed = self.servers.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
+        refreshed.insert(self.session.clone(), Refresh { began: self.last, running: false });
     }
 }
 

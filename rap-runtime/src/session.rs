@@ -2,7 +2,7 @@
 
 use crate::{
     AgentHost, Asked, Choices, HostError, NewSession, Runtime, Sent, SessionOpened, SessionStatus,
-    ThreadStatus, Watch, clock, host::HostErrorKind, watch,
+    ThreadStatus, Watch, clock, host::HostErrorKind, toolsets, watch,
 };
 use rap_core::{
     Accepted, Answered, CallState, CallView, DeadLetterView, DestructivePolicy, InputBody, InputId, NewInput,
@@ -34,6 +34,7 @@ impl AgentHost for Runtime {
             rules: self.rules(),
         };
         self.inner.store.create(&session).await?;
+        self.tell_news(&session.id, problems.iter().map(toolsets::told)).await?;
         self.inner.servers.session_runs(&session);
         self.inner.hub.ring();
         Ok(SessionOpened { tools: session.toolbox.tools.len(), session: session.id, problems })
@@ -59,7 +60,14 @@ impl AgentHost for Runtime {
         let Some(found) = self.inner.store.session(session).await? else {
             return Err(watch::unknown_session(session));
         };
-        let problems = self.ask_all_servers(&found).await?;
+        // Taken on before the control is in the inbox, so that the driver does not do it as well. It does if this is
+        // cut off.
+        let refresh = self.inner.servers.refresh(session);
+        self.control(session, InputBody::Refresh).await?;
+        let problems = match refresh {
+            Some(refresh) => self.ask_all_servers(&found, refresh).await?,
+            None => Vec::new(),
+        };
         let tools = match self.inner.store.session(session).await? {
             Some(now) => now.toolbox.tools.len(),
             None => 0,

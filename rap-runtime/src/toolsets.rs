@@ -1,13 +1,20 @@
 //! What servers offer, as a session takes it in: frozen when it begins (TLS-05, TLS-12), joined by servers that were
 //! not there, which never take anything away from the others.
 
-use crate::{HostError, Runtime, ToolsetProblem, ToolsetProblemKind, net, servers::key};
+use crate::{
+    HostError, Runtime, ToolsetProblem, ToolsetProblemKind, clock, net,
+    servers::{Refreshing, key},
+};
 use rap_client::{DiscoverError, catalog, catalog::CatalogProblem};
 use rap_core::{
-    BUILT_IN_TOOLS, LiveServers, OfferedTool, ServerCard, Session, StoreError, Toolbox, replay::toolbox_name,
+    BUILT_IN_TOOLS, LiveServers, Millis, OfferedTool, ServerCard, ServerNews, Session, StoreError, Surface,
+    SurfaceEvent, Toolbox, replay::toolbox_name,
 };
 use rap_types::{HttpUrl, ThreadId, Tool, validate::CompiledToolset};
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+};
 
 impl Runtime {
     /// Asks all servers at once, each within the time limit of an exchange.
@@ -76,7 +83,7 @@ impl Runtime {
         let _one = self.inner.servers.writing.lock().await;
         let Some(session) = store.session(session).await? else { return Ok(Vec::new()) };
         let mut toolbox = session.toolbox.clone();
-        let mut problems = Vec::new();
+        let (mut problems, mut news) = (Vec::new(), Vec::new());
         let offered = toolset.toolset();
         match toolbox.server_at(base).or_else(|| toolbox.server_at(now)) {
             None if !toolbox.live.absent.iter().any(|absent| key(absent) == key(base)) => {
@@ -87,11 +94,23 @@ impl Runtime {
                     return Ok(problems);
                 }
                 tracing::info!(session = %session.id, server = now.redacted(), "a tool server has moved");
+                let name = &toolbox.servers[server].name;
+                let text = format!("the tool server {name} listens elsewhere now, at {}", now.redacted());
+                news.push((now.redacted(), ServerNews::Moved, text));
             }
             None => {
                 problems = join(&mut toolbox, base, now, toolset);
-                let tools = toolbox.tools.len() - session.toolbox.tools.len();
+                let joined = &toolbox.tools[session.toolbox.tools.len()..];
+                let tools: Vec<&str> = joined.iter().map(|tool| tool.name.as_str()).collect();
+                let tools = if tools.is_empty() { "no tool".to_owned() } else { tools.join(", ") };
                 tracing::info!(session = %session.id, server = now.redacted(), tools, "a tool server has joined");
+                let text = format!(
+                    "the tool server {} at {} has joined, with {tools}",
+                    offered.name(),
+                    now.redacted()
+                );
+                news.push((now.redacted(), ServerNews::Joined, text));
+                news.extend(problems.iter().map(told));
             }
         }
         if toolbox.fingerprint() != session.toolbox.fingerprint() {
@@ -101,23 +120,71 @@ impl Runtime {
             store.put(&toolbox_name(&session.id, &session.toolbox.fingerprint()), &old).await?;
         }
         store.update_toolbox(&session.id, &toolbox).await?;
-        self.inner.hub.ring();
+        self.inner.servers.some_moved.store(true, Ordering::Release);
+        self.tell_news(&session.id, news).await?;
         Ok(problems)
     }
 
+    /// Shows the people of a session what is new about its servers.
+    pub(crate) async fn tell_news(
+        &self,
+        session: &ThreadId,
+        news: impl IntoIterator<Item = News>,
+    ) -> Result<(), StoreError> {
+        for (server, news, text) in news {
+            let what = Surface::Server { server, news, text };
+            self.inner.store.show(&SurfaceEvent { thread: session.clone(), what }, clock::now()).await?;
+        }
+        self.inner.hub.ring();
+        Ok(())
+    }
+
     /// Asks all servers of a session at once, now, whoever was absent among them.
-    pub(crate) async fn ask_all_servers(&self, session: &Session) -> Result<Vec<ToolsetProblem>, HostError> {
+    pub(crate) async fn ask_all_servers(
+        &self,
+        session: &Session,
+        refresh: Refreshing<'_>,
+    ) -> Result<Vec<ToolsetProblem>, HostError> {
+        let began = clock::now();
         let bases: Vec<HttpUrl> = session.toolbox.bases().cloned().collect();
         let asked = bases.iter().map(|base| self.ask_server(session, base));
         let mut problems = Vec::new();
         for asked in futures_util::future::join_all(asked).await {
             match asked? {
                 Ok(of_tools) => problems.extend(of_tools),
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    self.tell_news(&session.id, [told(&problem)]).await?;
+                    problems.push(problem);
+                }
             }
         }
+        refresh.done(began);
         Ok(problems)
     }
+
+    /// Asks all servers of a session, unless that was done since a time. False: somebody does it at the moment.
+    pub(crate) async fn ask_all_servers_since(
+        &self,
+        session: &ThreadId,
+        asked_at: Millis,
+    ) -> Result<bool, HostError> {
+        let Some(refresh) = self.inner.servers.refresh(session) else { return Ok(false) };
+        if refresh.last().is_some_and(|began| began >= asked_at) {
+            return Ok(true);
+        }
+        if let Some(session) = self.inner.store.session(session).await? {
+            self.ask_all_servers(&session, refresh).await?;
+        }
+        Ok(true)
+    }
+}
+
+/// What is new about a server: its base URL, the kind, and a sentence.
+type News = (String, ServerNews, String);
+
+/// A problem as people see it.
+pub(crate) fn told(problem: &ToolsetProblem) -> News {
+    (problem.server.clone(), ServerNews::Problem, problem.message.clone())
 }
 
 /// What a session is offered: all tools that one server alone defines.

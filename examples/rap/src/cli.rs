@@ -1,6 +1,6 @@
 //! The command line: what can be asked of the program, and in which words.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use rap_types::{HttpUrl, ThreadId};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -31,8 +31,10 @@ pub(crate) enum Command {
     Sessions(DbArgs),
     /// Show what a thread has seen, said and done
     Show(ShowArgs),
-    /// List the calls that are open, with their age
+    /// List the calls that are open and the subscriptions that live, with their age
     Calls(CallsArgs),
+    /// Ask all tool servers of a session for their tools again
+    Refresh(RefreshArgs),
     /// Let a thread, and the threads below it, go on with another model
     Model(ModelArgs),
     /// List the models that can be used as things are, with their context windows
@@ -62,7 +64,7 @@ pub(crate) struct DemoArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLES)]
+#[command(after_help = RUN_EXAMPLES, group(ArgGroup::new("kept").args(["db", "connect"])))]
 pub(crate) struct RunArgs {
     /// What to say to the agent
     pub(crate) message: String,
@@ -77,8 +79,15 @@ pub(crate) struct RunArgs {
     /// The database file, so that the conversation can go on later; without it nothing is kept
     #[arg(long, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
+    /// Talk to the runtime that rap serve runs there, instead of one of this command's own; its token is in the
+    /// environment as RAP_TOKEN, or in --token-file
+    #[arg(long, value_name = "URL", conflicts_with_all = ["db", "script", "credentials", "allow_destructive"])]
+    pub(crate) connect: Option<HttpUrl>,
+    /// The file with the token of --connect: the .token beside the database of rap serve
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Go on with this session, which keeps its tool servers, instead of beginning one
-    #[arg(long, value_name = "ID", requires = "db")]
+    #[arg(long, value_name = "ID", requires = "kept")]
     pub(crate) session: Option<ThreadId>,
     /// The model, as provider/model; a session that goes on goes on with it. rap models lists some
     #[arg(long, value_name = "ID")]
@@ -158,6 +167,15 @@ pub(crate) struct SliceArgs {
     /// Tokens and signing keys of servers
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RefreshArgs {
+    /// The session's id
+    pub(crate) session: ThreadId,
+    /// The database file; where rap serve has it, that one asks at once, else the next one that opens it does
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -1,19 +1,21 @@
 //! `rap sessions`, `rap show`, `rap calls`: what a database holds, read beside whoever owns it.
 
 use crate::{
-    cli::{CallsArgs, DbArgs, DeadLettersArgs, DeadLettersCommand, ResendArgs, ShowArgs},
+    cli::{CallsArgs, DbArgs, DeadLettersArgs, DeadLettersCommand, RefreshArgs, ResendArgs, ShowArgs},
     demo::proof::text_of,
     failure::Failure,
     output::{BAD, DIM, GOOD, NAME, Out, paint},
 };
 use rap_runtime::{
-    AgentHost, LocalFiles, RemoteHost, Runtime,
+    AgentHost, LocalFiles, NOTHING_KNOWN, RemoteHost, Runtime,
     core::{
-        CallState, CallView, Entry, Millis, SessionView, StoreError, Surface, ThreadState, Usage, UserAuthor,
+        Accepted, CallState, CallView, Entry, InputBody, InputId, Millis, NewInput, SessionView, Store,
+        StoreError, Surface, ThreadState, Usage, UserAuthor,
     },
+    nothing_known,
     sqlite::{SqliteReader, SqliteStore},
 };
-use rap_types::{HttpUrl, ThreadId};
+use rap_types::{CallId, HttpUrl, ThreadId};
 use serde_json::json;
 use std::{
     collections::HashMap,
@@ -190,11 +192,41 @@ fn entry_lines(entry: &Entry, mut line: impl FnMut(String)) {
 
 /// `rap calls`
 pub(crate) async fn calls(args: CallsArgs, out: &Out) -> Result<(), Failure> {
-    let calls = read(&args.db).await?.calls(!args.all).await?;
-    if calls.is_empty() {
+    let reader = read(&args.db).await?;
+    let (calls, subscriptions) = (reader.calls(!args.all).await?, reader.subscriptions().await?);
+    let unknown = nothing_known(reader.get(NOTHING_KNOWN).await?.as_deref());
+    if calls.is_empty() && subscriptions.is_empty() {
         out.note(if args.all { "no calls yet" } else { "no open calls" });
     }
     let now = now();
+    let note = |call: &CallId| {
+        unknown.get(call).map(|unknown| {
+            let since = age(now - unknown.since);
+            format!("\n    its server does not say whether it is alive, since {since}: {}", unknown.reason)
+        })
+    };
+    for view in &subscriptions {
+        let row = &view.row;
+        out.record(&json!({
+            "call": row.call,
+            "thread": row.thread,
+            "session": view.session,
+            "tool": row.name,
+            "arguments": row.arguments,
+            "state": "subscribed",
+            "age_ms": now - row.created_at,
+            "unknown": unknown.get(&row.call),
+        }));
+        out.line(format_args!(
+            "{}  {}  {}  {} {}{}",
+            paint(NAME, &row.call),
+            paint(DIM, format!("{:>8} old", age(now - row.created_at))),
+            paint(NAME, "subscribed"),
+            row.name,
+            row.arguments,
+            note(&row.call).unwrap_or_default()
+        ));
+    }
     for call in &calls {
         let row = &call.row;
         out.record(&json!({
@@ -207,8 +239,10 @@ pub(crate) async fn calls(args: CallsArgs, out: &Out) -> Result<(), Failure> {
             "age_ms": now - row.created_at,
             "attempts": call.attempts,
             "undelivered": call.undelivered,
+            "unknown": unknown.get(&row.id).filter(|_| row.state.is_open()),
         }));
-        out.line(call_line(call, now));
+        let note = note(&row.id).filter(|_| row.state.is_open()).unwrap_or_default();
+        out.line(format_args!("{}{note}", call_line(call, now)));
     }
     Ok(())
 }
@@ -246,6 +280,45 @@ fn call_state(state: CallState) -> String {
         _ => NAME,
     };
     paint(style, word).to_string()
+}
+
+/// `rap refresh`: by the process that has the database; where none has it, the next one finds it in the inbox.
+pub(crate) async fn refresh(args: RefreshArgs, out: &Out) -> Result<(), Failure> {
+    read(&args.db).await?; // Says what is wrong with it, and makes no file.
+    let unknown = || unknown_thread(&args.session, &args.db);
+    match SqliteStore::open(&args.db).await {
+        Ok(store) => {
+            if store.session(&args.session).await?.is_none() {
+                return Err(unknown());
+            }
+            let input = NewInput {
+                thread: args.session.clone(),
+                id: InputId::control(&crate::run::key()?),
+                source: "person".to_owned(),
+                body: InputBody::Refresh,
+                traceparent: None,
+            };
+            match store.accept(input, now()).await? {
+                Accepted::Accepted => {}
+                Accepted::Busy => return Err(Failure::new("its inbox is full; try again later")),
+                _ => return Err(Failure::new("the session is closed; begin another")),
+            }
+            out.record(&json!({"session": args.session, "asked": false}));
+            out.line("its tool servers are asked when rap serve or rap run opens this database again");
+        }
+        Err(StoreError::Owned { .. }) => {
+            let host = crate::reach::host(&args.db).await?;
+            let found = host.refresh(&args.session).await;
+            let found = found.map_err(|e| if e.is_unknown() { unknown() } else { Failure::of(e) })?;
+            found.problems.iter().for_each(|problem| out.warning(problem));
+            out.record(&json!({
+                "session": args.session, "asked": true, "tools": found.tools, "problems": found.problems,
+            }));
+            out.line(format_args!("its tool servers were asked: it has {}", count(found.tools, "tool")));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// `rap dead-letters`

@@ -50,6 +50,7 @@ async fn command(command: Command, out: &Out) -> Result<(), Failure> {
         Command::Sessions(args) => inspect::sessions(args, out).await,
         Command::Show(args) => inspect::show(args, out).await,
         Command::Calls(args) => inspect::calls(args, out).await,
+        Command::Refresh(args) => inspect::refresh(args, out).await,
         Command::Model(args) => models::switch(args, out).await,
         Command::Models => models::list(out),
         Command::DeadLetters(args) => inspect::dead_letters(args, out).await,

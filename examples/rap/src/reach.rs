@@ -2,7 +2,9 @@
 //! for the next to come.
 
 use crate::{failure::Failure, host, inspect, models};
-use rap_runtime::{AgentHost, LocalFiles, RemoteHost, Runtime, core::StoreError, sqlite::SqliteStore};
+use rap_runtime::{
+    AgentHost, LocalFiles, RemoteHost, Runtime, Secret, core::StoreError, sqlite::SqliteStore,
+};
 use rap_types::HttpUrl;
 use std::path::Path;
 
@@ -25,6 +27,22 @@ pub(crate) async fn host(db: &Path) -> Result<Box<dyn AgentHost>, Failure> {
     let builder = Runtime::builder().store(store).public_url(nowhere()?);
     let runtime = models::choose(None, None)?.into_builder(builder).build().await.map_err(Failure::of)?;
     Ok(Box::new(runtime))
+}
+
+/// The token of a runtime elsewhere: of a file, or of the environment.
+pub(crate) fn token(file: Option<&Path>) -> Result<Secret, Failure> {
+    let token = match file {
+        Some(file) => std::fs::read_to_string(file).map_err(|e| {
+            Failure::new(format!("the token in {} cannot be read: {e}", file.display()))
+                .hint("name the file that rap serve names when it starts")
+        })?,
+        None => std::env::var("RAP_TOKEN").unwrap_or_default(),
+    };
+    match token.trim() {
+        "" => Err(Failure::new("there is no token for that runtime")
+            .hint("put it into the environment as RAP_TOKEN, or name its file with --token-file")),
+        token => Ok(Secret::from(token)),
+    }
 }
 
 /// An address for a runtime that nobody calls back.

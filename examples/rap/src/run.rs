@@ -12,11 +12,13 @@ use crate::{
     inspect::{count, unknown_thread},
     models,
     output::Out,
-    serve, servers, shutdown,
+    reach, serve, servers, shutdown,
 };
 use ask::Questions;
 use futures_util::StreamExt;
-use rap_runtime::{AgentHost, Approval, Choices, HostError, NewSession, Runtime, Watched, core::Surface};
+use rap_runtime::{
+    AgentHost, Approval, Choices, HostError, NewSession, RemoteHost, ToolsetProblem, Watched, core::Surface,
+};
 use rap_types::ThreadId;
 use serde_json::json;
 use show::Show;
@@ -41,7 +43,11 @@ enum Ended {
 /// Runs until the agent rests, the time is over, or a person interrupts.
 pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
     let stop = shutdown::signals()?;
-    host::check_servers(args.servers.iter().map(|server| &server.url))?;
+    host::check_servers(args.servers.iter().map(|server| &server.url).chain(&args.connect))?;
+    if let Some(url) = &args.connect {
+        let token = reach::token(args.token_file.as_deref())?;
+        return converse(&RemoteHost::new(url.clone(), token), &args, stop, out).await;
+    }
     let model = models::choose(args.model.as_deref(), args.script.as_deref())?;
     let scripted = model.is_plain();
     if args.session.is_some() && args.db.as_deref().is_some_and(|db| !db.exists()) {
@@ -97,13 +103,12 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
 }
 
 async fn converse(
-    runtime: &Runtime,
+    agent: &dyn AgentHost,
     args: &RunArgs,
     stop: impl Future<Output = ()>,
     out: &Out,
 ) -> Result<(), Failure> {
-    let agent: &dyn AgentHost = runtime;
-    let session = session(agent, args, out).await?;
+    let (session, problems) = session(agent, args, out).await?;
     // Whoever goes on with a session wants to see what comes, not what was.
     let mut seen = 0;
     if args.session.is_some() {
@@ -115,7 +120,7 @@ async fn converse(
     let mut watch = agent.watch(&session, seen).await.map_err(Failure::of)?;
     agent.send(&session, &key()?, &args.message).await.map_err(Failure::of)?;
 
-    let mut show = Show::new(out, session.clone());
+    let mut show = Show::new(out, session.clone(), problems);
     let mut questions = Questions::new(out, ask::somebody_is_there(out));
     let time_over = pause(args.timeout);
     tokio::pin!(time_over, stop);
@@ -127,7 +132,11 @@ async fn converse(
         let watched = tokio::select! {
             watched = watch.next() => watched,
             (call, index) = questions.answered() => {
-                agent.answer(&call, index).await.map_err(Failure::of)?;
+                match agent.answer(&call, index).await {
+                    // Somebody else was faster, or the host itself where nobody is expected to answer.
+                    Err(error) if error.is_ended() || error.is_unknown() => out.note(error),
+                    other => other.map_err(Failure::of)?,
+                }
                 continue;
             }
             () = show.patience() => {
@@ -172,8 +181,12 @@ async fn converse(
     say_how_it_ended(agent, args, &session, ended, show.last_error(), out).await
 }
 
-/// The session to talk to: a new one, or the one that was asked for.
-async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<ThreadId, Failure> {
+/// The session to talk to, a new one or the one that was asked for, and what of its servers cannot be used.
+async fn session(
+    agent: &dyn AgentHost,
+    args: &RunArgs,
+    out: &Out,
+) -> Result<(ThreadId, Vec<ToolsetProblem>), Failure> {
     if let Some(session) = &args.session {
         // Those with a name say where the session's own servers are now, and how they are to know us.
         if args.servers.iter().any(|server| server.name.is_none()) {
@@ -185,15 +198,19 @@ async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<Thr
                     agent.choose_model(session, Some(models::id_of(model))).await.map_err(Failure::of)?;
                 }
                 out.record(&json!({"run": "continued", "session": session}));
-                Ok(session.clone())
+                Ok((session.clone(), Vec::new()))
             }
-            Err(error) if error.is_unknown() => {
-                Err(unknown_thread(session, args.db.as_deref().unwrap_or(Path::new(""))))
-            }
-            Err(error) => Err(Failure::of(error)),
+            Err(error) => Err(match &args.db {
+                Some(db) if error.is_unknown() => unknown_thread(session, db),
+                _ => Failure::of(error),
+            }),
         };
     }
-    let mut new = NewSession::new().toolsets(args.servers.iter().map(|server| server.url.clone()));
+    let mut new = NewSession::new();
+    // A runtime elsewhere has servers of its own.
+    if args.connect.is_none() || !args.servers.is_empty() {
+        new = new.toolsets(args.servers.iter().map(|server| server.url.clone()));
+    }
     if let Some(model) = args.model.as_ref().filter(|id| !id.starts_with("scripted")) {
         new = new.model(model);
     }
@@ -205,7 +222,7 @@ async fn session(agent: &dyn AgentHost, args: &RunArgs, out: &Out) -> Result<Thr
     out.record(&json!({
         "run": "began", "session": opened.session, "tools": opened.tools, "problems": opened.problems,
     }));
-    Ok(opened.session)
+    Ok((opened.session, opened.problems))
 }
 
 fn no_session(error: &HostError, out: &Out) -> Failure {
@@ -252,8 +269,12 @@ async fn say_how_it_ended(
         "run": word, "session": session, "open_calls": open, "subscriptions": subscriptions,
         "threads": status.threads, "error": error,
     }));
-    let go_on =
-        args.db.as_ref().map(|db| format!("rap run \"...\" --db {} --session {session}", db.display()));
+    let kept = match (&args.db, &args.connect) {
+        (Some(db), _) => Some(format!("--db {}", db.display())),
+        (None, Some(url)) => Some(format!("--connect {url}")),
+        (None, None) => None,
+    };
+    let go_on = kept.map(|kept| format!("rap run \"...\" {kept} --session {session}"));
     match (ended, error) {
         (Ended::AtRest, None) => {
             if let Some(go_on) = go_on {

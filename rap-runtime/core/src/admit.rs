@@ -76,6 +76,7 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
         },
         InputBody::Message { .. }
         | InputBody::UseModel { .. }
+        | InputBody::Refresh
         | InputBody::Compact
         | InputBody::Summary { .. }
         | InputBody::NotCompacted { .. }

@@ -180,6 +180,8 @@ pub enum InputBody {
         /// Its call.
         call: CallId,
     },
+    /// Ask the session's servers for their toolsets again.
+    Refresh,
     /// Summarise the history.
     Compact,
     /// What a compaction made of the history before a position.
@@ -216,6 +218,7 @@ impl InputBody {
             Self::Approval { .. } => "approval",
             Self::UseModel { .. } => "use_model",
             Self::Resend { .. } => "resend",
+            Self::Refresh => "refresh",
             Self::Compact => "compact",
             Self::Summary { .. } => "summary",
             Self::NotCompacted { .. } => "not_compacted",

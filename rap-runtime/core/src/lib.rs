@@ -47,9 +47,9 @@ pub use rows::{
 pub use rules::{DestructivePolicy, Rules};
 pub use store::{
     Accepted, CallView, Claim, Committed, DeadLetterView, Delivery, HistoryView, SessionView, Settlement,
-    SliceView, Store, StoreError, ThreadView,
+    SliceView, Store, StoreError, SubscriptionView, ThreadView,
 };
-pub use surface::{Numbered, Surface, SurfaceEvent};
+pub use surface::{Numbered, ServerNews, Surface, SurfaceEvent};
 pub use time::{Millis, Moment};
 pub use toolbox::{LiveServers, OfferedTool, ServerCard, ToolForModel, Toolbox};
 

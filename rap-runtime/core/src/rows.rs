@@ -271,6 +271,9 @@ pub enum DeliveryKind {
     CloseThread,
     /// The answer to a choice (CHO-01).
     ChoiceAnswer,
+    /// All servers of the session are asked for their toolsets again, because a person wants it so. Its URL is the
+    /// first one's; its body says since when that is wanted, as `asked_at`.
+    Refresh,
 }
 
 /// States of a thread, as people see them.

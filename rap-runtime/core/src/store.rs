@@ -6,7 +6,7 @@
 
 use crate::{
     Answered, CallRow, Commit, DeliveryKind, Entry, Input, Interaction, Millis, NewInput, Numbered,
-    OpenInteraction, Session, SliceRecord, Snapshot, ThreadRow, ThreadState,
+    OpenInteraction, Session, SliceRecord, Snapshot, SubscriptionRow, SurfaceEvent, ThreadRow, ThreadState,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes up to `limit` deliveries that are due at `now`, each not taken by another and not behind the
     /// invocation of its call: that has to settle first, whatever else the call has in the outbox goes side by
-    /// side (CLS-06). They stay taken until settled, or until their taker is gone.
+    /// side (CLS-06). They stay taken until settled, or until their taker is gone. An invocation that an earlier owner put
+    /// off to a later time is due at once for the next: it takes up what is owed without waiting (P6).
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
 
     /// Marks a taken delivery as being sent, right before its first byte goes out: until then a cancel takes an
@@ -126,6 +127,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Calls, oldest first; only the open ones, or all.
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
+
+    /// The active subscriptions, oldest first. What a driver asks servers about (P11).
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionView>, StoreError>;
+
+    /// Shows people something that no slice has decided, as the next event of its thread's session: what became of its
+    /// servers, say. It wakes no thread. Of a thread that is not there nothing is kept.
+    async fn show(&self, event: &SurfaceEvent, now: Millis) -> Result<(), StoreError>;
 
     /// Up to `limit` surface events of a session after number `after`, in order.
     async fn events(&self, session: &ThreadId, after: i64, limit: usize)
@@ -294,6 +302,15 @@ pub struct CallView {
     pub undelivered: bool,
 }
 
+/// A subscription in a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubscriptionView {
+    /// Its row.
+    pub row: SubscriptionRow,
+    /// Its session.
+    pub session: ThreadId,
+}
+
 /// A dead letter in a listing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetterView {
@@ -313,11 +330,12 @@ pub struct DeadLetterView {
 }
 
 /// What requests of the outbox are called in listings.
-const REQUESTS: [(DeliveryKind, &str); 4] = [
+const REQUESTS: [(DeliveryKind, &str); 5] = [
     (DeliveryKind::Invocation, "invocation"),
     (DeliveryKind::CancelToolCall, "cancel notice"),
     (DeliveryKind::CloseThread, "close notice"),
     (DeliveryKind::ChoiceAnswer, "answer to a choice"),
+    (DeliveryKind::Refresh, "look at the tool servers"),
 ];
 
 impl DeadLetterView {

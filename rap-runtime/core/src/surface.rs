@@ -27,6 +27,19 @@ pub struct Numbered {
     pub event: SurfaceEvent,
 }
 
+/// What is new about a tool server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ServerNews {
+    /// It was not there when the session began, and now its tools are offered.
+    Joined,
+    /// It listens elsewhere now.
+    Moved,
+    /// It, or one of its tools, cannot be used (TLS-03, TLS-04, TLS-13).
+    Problem,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -173,6 +186,37 @@ pub enum Surface {
         view_type: String,
         /// Its content.
         content: Map<String, Value>,
+    },
+    /// Something is new about a tool server of the session.
+    Server {
+        /// Its base URL, without query and credentials.
+        server: String,
+        /// What.
+        news: ServerNews,
+        /// The whole story, in a sentence.
+        text: String,
+    },
+    /// Its server was asked about an open call or a subscription, and does not say whether it is alive (P11, STA-03). It
+    /// goes on as before.
+    Unknown {
+        /// The call, or the subscribing call.
+        call: CallId,
+        /// The tool.
+        name: String,
+        /// It is a subscription.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        subscription: bool,
+        /// How long it has been open, in milliseconds.
+        age_ms: i64,
+        /// What the server said, if it said anything.
+        reason: String,
+    },
+    /// A person had a call sent again that was given up.
+    Resent {
+        /// The call.
+        call: CallId,
+        /// The tool.
+        name: String,
     },
     /// Something went wrong.
     Error {

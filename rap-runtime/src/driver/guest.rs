@@ -76,7 +76,7 @@ impl Runtime {
         let place = Arc::new(Semaphore::new(1));
         let place = place.try_acquire_owned().expect("bug: a fresh semaphore has room");
         let mut changes = self.inner.hub.changes();
-        let senders = Arc::new(Senders::new(self.clone(), ending.clone()));
+        let senders = Arc::new(Senders::new(self.clone(), ending.clone(), true));
         let mut sending = JoinSet::new();
         let streak = Streak { runtime: self.clone(), ending: ending.clone(), patience: patience.clone() };
         let mut slices = tokio::spawn(streak.run(lease.claim(), place));

@@ -7,7 +7,7 @@ use crate::{Runtime, clock, net, servers::Due, toolsets::discover_problem};
 use futures_util::{StreamExt, stream};
 use rap_core::{Delivery, DeliveryKind, Session};
 use rap_types::HttpUrl;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 /// Servers that are asked at once.
 const AT_ONCE: usize = 8;
@@ -20,7 +20,7 @@ pub(super) async fn ask_again_and_again(runtime: Runtime) {
             .for_each_concurrent(AT_ONCE, async |due| match ask(&runtime, &due).await {
                 Some(places) => {
                     runtime.inner.servers.settled(&due);
-                    alive::ask_about_calls_at(&runtime, &places).await;
+                    alive::ask_at(&runtime, &places).await;
                 }
                 None => runtime.inner.servers.failed(&due),
             })
@@ -81,10 +81,11 @@ async fn ask(runtime: &Runtime, due: &Due) -> Option<Vec<HttpUrl>> {
 }
 
 /// Where a request goes now, if that may be another place than it was written for: a retry, one of an earlier process,
-/// a notice, an answer.
-pub(super) async fn place(runtime: &Runtime, delivery: &Delivery) -> HttpUrl {
+/// a notice, an answer; and any, once a server has moved, for it may have done so while the slice ran. What moves where
+/// a guest's owner sees it, the guest does not.
+pub(super) async fn place(runtime: &Runtime, delivery: &Delivery, is_guest: bool) -> HttpUrl {
     let fresh = delivery.kind == DeliveryKind::Invocation && delivery.attempts == 0 && !delivery.begun;
-    if fresh {
+    if fresh && !is_guest && !runtime.inner.servers.some_moved.load(Ordering::Acquire) {
         return delivery.url.clone();
     }
     match runtime.inner.store.session(&delivery.session).await {

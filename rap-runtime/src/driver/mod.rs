@@ -17,6 +17,7 @@ mod outbox;
 mod sight;
 mod slice;
 
+pub use alive::{NOTHING_KNOWN, NothingKnown, nothing_known};
 #[cfg(feature = "sqlite")]
 pub use elsewhere::SliceProcesses;
 #[cfg(feature = "sqlite")]
@@ -131,7 +132,7 @@ impl Driver {
     fn new(runtime: Runtime, ending: CancellationToken) -> Self {
         let slices = Arc::new(Semaphore::new(runtime.inner.slices_at_once));
         Self {
-            senders: Arc::new(outbox::Senders::new(runtime.clone(), ending.clone())),
+            senders: Arc::new(outbox::Senders::new(runtime.clone(), ending.clone(), false)),
             compactions: Arc::new(Semaphore::new(COMPACTIONS)),
             patience: Arc::default(),
             freed: Arc::default(),

@@ -35,9 +35,13 @@ const AT_ONCE: usize = 32;
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long one that went back stays there, at least, in milliseconds.
 const BACK_FOR: i64 = 1_000;
+/// How soon is looked again whether a session's servers were asked, in milliseconds.
+const REFRESH_AGAIN: i64 = 250;
 
 pub(super) struct Senders {
     runtime: Runtime,
+    /// The store is another process's.
+    is_guest: bool,
     gateway: Gateway,
     ending: CancellationToken,
     held: Arc<AtomicUsize>,
@@ -65,8 +69,9 @@ struct Turn {
 }
 
 impl Senders {
-    pub(super) fn new(runtime: Runtime, ending: CancellationToken) -> Self {
+    pub(super) fn new(runtime: Runtime, ending: CancellationToken, is_guest: bool) -> Self {
         Self {
+            is_guest,
             gateway: runtime.callbacks(),
             runtime,
             ending,
@@ -98,6 +103,9 @@ impl Senders {
     /// again after the start.
     pub(super) async fn send(&self, delivery: Delivery) -> bool {
         let settlement = caught(async {
+            if delivery.kind == DeliveryKind::Refresh {
+                return self.refresh(&delivery).await;
+            }
             match self.body(&delivery) {
                 Ok(body) => self.deliver(&delivery, body).await,
                 Err(reason) => Some(gave_up(&delivery, &reason, false)),
@@ -114,6 +122,29 @@ impl Senders {
         }
         self.runtime.inner.hub.ring();
         true
+    }
+
+    /// Asks all servers of a session for their toolsets. A guest leaves that to the owner, which alone knows what of them
+    /// is live.
+    async fn refresh(&self, delivery: &Delivery) -> Option<Settlement> {
+        let later = |ms| Some(Settlement::RetryAt(clock::now() + ms));
+        if self.is_guest {
+            return later(REFRESH_AGAIN);
+        }
+        let asked_at = Millis(delivery.body["asked_at"].as_i64().unwrap_or(i64::MAX));
+        let asked = tokio::select! {
+            biased;
+            () = self.ending.cancelled() => return None,
+            asked = self.runtime.ask_all_servers_since(&delivery.session, asked_at) => asked,
+        };
+        match asked {
+            Ok(true) => Some(Settlement::Delivered),
+            Ok(false) => later(REFRESH_AGAIN),
+            Err(error) => {
+                tracing::error!(%error, "a session's servers could not be asked; trying again");
+                later(BACK_FOR)
+            }
+        }
     }
 
     /// The body as it goes out: an invocation gets its callback URL, everything else is as committed.
@@ -134,7 +165,7 @@ impl Senders {
     }
 
     async fn deliver(&self, delivery: &Delivery, body: Bytes) -> Option<Settlement> {
-        let url = live::place(&self.runtime, delivery).await;
+        let url = live::place(&self.runtime, delivery, self.is_guest).await;
         let origin = url.origin();
         let window = self.window_left(delivery);
         let turn = tokio::select! {

@@ -5,7 +5,7 @@ use rap_runtime::{
     core::{
         Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
         Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement,
-        SliceView, Snapshot, Store, StoreError, ThreadView, Toolbox,
+        SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
     },
 };
 use rap_types::{CallId, ThreadId};
@@ -117,6 +117,8 @@ pass_on! {
     async fn history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
     async fn slices(&self, thread: &ThreadId, after: i64, limit: usize) -> Result<Vec<SliceView>, StoreError>;
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionView>, StoreError>;
+    async fn show(&self, event: &SurfaceEvent, now: Millis) -> Result<(), StoreError>;
     async fn events(&self, session: &ThreadId, after: i64, limit: usize) -> Result<Vec<Numbered>, StoreError>;
     async fn recent_history(&self, thread: &ThreadId) -> Result<Option<HistoryView>, StoreError>;
     async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError>;

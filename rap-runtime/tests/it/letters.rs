@@ -4,11 +4,15 @@ use crate::{
     peer::{Peer, answer, toolset},
     world::{TOKEN, World, impatient},
 };
-use rap_runtime::{AgentHost, RemoteHost, Secret, core::CallState};
+use rap_runtime::{
+    AgentHost, RemoteHost, Secret,
+    core::{CallState, Surface},
+};
 use serde_json::json;
 
-/// P1, P10: an invocation that was given up goes out once more, under its id, to where its server is now; its outcome
-/// reaches the model as an event, once. From afar as here.
+/// P1, P10, TRN-04: an invocation that was given up goes out once more, under its id, to where its server is now; its outcome
+/// reaches the model as an event, once. From afar as here. By itself the runtime never sends again what was refused: only a
+/// person's order does, once each, and people see that.
 #[tokio::test]
 async fn an_invocation() {
     for from_afar in [false, true] {
@@ -27,6 +31,25 @@ async fn an_invocation() {
         assert!(letters[0].what.starts_with("invocation of call "), "{}", letters[0].what);
         assert!(host.resend(letters[0].id + 1).await.unwrap_err().is_unknown());
 
+        // Refused again: it is a dead letter again, and nothing more is sent.
+        host.resend(letters[0].id).await.unwrap();
+        story
+            .until("the order", |e| {
+                matches!(&e.what, Surface::Resent { name, .. } if name == "rain").then_some(())
+            })
+            .await;
+        assert_eq!(peer.next("the order is carried out").await.path, "/old");
+        let letters = crate::world::within("it is a dead letter again", async {
+            loop {
+                let again = host.dead_letters().await.unwrap();
+                if !again.is_empty() {
+                    return again;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(peer.seen.try_recv().is_err(), "once for each order");
         peer.answers("/invoke", 200, json!(null));
         peer.offers(toolset("weather", &format!("http://{}/invoke", peer.address), &["rain"]));
         world.runtime.refresh(&session).await.unwrap();

@@ -1,16 +1,20 @@
 //! Toolsets live: servers that come later, move, go and come back.
 
 use crate::{
+    hooks::Hooked,
     peer::{Peer, answer, base_of, nobody, toolset},
     world::{Story, World, impatient, tools, within},
 };
 use rap_runtime::{
-    AgentHost, KeyRing, MemoryStore, NewSession, ServerConfig, ToolsetProblemKind,
-    core::{Store, Surface, replay::ThreadReplay},
+    AgentHost, KeyRing, MemoryStore, NewSession, ServerConfig, ToolsetProblemKind, Watched,
+    core::{
+        Accepted, InputBody, InputId, Millis, NewInput, ServerNews, Store, Surface, replay::ThreadReplay,
+    },
 };
 use rap_types::ThreadId;
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
+use tokio::sync::Semaphore;
 
 async fn offered(world: &World, session: &ThreadId) -> Vec<String> {
     let session = world.runtime.store().session(session).await.unwrap().unwrap();
@@ -25,6 +29,27 @@ async fn joined(world: &World, session: &ThreadId, tool: &str) {
         }
     })
     .await;
+}
+
+/// The next news of servers.
+async fn news(story: &mut Story, count: usize) -> Vec<(ServerNews, String)> {
+    let mut told = Vec::new();
+    // Some may have been told already.
+    for watched in &story.told {
+        if let Watched::Committed(event) = watched
+            && let Surface::Server { news, text, .. } = &event.event.what
+        {
+            told.push((*news, text.clone()));
+        }
+    }
+    while told.len() < count {
+        let one = story.until("news of a server", |e| match &e.what {
+            Surface::Server { news, text, .. } => Some((*news, text.clone())),
+            _ => None,
+        });
+        told.push(one.await);
+    }
+    told
 }
 
 async fn waits(story: &mut Story) {
@@ -64,13 +89,24 @@ async fn a_server_that_was_down_joins() {
     world.runtime.send(&session, "1", "call quick").await.unwrap();
     story.text("quick: quick").await;
 
-    let mut late = Peer::at(address, "late", &["late", "quick", "late.er"]).await;
+    let mut late = Peer::at(address, "late", &["late", "quick", "late.er", "sleep"]).await;
     joined(&world, &session, "late").await;
+    // People are told: what was missing, who has joined, and what of it is not offered.
+    let told = news(&mut story, 4).await;
+    let kinds: Vec<_> = told.iter().map(|(kind, _)| *kind).collect();
+    use ServerNews::{Joined, Problem};
+    assert_eq!(kinds, [Problem, Joined, Problem, Problem], "{told:#?}");
+    assert!(told[0].1.contains("cannot be reached"), "{told:#?}");
+    assert!(told[1].1.starts_with("the tool server late at http://"), "{told:#?}");
+    assert!(told[1].1.ends_with("has joined, with late, late_er"), "{told:#?}");
+    assert!(told[2].1.contains("the tool quick of http://"), "{told:#?}");
+    assert!(told[3].1.contains("sleep") && told[3].1.contains("built-in"), "{told:#?}");
     let now = offered(&world, &session).await;
     assert_eq!(now[..before.len()], before, "what was there stays, in its place");
     assert_eq!(now[before.len()..], ["late", "late_er"], "`quick` is the other's");
     let twice = world.runtime.refresh(&session).await.unwrap();
     assert_eq!((offered(&world, &session).await, twice.problems.len()), (now, 0), "it joins once");
+    assert!(story.count(|what| matches!(what, Surface::Server { .. })) <= 4, "and is told once");
 
     world.runtime.send(&session, "2", "call late and late_er").await.unwrap();
     for _ in 0..2 {
@@ -123,6 +159,12 @@ async fn an_endpoint_that_moves() {
         let second = peer.next("the second call").await;
         assert_eq!(second.path, "/elsewhere");
         assert_ne!(first.body["id"], second.body["id"], "never again after a 4xx");
+        let told = news(&mut story, 1).await;
+        assert_eq!(told[0].0, ServerNews::Moved);
+        assert!(
+            told[0].1.starts_with("the tool server mover listens elsewhere now, at http://"),
+            "{told:#?}"
+        );
         assert_eq!(answer(&second.body, "there").await, 200);
         story.text("move: there").await;
         assert_eq!(offered(&world, &session).await, ["move"], "frozen: only where it listens is live");
@@ -220,4 +262,122 @@ async fn refresh_of_nothing() {
     let none = world.runtime.create(NewSession::new().toolsets([])).await.unwrap();
     let refreshed = world.runtime.refresh(&none.session).await.unwrap();
     assert_eq!((refreshed.tools, refreshed.problems.len()), (0, 0));
+}
+
+/// A name of a built-in tool is not offered, and that is told to whoever watches, whenever they come (SUB-04).
+#[tokio::test]
+async fn what_is_not_offered_is_told() {
+    let peer = Peer::start("greedy", &["sleep", "fine"]).await;
+    let world = World::new(|b| b.toolset(peer.base.clone())).await;
+    let opened = world.session().await;
+    assert_eq!(opened.problems[0].kind, ToolsetProblemKind::BuiltInName);
+    let mut story = world.story(&opened.session).await;
+    let told = news(&mut story, 1).await;
+    assert_eq!(told, [(ServerNews::Problem, opened.problems[0].message.clone())]);
+    assert_eq!(offered(&world, &opened.session).await, ["fine"]);
+    world.stop().await;
+}
+
+fn refresh(session: &ThreadId) -> NewInput {
+    NewInput {
+        thread: session.clone(),
+        id: InputId::control("by hand"),
+        source: "person".to_owned(),
+        body: InputBody::Refresh,
+        traceparent: None,
+    }
+}
+
+/// P1, P6: a refresh is a control like any other: taken in by a process that dies at once, it is done by the next one, once.
+#[tokio::test]
+async fn a_refresh_outlives_its_process() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let keys = KeyRing::generate().unwrap();
+    let peer = Peer::start("mover", &["move"]).await;
+    let world =
+        World::idle(store.clone(), keys.clone(), "127.0.0.1:0", |b| b.toolset(peer.base.clone())).await;
+    let session = world.session().await.session;
+    assert_eq!(store.accept(refresh(&session), Millis(1)).await.unwrap(), Accepted::Accepted);
+    drop(world);
+    peer.offers(toolset("mover", &format!("http://{}/elsewhere", peer.address), &["move"]));
+    let world = World::on(store.clone(), keys, "127.0.0.1:0", |b| b).await;
+    let mut story = world.story(&session).await;
+    let told = news(&mut story, 1).await;
+    assert_eq!(told[0].0, ServerNews::Moved, "{told:#?}");
+    let now = store.session(&session).await.unwrap().unwrap();
+    assert!(now.toolbox.servers[0].endpoint.as_str().ends_with("/elsewhere"));
+    within("nothing more is owed", async {
+        while store.next_due().await.unwrap().is_some() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(peer.state.lock().unwrap().discovered, 2, "at the beginning, and once more");
+    assert_eq!(store.accept(refresh(&session), Millis(2)).await.unwrap(), Accepted::Duplicate);
+    replays(&*store, &session).await;
+    world.stop().await;
+}
+
+/// What a person waits for is not done a second time from the inbox; a server that cannot be used is told.
+#[tokio::test]
+async fn a_refresh_is_done_once() {
+    let peer = Peer::start("mover", &["move"]).await;
+    let world = World::new(|b| b.toolset(peer.base.clone())).await;
+    let session = world.session().await.session;
+    let rested = async || {
+        let store = world.runtime.store();
+        within("nothing more is owed", async {
+            while store.next_due().await.unwrap().is_some() || !store.dead_letters().await.unwrap().is_empty()
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    assert!(world.runtime.refresh(&session).await.unwrap().problems.is_empty());
+    rested().await;
+    assert_eq!(peer.state.lock().unwrap().discovered, 2, "when the session began, and then");
+    let mut story = world.story(&session).await;
+    let address = peer.stop().await;
+    let refreshed = world.runtime.refresh(&session).await.unwrap();
+    assert_eq!(refreshed.problems[0].kind, ToolsetProblemKind::Unreachable, "{address}");
+    let told = news(&mut story, 1).await;
+    assert_eq!(told, [(ServerNews::Problem, refreshed.problems[0].message.clone())]);
+    rested().await;
+    let told = story.count(|what| matches!(what, Surface::Server { .. } | Surface::Resting));
+    assert_eq!(told, 1, "and nothing else: no turn was made, nothing rests anew");
+    world.runtime.close(&session).await.unwrap();
+    story.until("the end", |e| (e.what == Surface::Closed).then_some(())).await;
+    assert!(world.runtime.refresh(&session).await.unwrap_err().is_ended());
+    world.stop().await;
+}
+
+/// INV-11: a server that moves while a slice runs gets the slice's calls where it is by then.
+#[tokio::test]
+async fn a_move_beside_a_slice() {
+    let mut peer = Peer::start("mover", &["move"]).await;
+    let hooked = Hooked::default();
+    let (store, keys) = (Arc::new(hooked.clone()), KeyRing::generate().unwrap());
+    let world = World::on(store, keys, "127.0.0.1:0", |b| b.toolset(peer.base.clone())).await;
+    let session = world.session().await.session;
+    let mut story = world.story(&session).await;
+    let gate = Arc::new(Semaphore::new(0));
+    *hooked.hooks.commit_gate.lock().unwrap() = Some(gate.clone());
+    world.runtime.send(&session, "1", "call move").await.unwrap();
+    within("the slice is decided", async {
+        while hooked.hooks.commits.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    peer.answers("/invoke", 404, json!(null));
+    peer.offers(toolset("mover", &format!("http://{}/elsewhere", peer.address), &["move"]));
+    assert!(world.runtime.refresh(&session).await.unwrap().problems.is_empty());
+    *hooked.hooks.commit_gate.lock().unwrap() = None;
+    gate.add_permits(1);
+    let came = peer.next("the call").await;
+    assert_eq!(came.path, "/elsewhere");
+    assert_eq!(answer(&came.body, "there").await, 200);
+    story.text("move: there").await;
+    world.stop().await;
 }

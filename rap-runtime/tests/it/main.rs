@@ -2,6 +2,7 @@
 //! it watches, with a deadline.
 #![allow(clippy::unwrap_used)]
 
+mod alive;
 mod api;
 mod approvals;
 mod compaction;
@@ -20,5 +21,6 @@ mod round_trip;
 mod scripted;
 mod sessions;
 mod trace;
+mod watching;
 mod words;
 mod world;

@@ -36,6 +36,8 @@ pub(crate) struct Peer {
 #[derive(Default)]
 pub(crate) struct Answers {
     pub(crate) toolset: Value,
+    /// How often its toolset was asked for.
+    pub(crate) discovered: usize,
     /// By path: status and body; 200 and nothing for others.
     pub(crate) by_path: HashMap<String, (u16, Value)>,
 }
@@ -118,8 +120,9 @@ async fn take(
 ) -> impl IntoResponse {
     let path = uri.path().to_owned();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let state = state.lock().unwrap();
+    let mut state = state.lock().unwrap();
     if path.ends_with("/.well-known/rap-toolset") {
+        state.discovered += 1;
         return (StatusCode::OK, Json(state.toolset.clone()));
     }
     let (status, answer) = state.by_path.get(&path).cloned().unwrap_or((200, Value::Null));
@@ -129,10 +132,24 @@ async fn take(
 
 /// Sends the result of an invocation; the answer's status.
 pub(crate) async fn answer(invocation: &Value, text: &str) -> u16 {
-    let url: HttpUrl = invocation["callback_url"].as_str().unwrap().parse().unwrap();
-    let body = json!({"type": "tool_result", "group_id": invocation["group_id"], "id": invocation["id"], "text": text});
-    let client = rap_http::GuardedClient::new(rap_http::AddressPolicy::public().allow_loopback());
-    let reply =
-        client.post_json_reading(&url, body.to_string().into(), Default::default(), 4096).await.unwrap();
-    reply.status.as_u16()
+    Said::of(invocation).post(json!({"type": "tool_result", "text": text})).await
+}
+
+/// What a server says of an invocation.
+pub(crate) struct Said<'i>(&'i Value);
+
+impl<'i> Said<'i> {
+    pub(crate) fn of(invocation: &'i Value) -> Self {
+        Self(invocation)
+    }
+
+    /// Posts a callback message, with thread and call; the answer's status.
+    pub(crate) async fn post(&self, mut message: Value) -> u16 {
+        let url: HttpUrl = self.0["callback_url"].as_str().unwrap().parse().unwrap();
+        message["group_id"] = self.0["group_id"].clone();
+        message["id"] = self.0["id"].clone();
+        let client = rap_http::GuardedClient::new(rap_http::AddressPolicy::public().allow_loopback());
+        let body = message.to_string().into();
+        client.post_json_reading(&url, body, Default::default(), 4096).await.unwrap().status.as_u16()
+    }
 }

@@ -79,7 +79,10 @@ impl<'a> Questions<'a> {
                     self.prompt();
                 }
             }
-            Surface::Approved { call, .. } => self.open.retain(|open| open.call != *call),
+            // Whoever else may answer has done so.
+            Surface::Approved { call, .. } | Surface::Result { call, .. } => {
+                self.open.retain(|open| open.call != *call)
+            }
             Surface::Authorize { call } => {
                 let asked = agent.open_questions(session).await.map_err(Failure::of)?;
                 for question in asked {

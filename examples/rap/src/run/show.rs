@@ -1,9 +1,12 @@
 //! What a person sees of a conversation while it goes on: text as it streams, calls, results, events.
 
-use crate::output::{BAD, DIM, NAME, Out, paint};
+use crate::{
+    inspect::age,
+    output::{BAD, DIM, NAME, Out, paint},
+};
 use rap_runtime::{
-    Watched,
-    core::{Surface, SurfaceEvent},
+    ToolsetProblem, Watched,
+    core::{ServerNews, Surface, SurfaceEvent},
 };
 use rap_types::{DisplaySegment, ThreadId};
 use std::time::Duration;
@@ -29,11 +32,14 @@ pub(crate) struct Show<'a> {
     /// What was committed while text stood on an open line.
     held: Vec<SurfaceEvent>,
     last_error: Option<String>,
+    /// What was said of the servers when the session began.
+    problems: Vec<ToolsetProblem>,
 }
 
 impl<'a> Show<'a> {
-    pub(crate) fn new(out: &'a Out, root: ThreadId) -> Self {
-        Self { out, root, text: String::new(), streamed: 0, due: None, held: Vec::new(), last_error: None }
+    pub(crate) fn new(out: &'a Out, root: ThreadId, problems: Vec<ToolsetProblem>) -> Self {
+        let (text, held) = (String::new(), Vec::new());
+        Self { out, root, text, streamed: 0, due: None, held, last_error: None, problems }
     }
 
     /// No streamed text waits for its end.
@@ -100,9 +106,10 @@ impl<'a> Show<'a> {
 
     fn event(&mut self, event: &SurfaceEvent) {
         let root = event.thread == self.root;
+        let out = self.out;
         let say = |word: &str, text: &str| {
             let whose = if root { String::new() } else { format!("[{}] ", short(&event.thread)) };
-            self.out.line(format_args!("{} {}{text}", paint(DIM, format!("{word:>8}")), paint(DIM, whose)));
+            out.line(format_args!("{} {}{text}", paint(DIM, format!("{word:>8}")), paint(DIM, whose)));
         };
         match &event.what {
             Surface::Text { text, interrupted } => {
@@ -146,6 +153,22 @@ impl<'a> Show<'a> {
             Surface::Model { model } => {
                 say("model", &format!("{} from here", model.as_deref().unwrap_or("the default one")));
             }
+            Surface::Server { news: ServerNews::Problem, text, .. } => {
+                // Each is said once, and those of the beginning were said then.
+                match self.problems.iter().position(|problem| problem.message == *text) {
+                    Some(said) => drop(self.problems.swap_remove(said)),
+                    None => self.out.warning(text),
+                }
+            }
+            Surface::Server { text, .. } => self.out.note(text),
+            Surface::Unknown { name, age_ms, subscription, reason, .. } => {
+                let what = if *subscription { "the subscription of" } else { "the call of" };
+                let age = age(*age_ms);
+                self.out.note(format_args!(
+                    "nothing is known of {what} {name}, which is {age} old: {reason}; it stays open"
+                ));
+            }
+            Surface::Resent { name, .. } => say("again", &format!("{} is sent once more", paint(NAME, name))),
             Surface::Paused => say("stopped", ""),
             Surface::Closed if root => say("closed", ""),
             Surface::Error { text } => {

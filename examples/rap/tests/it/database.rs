@@ -1,11 +1,7 @@
 //! Databases that cannot be used, addresses that are taken, and `rap serve` beside readers.
 
-use crate::support::{Ended, Server, command, end_of, plain, rap, signal, weather};
-use std::{
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    process::{Child, Stdio},
-};
+use crate::support::{Ended, Server, end_of, plain, rap, serving, signal, weather};
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 struct Folder(TempDir);
@@ -23,20 +19,6 @@ impl Folder {
     fn told(&self, ended: &Ended) -> String {
         let lines: Vec<&str> = ended.stderr.lines().filter(|line| !line.starts_with("no model")).collect();
         plain(&lines.join("\n"), &[(self.0.path().to_str().unwrap(), "DIR")])
-    }
-}
-
-/// `rap serve` that is ready.
-fn serving(args: &[&str]) -> (Child, serde_json::Value) {
-    let mut all = vec!["--json", "serve", "--stop-with-stdin"];
-    all.extend(args);
-    let mut child = command(&all).stdin(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut line).unwrap();
-    match serde_json::from_str(&line) {
-        Ok(ready) => (child, ready),
-        Err(_) => panic!("{line:?}: {}", end_of(child).stderr),
     }
 }
 

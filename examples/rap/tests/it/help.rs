@@ -12,6 +12,7 @@ fn help() {
         vec!["sessions", "--help"],
         vec!["show", "--help"],
         vec!["calls", "--help"],
+        vec!["refresh", "--help"],
         vec!["model", "--help"],
         vec!["models", "--help"],
     ]

@@ -1,8 +1,14 @@
 //! Slices in processes of their own: killed, outlived, interrupted and replayed.
 
 use crate::support::{Server, command, end_of, is_alive, rap, signal, until, weather};
+use axum::{
+    Json,
+    http::{StatusCode, Uri},
+    routing::get,
+};
 use rap_runtime::{AgentHost, LocalFiles, NewSession, RemoteHost, core::ThreadState, sqlite::SqliteReader};
 use rap_types::ThreadId;
+use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
@@ -20,6 +26,17 @@ delay_ms = 1500
 [[rule]]
 when = { user = "quickly" }
 text = "done"
+
+[[rule]]
+when = { user = "move*" }
+text = "this takes a while and then there is a call"
+calls = [{ name = "move" }]
+delay_ms = 1500
+
+[[rule]]
+when = { result = "move", says = "*moved its endpoint*" }
+text = "again, then"
+calls = [{ name = "move" }]
 "#;
 
 struct Owner {
@@ -34,12 +51,72 @@ struct Place {
     tokio: tokio::runtime::Runtime,
 }
 
+/// A tool server with one tool, `move`, whose answers and whose endpoint a test decides.
+#[derive(Clone, Default)]
+struct Mover(Arc<Mutex<Moves>>);
+
+#[derive(Default)]
+struct Moves {
+    /// Where the toolset says that the endpoint is.
+    endpoint: String,
+    /// The path that does not know itself any more.
+    gone: Option<&'static str>,
+    /// What came: paths, and the ids of the calls.
+    came: Vec<(String, String)>,
+}
+
+impl Mover {
+    fn serve(&self) -> Server {
+        let (toolset, invoked) = (self.clone(), self.clone());
+        Server::start(|base| {
+            let mut state = self.0.lock().unwrap();
+            if state.endpoint.is_empty() {
+                state.endpoint = format!("{base}/invoke");
+            }
+            axum::Router::new()
+                .route("/.well-known/rap-toolset", get(move || async move { toolset.offers() }))
+                .fallback(move |uri: Uri, body: axum::body::Bytes| async move { invoked.take(&uri, &body) })
+        })
+    }
+
+    fn offers(&self) -> Json<Value> {
+        let endpoint = self.0.lock().unwrap().endpoint.clone();
+        let tool = json!({"name": "move", "description": "x", "inputSchema": {"type": "object"}});
+        Json(json!({"name": "mover", "endpoint": endpoint, "tools": [tool]}))
+    }
+
+    fn take(&self, uri: &Uri, body: &[u8]) -> StatusCode {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut state = self.0.lock().unwrap();
+        if body["operation"] == "move" {
+            state.came.push((uri.path().to_owned(), body["id"].as_str().unwrap().to_owned()));
+            if state.gone == Some(uri.path()) {
+                return StatusCode::NOT_FOUND;
+            }
+        }
+        StatusCode::OK
+    }
+
+    fn moves_to(&self, endpoint: String, gone: Option<&'static str>) {
+        let mut state = self.0.lock().unwrap();
+        (state.endpoint, state.gone) = (endpoint, gone);
+    }
+
+    fn came(&self) -> Vec<(String, String)> {
+        self.0.lock().unwrap().came.clone()
+    }
+}
+
 impl Place {
     fn new() -> Self {
+        Self::with(Server::of(weather()))
+    }
+
+    fn with(tools: Server) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("script.toml"), SCRIPT).unwrap();
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { folder, tools: Server::of(weather()), tokio }
+        Self { folder, tools, tokio }
     }
 
     fn db(&self) -> PathBuf {
@@ -192,6 +269,63 @@ fn a_person_interrupts() {
     assert!(said.contains("(interrupted)") && said.contains("done"), "{said}");
     assert!(!said.contains("in the end it is all there"), "{said}");
     owner.stop();
+    place.replays();
+}
+
+/// INV-11, TRN-04: an endpoint that moves while a slice runs elsewhere, and says so to whoever comes: the call is not sent
+/// again, the model makes it anew, and that one arrives.
+#[test]
+fn an_endpoint_moves_beside_a_slice() {
+    let mover = Mover::default();
+    let place = Place::with(mover.serve());
+    let owner = place.serve();
+    let session = place.open(&owner);
+    place.say(&owner, &session, "1", "move, please");
+    owner.speaks(owner.nth(1));
+    mover.moves_to(format!("{}/elsewhere", place.tools.base), Some("/invoke"));
+    until("the second call", || mover.came().len() >= 2);
+    let came = mover.came();
+    assert_eq!((came[0].0.as_str(), came[1].0.as_str()), ("/invoke", "/elsewhere"));
+    assert_ne!(came[0].1, came[1].1, "never again after a 4xx");
+    owner.stop();
+    assert_eq!(mover.came().len(), 2);
+    place.replays();
+}
+
+/// INV-11: an endpoint whose move the owner sees while a slice runs elsewhere: the slice's call goes where it is.
+#[test]
+fn the_owner_sees_a_move_beside_a_slice() {
+    let mover = Mover::default();
+    let place = Place::with(mover.serve());
+    let owner = place.serve();
+    let session = place.open(&owner);
+    place.say(&owner, &session, "1", "move, please");
+    owner.speaks(owner.nth(1));
+    mover.moves_to(format!("{}/elsewhere", place.tools.base), Some("/invoke"));
+    assert!(place.block(owner.host.refresh(&session)).unwrap().problems.is_empty());
+    until("the call", || !mover.came().is_empty());
+    assert_eq!(mover.came()[0].0, "/elsewhere");
+    owner.stop();
+    place.replays();
+}
+
+/// INV-10, INV-11: an endpoint that is gone when a slice elsewhere sends its call: the owner takes the request over and
+/// brings it, under its id, to where the server is.
+#[test]
+fn a_refused_call_of_a_slice_follows_its_server() {
+    let mover = Mover::default();
+    let old = mover.serve();
+    let place = Place::with(mover.serve());
+    let owner = place.serve();
+    let session = place.open(&owner);
+    place.say(&owner, &session, "1", "move, please");
+    owner.speaks(owner.nth(1));
+    mover.moves_to(format!("{}/elsewhere", place.tools.base), None);
+    drop(old);
+    until("the call", || !mover.came().is_empty());
+    assert_eq!(mover.came()[0].0, "/elsewhere");
+    owner.stop();
+    assert_eq!(mover.came().len(), 1);
     place.replays();
 }
 

@@ -2,6 +2,7 @@
 
 use rap_server::{State, ToolError, ToolServer, tool};
 use std::{
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
@@ -45,6 +46,20 @@ pub(crate) fn command(args: &[&str]) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// `rap serve` that is ready.
+pub(crate) fn serving(args: &[&str]) -> (Child, serde_json::Value) {
+    let mut all = vec!["--json", "serve", "--stop-with-stdin"];
+    all.extend(args);
+    let mut child = command(&all).stdin(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    match serde_json::from_str(&line) {
+        Ok(ready) => (child, ready),
+        Err(_) => panic!("{line:?}: {}", end_of(child).stderr),
+    }
 }
 
 /// Runs the program.

@@ -81,6 +81,8 @@ macro_rules! store_contract {
             tree::{
                 a_child_sees_its_parent,
                 a_chosen_model_is_kept,
+                active_subscriptions_are_listed,
+                what_no_slice_decided_is_shown,
                 closing_takes_all_below_along,
                 a_slice_below_a_closed_thread_is_fenced,
                 stop_and_go_on,

@@ -6,7 +6,7 @@ use super::hand::{
 };
 use crate::{
     Accepted, CallRoute, CallState, Child, ChildKind, DeliveryKind, Entry, InputBody, Store, StoreError,
-    SubscriptionState, Surface, ThreadState,
+    SubscriptionState, Surface, SurfaceEvent, ThreadState,
 };
 use rap_types::ThreadId;
 
@@ -53,6 +53,59 @@ pub async fn a_child_sees_its_parent(store: &dyn Store) {
     let parent = seen(store, &root, 20).await;
     let only = Child { id: thread("kid"), kind: ChildKind::Spawned, open: true };
     assert_eq!(parent.children, [only], "direct children alone");
+}
+
+/// P11: active subscriptions are listed with their sessions, oldest first; those that are over are not, nor those of a
+/// closed thread.
+pub async fn active_subscriptions_are_listed(store: &dyn Store) {
+    let (root, kid, _) = family(store).await;
+    let listed = async || {
+        let views = store.subscriptions().await.unwrap();
+        assert!(views.iter().all(|view| view.session == thread("root")));
+        views.into_iter().map(|view| view.row).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, []);
+    let of = |thread: &ThreadId, id: &str, state, made| {
+        let mut row = subscription(thread, id, state);
+        row.created_at = at(made);
+        row
+    };
+    woken(store, &kid, "subscribe", 20, |_, commit| {
+        commit.calls = vec![call_row(&kid, "young", CallState::Done)];
+        commit.subscriptions = vec![of(&kid, "young", SubscriptionState::Active, 20)];
+    })
+    .await;
+    woken(store, &root, "subscribe", 21, |_, commit| {
+        commit.calls =
+            vec![call_row(&root, "old", CallState::Done), call_row(&root, "over", CallState::Done)];
+        commit.subscriptions = vec![
+            of(&root, "old", SubscriptionState::Active, 15),
+            of(&root, "over", SubscriptionState::Cancelled, 12),
+        ];
+    })
+    .await;
+    let old = of(&root, "old", SubscriptionState::Active, 15);
+    assert_eq!(listed().await, [old.clone(), of(&kid, "young", SubscriptionState::Active, 20)]);
+    woken(store, &kid, "close", 30, |_, commit| commit.close = true).await;
+    assert_eq!(listed().await, [old]);
+}
+
+/// What no slice has decided is shown in order with all else, and wakes nobody.
+pub async fn what_no_slice_decided_is_shown(store: &dyn Store) {
+    let (root, kid, _) = family(store).await;
+    let before = store.events(&root, 0, 1_000).await.unwrap();
+    let last = before.last().map_or(0, |event| event.n);
+    let shown = |thread: &ThreadId, text: &str| SurfaceEvent {
+        thread: thread.clone(),
+        what: Surface::Error { text: text.into() },
+    };
+    store.show(&shown(&kid, "one"), at(40)).await.unwrap();
+    store.show(&shown(&thread("nobody"), "lost"), at(41)).await.unwrap();
+    store.show(&shown(&root, "two"), at(42)).await.unwrap();
+    let events = store.events(&root, last, 1_000).await.unwrap();
+    let told: Vec<_> = events.iter().map(|event| (event.at, event.event.clone())).collect();
+    assert_eq!(told, [(at(40), shown(&kid, "one")), (at(42), shown(&root, "two"))]);
+    assert_eq!(store.claim(at(1_000)).await.unwrap(), None);
 }
 
 /// The model that was chosen for a thread is kept, and taken back; a new thread begins with what its row says.

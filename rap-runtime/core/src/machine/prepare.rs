@@ -5,12 +5,13 @@
 
 use super::{Draft, approvals, compact, resolve};
 use crate::{
-    CallRoute, CallRow, CallState, Entry, Input, InputBody, InputId, Millis, NewInput, Outcome,
-    SubscriptionRow, SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
+    CallRoute, CallRow, CallState, DeliveryKind, Entry, Input, InputBody, InputId, Millis, NewDelivery,
+    NewInput, Outcome, SubscriptionRow, SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
     history::text_of,
     machine::turn::{self, Waiting},
 };
 use rap_types::{CallId, ContentPart};
+use serde_json::json;
 
 /// Something that goes into the history of this thread, but only where no call stands open.
 struct Arrival<'a> {
@@ -53,6 +54,7 @@ fn controls(draft: &mut Draft, inputs: &[Input]) {
                 return;
             }
             InputBody::UseModel { model } => use_model(draft, input, model.as_ref()),
+            InputBody::Refresh => refresh(draft, input),
             _ => {}
         }
     }
@@ -88,6 +90,20 @@ fn use_model(draft: &mut Draft, input: &Input, model: Option<&String>) {
         draft.retry_at = None;
         draft.show(Surface::Model { model: draft.model().map(str::to_owned) });
     }
+}
+
+/// The session's servers are asked for their toolsets again: a request like any other, so that it outlives a kill.
+fn refresh(draft: &mut Draft, input: &Input) {
+    draft.consume(input);
+    let Some(url) = draft.snapshot.session.toolbox.bases().next().cloned() else { return };
+    draft.outbox.push(NewDelivery {
+        kind: DeliveryKind::Refresh,
+        thread: draft.thread().clone(),
+        call: None,
+        url,
+        body: json!({"asked_at": input.accepted_at}),
+        traceparent: None,
+    });
 }
 
 /// Cancels the thread's open calls and pauses it with all below it.
@@ -268,6 +284,7 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
             InputBody::Stop
             | InputBody::Close
             | InputBody::UseModel { .. }
+            | InputBody::Refresh
             | InputBody::Compact
             | InputBody::NotCompacted { .. }
             | InputBody::Resend { .. } => {}
@@ -408,6 +425,7 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
         InputBody::Stop
         | InputBody::Close
         | InputBody::UseModel { .. }
+        | InputBody::Refresh
         | InputBody::Compact
         | InputBody::NotCompacted { .. }
         | InputBody::Resend { .. } => {}

@@ -3,7 +3,8 @@
 use super::{Memory, ThreadData};
 use crate::{
     CallState, CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView, InputBody,
-    Numbered, SessionView, SliceRecord, SliceView, SubscriptionState, ThreadState, ThreadView, UserAuthor,
+    Millis, Numbered, SessionView, SliceRecord, SliceView, SubscriptionState, SubscriptionView, SurfaceEvent,
+    ThreadState, ThreadView, UserAuthor,
     history::{first_shown, text_of},
 };
 use rap_types::{CallId, ThreadId};
@@ -126,6 +127,24 @@ impl Memory {
             (call.row.created_at, call.row.thread.clone(), call.row.turn, call.row.index)
         });
         calls
+    }
+
+    /// See [`Store::subscriptions`](crate::Store::subscriptions).
+    pub fn subscriptions(&self) -> Vec<SubscriptionView> {
+        let active = self.subscriptions.values().filter(|s| s.row.state == SubscriptionState::Active);
+        let mut active: Vec<SubscriptionView> = active
+            .filter_map(|s| {
+                let session = self.threads.get(&s.row.thread)?.row.session.clone();
+                Some(SubscriptionView { row: s.row.clone(), session })
+            })
+            .collect();
+        active.sort_by(|a, b| (a.row.created_at, &a.row.call).cmp(&(b.row.created_at, &b.row.call)));
+        active
+    }
+
+    /// See [`Store::show`](crate::Store::show).
+    pub fn show_event(&mut self, event: &SurfaceEvent, now: Millis) {
+        self.show(event.clone(), now);
     }
 
     /// See [`Store::events`](crate::Store::events).

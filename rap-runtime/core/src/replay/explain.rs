@@ -93,6 +93,7 @@ fn told(input: &Input, replayed: &Replayed) -> String {
             "from now on the model that its session began with is to answer".to_owned()
         }
         InputBody::Resend { call } => format!("a person had {} sent again", name(call)),
+        InputBody::Refresh => "a person asked for a look at the tool servers".to_owned(),
         InputBody::Compact => "a person asked for a summary of its history".to_owned(),
         InputBody::Summary { text, .. } => format!("its history was summarised: {}", quoted(text)),
         InputBody::NotCompacted { reason } => format!("its history could not be summarised: {reason}"),
@@ -212,6 +213,7 @@ fn sent(commit: &Commit) -> Vec<String> {
                 DeliveryKind::CancelToolCall => "a cancel notice",
                 DeliveryKind::CloseThread => "a close notice",
                 DeliveryKind::ChoiceAnswer => "an answer to a choice",
+                DeliveryKind::Refresh => "a look at the tool servers, from the one",
                 #[allow(unreachable_patterns, reason = "kinds may be added")]
                 _ => "a request",
             };

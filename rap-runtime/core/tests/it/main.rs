@@ -8,6 +8,7 @@ mod choosing;
 mod compaction;
 mod documents;
 mod interactions;
+mod refreshing;
 mod replay;
 mod situations;
 mod strict;

@@ -10,7 +10,7 @@ use crate::{
 };
 use rap_core::{
     CallView, DeadLetterView, HistoryView, Numbered, OpenInteraction, Session, SessionView, SliceView,
-    StoreError, ThreadView,
+    StoreError, SubscriptionView, ThreadView,
 };
 use rap_types::ThreadId;
 use rusqlite::Connection;
@@ -107,6 +107,14 @@ impl SqliteReader {
     /// When the database cannot be read.
     pub async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
         self.read(move |conn| views::calls(conn, only_open, &UnderWay::default())).await
+    }
+
+    /// See [`Store::subscriptions`](rap_core::Store::subscriptions).
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn subscriptions(&self) -> Result<Vec<SubscriptionView>, StoreError> {
+        self.read(views::subscriptions).await
     }
 
     /// See [`Store::events`](rap_core::Store::events).

@@ -156,6 +156,8 @@ pub(crate) fn writer(path: &Path, found: &Look) -> Done<(Connection, i64)> {
         schema::migrate(&transaction, format)?;
     }
     transaction.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'", [])?;
+    // What the last owner put off for a moment is owed now: its calls have waited for this one long enough.
+    transaction.execute("UPDATE outbox SET due_at = 0 WHERE kind = 'invocation' AND due_at > 0", [])?;
     let epoch = transaction.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], |row| row.get(0))?;
     transaction.commit()?;
     if format < schema::FORMAT {

@@ -5,6 +5,7 @@ use crate::{
     fault::{Done, json},
     interact, lent, load, open, outbox,
     reader::{Readers, Source},
+    rows,
     shared::Shared,
     views,
     writer::{Write, Writer},
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use rap_core::{
     Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
     Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, SliceView,
-    Snapshot, Store, StoreError, ThreadView, Toolbox,
+    Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
 };
 use rap_types::{CallId, ThreadId};
 use rusqlite::{Connection, params};
@@ -386,6 +387,19 @@ impl Store for SqliteStore {
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
         self.read(move |conn, shared| views::calls(conn, only_open, &shared.under_way().clone())).await
+    }
+
+    async fn subscriptions(&self) -> Result<Vec<SubscriptionView>, StoreError> {
+        self.read(|conn, _| views::subscriptions(conn)).await
+    }
+
+    async fn show(&self, event: &SurfaceEvent, now: Millis) -> Result<(), StoreError> {
+        let event = event.clone();
+        self.write(move |write| match rows::numbers(write.conn, &event.thread)? {
+            Some((_, session)) => accept::show(write, session, &event, now),
+            None => Ok(()),
+        })
+        .await
     }
 
     async fn events(

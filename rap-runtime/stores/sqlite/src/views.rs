@@ -10,7 +10,7 @@ use crate::{
 };
 use rap_core::{
     CallView, DeadLetterView, Entry, HistoryView, Millis, Numbered, SessionView, SliceRecord, SliceView,
-    SurfaceEvent, ThreadState, ThreadView, UserAuthor,
+    SubscriptionView, SurfaceEvent, ThreadState, ThreadView, UserAuthor,
 };
 use rap_types::{ContentPart, ThreadId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -210,6 +210,22 @@ pub(crate) fn calls(conn: &Connection, only_open: bool, under_way: &UnderWay) ->
         });
     }
     Ok(calls)
+}
+
+pub(crate) fn subscriptions(conn: &Connection) -> Done<Vec<SubscriptionView>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT u.call, u.name, u.arguments, u.state, u.created_at, t.id, s.id
+        FROM subscriptions u JOIN threads t ON t.n = u.thread JOIN sessions s ON s.n = t.session
+        WHERE u.state = 'active' ORDER BY u.created_at, u.call",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut subscriptions = Vec::new();
+    while let Some(row) = rows.next()? {
+        let thread = thread_id(row.get(5)?)?;
+        let session = thread_id(row.get(6)?)?;
+        subscriptions.push(SubscriptionView { row: rows::subscription(row, &thread)?, session });
+    }
+    Ok(subscriptions)
 }
 
 pub(crate) fn events(conn: &Connection, session: &ThreadId, after: i64, limit: usize) -> Done<Vec<Numbered>> {

@@ -4,7 +4,9 @@ use rap_core::contract::hand::{
     all_used, at, call, call_row, claim, event, invocation, message, root, seen, slice, subscription, thread,
     woken,
 };
-use rap_core::{Accepted, CallState, DeliveryKind, Entry, Settlement, Store, StoreError, SubscriptionState};
+use rap_core::{
+    Accepted, CallState, DeliveryKind, Entry, NewDelivery, Settlement, Store, StoreError, SubscriptionState,
+};
 use rap_store_sqlite::{SqliteReader, SqliteStore};
 use std::{
     collections::BTreeMap,
@@ -394,6 +396,31 @@ async fn the_window_does_not_span_a_downtime() {
     let taken = store.take(at(hours_later + 500), 10).await.unwrap();
     assert_eq!(taken[0].first_attempt, Some(at(hours_later)), "from here on it counts");
     assert!(taken[0].begun, "what was tried before stays tried");
+}
+
+/// P6: what an owner had put off to a later time the next one does at once; answers to questions keep their schedule.
+#[tokio::test]
+async fn what_was_put_off_is_owed_at_the_next_start() {
+    let place = Place::new();
+    let store = place.open().await;
+    let root = root(&store).await;
+    woken(&store, &root, "go", 10, |_, commit| {
+        let answer = NewDelivery { kind: DeliveryKind::ChoiceAnswer, ..invocation(&root, "d") };
+        commit.calls =
+            vec![call_row(&root, "c", CallState::Pending), call_row(&root, "d", CallState::Pending)];
+        commit.outbox = vec![invocation(&root, "c"), answer];
+    })
+    .await;
+    for taken in store.take(at(20), 10).await.unwrap() {
+        assert!(store.begin(taken.id).await.unwrap());
+        store.settle(taken.id, Settlement::RetryAt(at(60_000)), at(21)).await.unwrap();
+    }
+    assert_eq!(store.next_due().await.unwrap(), Some(at(60_000)));
+    drop(store);
+    let store = place.open().await;
+    let taken = store.take(at(22), 10).await.unwrap();
+    assert_eq!((taken.len(), taken[0].call.clone(), taken[0].attempts), (1, Some(call("c")), 1));
+    assert_eq!(store.next_due().await.unwrap(), Some(at(60_000)));
 }
 
 /// Trap: a kill at the very first start leaves a file that no later start accepts. Wherever the making of a database
