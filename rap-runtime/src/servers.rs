@@ -101,6 +101,8 @@ pub(crate) struct Servers {
     pub(crate) some_moved: AtomicBool,
     /// Sessions whose servers were all asked because a person wanted it.
     refreshed: Mutex<HashMap<ThreadId, Refresh>>,
+    /// Rung when such an asking has ended.
+    refresh_ended: Notify,
     /// Held while a session's toolbox is read, changed and written.
     pub(crate) writing: tokio::sync::Mutex<()>,
 }
@@ -250,6 +252,18 @@ impl Servers {
         Some(Refreshing { servers: self, session: session.clone(), last: entry.began })
     }
 
+    /// Takes the asking of all servers of a session on, as soon as nobody else does it.
+    pub(crate) async fn next_refresh(&self, session: &ThreadId) -> Refreshing<'_> {
+        loop {
+            let mut ended = std::pin::pin!(self.refresh_ended.notified());
+            ended.as_mut().enable();
+            if let Some(refresh) = self.refresh(session) {
+                return refresh;
+            }
+            ended.await;
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, HashMap<String, AskedAgain>> {
         self.asked_again.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -271,6 +285,8 @@ impl Drop for Refreshing<'_> {
     fn drop(&mut self) {
         let mut refreshed = self.servers.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
         refreshed.insert(self.session.clone(), Refresh { began: self.last, running: false });
+        drop(refreshed);
+        self.servers.refresh_ended.notify_waiters();
     }
 }
 

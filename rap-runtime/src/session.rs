@@ -62,12 +62,9 @@ impl AgentHost for Runtime {
         };
         // Taken on before the control is in the inbox, so that the driver does not do it as well. It does if this is
         // cut off.
-        let refresh = self.inner.servers.refresh(session);
+        let refresh = self.inner.servers.next_refresh(session).await;
         self.control(session, InputBody::Refresh).await?;
-        let problems = match refresh {
-            Some(refresh) => self.ask_all_servers(&found, refresh).await?,
-            None => Vec::new(),
-        };
+        let problems = self.ask_all_servers(&found, refresh).await?;
         let tools = match self.inner.store.session(session).await? {
             Some(now) => now.toolbox.tools.len(),
             None => 0,

@@ -337,6 +337,11 @@ async fn a_refresh_is_done_once() {
     assert!(world.runtime.refresh(&session).await.unwrap().problems.is_empty());
     rested().await;
     assert_eq!(peer.state.lock().unwrap().discovered, 2, "when the session began, and then");
+    // Two people at once: each hears what came of it.
+    let (one, two) = tokio::join!(world.runtime.refresh(&session), world.runtime.refresh(&session));
+    assert_eq!((one.unwrap().tools, two.unwrap().tools), (1, 1));
+    rested().await;
+    assert_eq!(peer.state.lock().unwrap().discovered, 4);
     let mut story = world.story(&session).await;
     let address = peer.stop().await;
     let refreshed = world.runtime.refresh(&session).await.unwrap();

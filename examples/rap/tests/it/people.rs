@@ -181,10 +181,12 @@ fn a_conversation_elsewhere() {
     stranger.env("RAP_TOKEN", "guessed");
     end_of(stranger.spawn().unwrap()).expect_failure("does not know this token");
     let mut friend = command(&["run", "hello", "--connect", &url]);
-    friend.env("RAP_TOKEN", std::fs::read_to_string(&token).unwrap());
+    let word = std::fs::read_to_string(&token).unwrap();
+    friend.env("RAP_TOKEN", &word);
     end_of(friend.spawn().unwrap()).expect_success();
     run(&["hello", "--token-file", &token, "--session", "nobody"])
         .expect_failure("there is no session nobody");
     served.stop();
-    run(&["hello", "--token-file", &token]).expect_failure("the runtime does not answer");
+    let mut late = command(&["run", "hello", "--connect", &url]);
+    end_of(late.env("RAP_TOKEN", &word).spawn().unwrap()).expect_failure("the runtime does not answer");
 }
