@@ -13,6 +13,7 @@ pub use view_update::ViewUpdate;
 use crate::{
     CallId, Fault, Message, ThreadId,
     fault::read,
+    strict,
     tagged::{Key, Rest},
 };
 use serde::{
@@ -99,11 +100,11 @@ impl Message for CallbackMessage {
         }
         let Kind { kind } = serde_json::from_slice(body).ok()?;
         Some(match &*kind {
-            "tool_result" => Self::ToolResult(serde_json::from_slice(body).ok()?),
-            "subscription_event" => Self::SubscriptionEvent(serde_json::from_slice(body).ok()?),
-            "oauth" => Self::OAuth(serde_json::from_slice(body).ok()?),
-            "user_choice" => Self::UserChoice(serde_json::from_slice(body).ok()?),
-            "view_update" => Self::ViewUpdate(serde_json::from_slice(body).ok()?),
+            "tool_result" => Self::ToolResult(strict::read(body)?),
+            "subscription_event" => Self::SubscriptionEvent(strict::read(body)?),
+            "oauth" => Self::OAuth(strict::read(body)?),
+            "user_choice" => Self::UserChoice(strict::read(body)?),
+            "view_update" => Self::ViewUpdate(strict::read(body)?),
             _ => return None,
         })
     }
@@ -141,10 +142,7 @@ fn tag_first(body: &[u8]) -> Option<CallbackMessage> {
             })
         }
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let message = deserializer.deserialize_map(Members).ok()?;
-    deserializer.end().ok()?;
-    Some(message)
+    strict::whole(body, |deserializer| deserializer.deserialize_map(Members))
 }
 
 /// `null` reads as the default, as absence does.

@@ -4,6 +4,7 @@
 //! message (`… [CHO-02/default]`), written by [`broken`] and read back here, so that an obligation survives the
 //! trip through any deserializer.
 
+use crate::strict;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt;
@@ -77,7 +78,7 @@ pub trait Message: DeserializeOwned {
     /// is found by [`from_value`](Self::from_value), which is slower.
     #[doc(hidden)]
     fn from_object(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        strict::read(body)
     }
 }
 

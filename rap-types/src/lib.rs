@@ -11,6 +11,7 @@ mod number;
 mod object;
 #[cfg(feature = "schema")]
 mod schema;
+mod strict;
 mod tagged;
 mod text;
 mod toolset;

@@ -8,13 +8,15 @@
 mod arguments;
 mod cost;
 mod references;
+mod work;
 
 pub use arguments::ArgumentFault;
 
 use crate::{Fault, Tool, Toolset, toolset::check_root_type};
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::Validator;
 use serde_json::{Map, Value};
 use std::{collections::HashMap, fmt, sync::Arc};
+use work::Metered;
 
 /// The largest `inputSchema`, in bytes of compact JSON.
 pub const SCHEMA_BYTES: usize = 256 * 1024;
@@ -22,8 +24,6 @@ pub const SCHEMA_BYTES: usize = 256 * 1024;
 pub const SCHEMA_DEPTH: usize = 64;
 /// The most patterns in one `inputSchema`, and in all those of a toolset together.
 pub const PATTERNS: usize = 256;
-/// The largest compiled pattern, in bytes.
-const PATTERN_BYTES: usize = 1024 * 1024;
 
 /// What one broken schema can fill: no more faults of a toolset are listed.
 const TOOLSET_FAULTS: usize = 20;
@@ -146,8 +146,7 @@ pub struct CompiledSchema(Arc<Compiled>);
 struct Compiled {
     schema: Value,
     validator: Validator,
-    /// Down to which depth of arguments all that is wrong can be told.
-    explainable: usize,
+    limits: references::Limits,
 }
 
 impl CompiledSchema {
@@ -165,32 +164,44 @@ impl CompiledSchema {
         check_root_type(schema)?;
         let schema = Value::Object(schema.clone());
         bounded(&schema)?;
-        let explainable = references::check(&schema, patterns)?;
+        let limits = references::check(&schema, patterns)?;
         let validator = jsonschema::options()
             .with_retriever(Denied)
-            .with_pattern_options(
-                PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES),
-            )
+            .with_pattern_options(work::patterns())
+            .with_keyword("pattern", |_, value, _| Metered::pattern(value))
+            .with_keyword("enum", |_, value, _| Metered::list(value))
             .should_validate_formats(false)
             .build(&schema)
             .map_err(|e| fault(e.instance_path().as_str(), arguments::describe(&e, &schema)))?;
-        Ok(Self(Arc::new(Compiled { schema, validator, explainable })))
+        Ok(Self(Arc::new(Compiled { schema, validator, limits })))
     }
 
     /// Checks arguments against the schema.
     ///
     /// # Errors
     /// All that is wrong, by pointer, in words that a model can act on; at most 20 faults. Where the schema
-    /// forks at every level and the arguments nest deep, only that they do not fit.
+    /// forks at every level and the arguments nest deep, only that they do not fit. Arguments that nest too deep
+    /// for the schema, or that take too much work to judge, are refused without being judged.
     pub fn check_arguments(&self, arguments: &Map<String, Value>) -> Result<(), Vec<ArgumentFault>> {
+        let Compiled { schema, validator, limits } = &*self.0;
         let value = Value::Object(arguments.clone());
-        if self.0.validator.is_valid(&value) {
-            return Ok(());
+        if depth_over(&value, limits.judged) {
+            return Err(vec![ArgumentFault::too_deep(limits.judged)]);
         }
-        if depth_over(&value, self.0.explainable) {
+        if limits.name_states > 0 && limits.name_states.saturating_mul(work::name_bytes(&value)) > work::WORK
+        {
+            return Err(vec![ArgumentFault::too_costly()]);
+        }
+        match work::metered(|| validator.is_valid(&value)) {
+            Some(true) => return Ok(()),
+            Some(false) => {}
+            None => return Err(vec![ArgumentFault::too_costly()]),
+        }
+        if depth_over(&value, limits.explained) {
             return Err(vec![ArgumentFault::unexplained()]);
         }
-        Err(arguments::faults(&self.0.validator, &self.0.schema, &value))
+        let faults = work::metered(|| arguments::faults(validator, schema, &value));
+        Err(faults.unwrap_or_else(|| vec![ArgumentFault::unexplained()]))
     }
 }
 

@@ -41,6 +41,21 @@ impl ArgumentFault {
                        compare them with the schema, or nest less";
         Self { pointer: String::new(), message: message.to_owned() }
     }
+
+    /// Not judged at all: a thread's stack would not hold what judging needs.
+    pub(super) fn too_deep(limit: usize) -> Self {
+        let message = format!(
+            "the arguments nest too deep to be checked against the tool's inputSchema; nest at most {limit} levels"
+        );
+        Self { pointer: String::new(), message }
+    }
+
+    /// Not judged to the end: it would take too long.
+    pub(super) fn too_costly() -> Self {
+        let message = "the arguments take too much work to check against the tool's inputSchema; send shorter \
+                       strings where it has a pattern, and fewer values where it lists what is allowed";
+        Self { pointer: String::new(), message: message.to_owned() }
+    }
 }
 
 /// What is wrong with a value that is not valid.
@@ -58,6 +73,7 @@ pub(super) fn describe(error: &ValidationError<'_>, schema: &Value) -> String {
     match error.kind() {
         Kind::Required { property } => format!("{} is required and missing", shown(property)),
         Kind::Type { kind } => format!("expected {}, got {}", expected(kind), value()),
+        Kind::Contains => "no item is of the form that at least one must have (`contains`)".to_owned(),
         Kind::Enum { options } => match &**options {
             Value::Array(options) => format!("expected one of {}, got {}", listed(options), value()),
             _ => format!("{} is not allowed here", value()),

@@ -15,6 +15,10 @@ const WAYS_TOLD: u64 = 50_000;
 /// No reader of JSON takes deeper arguments.
 const ARGUMENTS_DEPTH: usize = 128;
 
+/// How many subschemas may be at work inside of each other: each takes some of the thread's stack, which is as
+/// small as 1 MiB on some.
+const STACKED: usize = 400;
+
 type Nodes = BTreeMap<String, Node>;
 
 /// Refuses a schema in which too many ways lead to one part of a value, recursion not counted.
@@ -42,6 +46,36 @@ pub(super) fn bounded(nodes: &Nodes) -> Result<(), Fault> {
         }
         None => Ok(()),
     }
+}
+
+/// The depth of arguments that can be judged without more than [`STACKED`] subschemas at work at once.
+pub(super) fn judged(nodes: &Nodes) -> usize {
+    let index: HashMap<&str, usize> = nodes.keys().enumerate().map(|(i, p)| (p.as_str(), i)).collect();
+    let resolve = |pointers: &[String]| -> Vec<usize> {
+        pointers.iter().filter_map(|p| index.get(p.as_str()).copied()).collect()
+    };
+    let in_place: Vec<Vec<usize>> = nodes.values().map(|n| resolve(&n.in_place)).collect();
+    let into: Vec<Vec<usize>> =
+        nodes.values().map(|n| [resolve(&n.exclusive), resolve(&n.into)].concat()).collect();
+    // In-place edges make no circle: every node comes after those below it.
+    let order = bottom_up(&in_place, &vec![Vec::new(); nodes.len()]);
+    let mut below = vec![0; nodes.len()];
+    for depth in 0..=ARGUMENTS_DEPTH {
+        let mut now = vec![1; nodes.len()];
+        for node in &order {
+            let here = in_place[*node].iter().map(|n| now[*n]).max().unwrap_or(0);
+            let deeper = into[*node].iter().map(|n| below[*n]).max().unwrap_or(0);
+            now[*node] = 1 + here.max(deeper);
+        }
+        if index.get("").is_some_and(|root| now[*root] > STACKED) {
+            return depth.saturating_sub(1);
+        }
+        if now == below {
+            return usize::MAX;
+        }
+        below = now;
+    }
+    ARGUMENTS_DEPTH
 }
 
 /// Every node, those below it first where that is possible: outside of circles.

@@ -4,7 +4,7 @@
 //! value (`$ref`, `allOf`, `not`, …); a circle of such edges never reaches a smaller value. Edges that step
 //! into the value (`properties`, `items`, …) may well be circular: that is how trees are described.
 
-use super::{PATTERNS, SCHEMA_DEPTH, cost, fault};
+use super::{PATTERNS, SCHEMA_DEPTH, cost, fault, work};
 use crate::Fault;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -36,22 +36,38 @@ const EXCLUSIVE_MAPS: &[&str] = &["properties"];
 /// These judge nothing where they stand.
 const SHELVES: &[&str] = &["$defs", "definitions"];
 
-/// Checks every reference of a schema whose depth is bounded, and takes its patterns from the budget. Gives
-/// the depth of arguments down to which all that is wrong with them can be told, see [`cost`].
-pub(super) fn check(schema: &Value, patterns: &mut usize) -> Result<usize, Fault> {
+/// What of arguments can be judged against a schema, see [`cost`] and [`work`].
+pub(super) struct Limits {
+    /// Down to which depth they can be judged.
+    pub(super) judged: usize,
+    /// Down to which depth all that is wrong with them can be told.
+    pub(super) explained: usize,
+    /// How many states the patterns for names of members have together.
+    pub(super) name_states: u64,
+}
+
+/// Checks every reference of a schema whose depth is bounded, and takes its patterns from the budget.
+pub(super) fn check(schema: &Value, patterns: &mut usize) -> Result<Limits, Fault> {
     let mut graph = Graph::new(schema);
     graph.walk("", schema, &graph.root_base.clone());
     graph.resolve()?;
     *patterns = patterns
-        .checked_sub(graph.patterns)
+        .checked_sub(graph.patterns.len())
         .ok_or_else(|| fault("", format!("more than {PATTERNS} patterns; use fewer")))?;
+    for (pointer, pattern) in &graph.patterns {
+        work::check_pattern(pattern).map_err(|words| fault(pointer, words))?;
+    }
     let mut known = HashMap::new();
     let starts: Vec<String> = graph.nodes.keys().cloned().collect();
     for start in starts {
         graph.work(&start, &mut Vec::new(), &mut known)?;
     }
     cost::bounded(&graph.nodes)?;
-    Ok(cost::explainable(&graph.nodes))
+    Ok(Limits {
+        judged: cost::judged(&graph.nodes),
+        explained: cost::explainable(&graph.nodes),
+        name_states: graph.name_states,
+    })
 }
 
 /// A subschema, by the pointers of those below it.
@@ -78,7 +94,9 @@ struct Graph<'a> {
     anchors: HashMap<String, String>,
     /// Name → pointers: a `$dynamicRef` may end at any of them.
     dynamic: HashMap<String, Vec<String>>,
-    patterns: usize,
+    /// Pointer and pattern.
+    patterns: Vec<(String, &'a str)>,
+    name_states: u64,
 }
 
 impl<'a> Graph<'a> {
@@ -94,11 +112,12 @@ impl<'a> Graph<'a> {
             resources,
             anchors: HashMap::new(),
             dynamic: HashMap::new(),
-            patterns: 0,
+            patterns: Vec::new(),
+            name_states: 0,
         }
     }
 
-    fn walk(&mut self, pointer: &str, schema: &Value, base: &Url) {
+    fn walk(&mut self, pointer: &str, schema: &'a Value, base: &Url) {
         let Value::Object(members) = schema else { return };
         if self.nodes.contains_key(pointer) {
             return;
@@ -111,9 +130,16 @@ impl<'a> Graph<'a> {
                 node.references.push((keyword, absolute));
             }
         }
-        self.patterns += usize::from(members.get("pattern").is_some_and(Value::is_string));
-        self.patterns +=
-            members.get("patternProperties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        if let Some(Value::String(pattern)) = members.get("pattern") {
+            self.patterns.push((format!("{pointer}/pattern"), pattern));
+        }
+        if let Some(Value::Object(names)) = members.get("patternProperties") {
+            for pattern in names.keys() {
+                let pointer = format!("{pointer}/patternProperties/{}", escaped(pattern));
+                self.name_states = self.name_states.saturating_add(work::states(pattern));
+                self.patterns.push((pointer, pattern));
+            }
+        }
         let in_place = children(pointer, members, IN_PLACE, IN_PLACE_LISTS, IN_PLACE_MAPS);
         let exclusive = children(pointer, members, &[], &[], EXCLUSIVE_MAPS);
         let into = children(pointer, members, INTO, INTO_LISTS, INTO_MAPS);

@@ -1,5 +1,7 @@
 //! The messages and their validation, through the public interface.
 
+#[cfg(feature = "validate")]
+mod bytes;
 mod examples;
 mod pins;
 #[cfg(all(feature = "validate", feature = "schema"))]

@@ -163,6 +163,88 @@ fn the_longest_allowed_chain_fits_a_small_stack() {
     compiled.join().expect("no overflow").expect("a valid schema");
 }
 
+/// A thread with little stack judges whatever the bounds let through, and says so where they do not: a chain of
+/// subschemas for one value is gone through at every level of the arguments.
+#[test]
+fn deep_arguments_fit_a_small_stack() {
+    for keyword in ["$ref", "allOf", "anyOf", "oneOf", "not"] {
+        for links in [1, 2, 8, 20, 29] {
+            let chain: Map<String, Value> = (0..links)
+                .map(|i| {
+                    let next = json!({"$ref": format!("#/$defs/d{}", i + 1)});
+                    let link = match keyword {
+                        "$ref" => next,
+                        "not" => json!({"not": next}),
+                        "oneOf" => json!({"oneOf": [next, false]}),
+                        list => json!({list: [next]}),
+                    };
+                    (format!("d{i}"), link)
+                })
+                .chain([(
+                    format!("d{links}"),
+                    json!({"properties": {"x": {"$ref": "#/$defs/d0"}}, "required": ["zz"]}),
+                )])
+                .collect();
+            let schema = json!({"type": "object", "$defs": chain, "$ref": "#/$defs/d0"});
+            for depth in [3, 10, 20, 60, 124] {
+                let schema = schema.clone();
+                let worker = std::thread::Builder::new().stack_size(1024 * 1024);
+                let judge = move || {
+                    let arguments = (0..depth).fold(json!({}), |value, _| json!({"x": value}));
+                    judged(schema, arguments)
+                };
+                let faults = worker.spawn(judge).expect("a thread").join().expect("no overflow");
+                let refused = faults.iter().any(|f| f.contains("nest too deep to be checked"));
+                assert!(depth > 3 || !refused, "{keyword} {links} {depth}: {faults:?}");
+                assert!(links < 20 || depth < 60 || refused, "{keyword} {links} {depth}: {faults:?}");
+            }
+        }
+    }
+}
+
+/// What a check costs is bounded, also where schema and arguments are small enough by themselves: a pattern by
+/// its size times the string, a list of allowed values by its size times how often it is asked.
+#[test]
+fn the_work_of_a_check_is_bounded() {
+    let pattern = json!({"type": "object", "properties": {"x": {"pattern": "[ab]*a[ab]{200}c"}}});
+    assert!(judged(pattern.clone(), json!({"x": "ab".repeat(300)}))[0].contains("does not match"));
+    assert_eq!(judged(pattern.clone(), json!({"y": "ab".repeat(100_000)})), Vec::<String>::new());
+    let costly = judged(pattern.clone(), json!({"x": "ab".repeat(100_000)}));
+    assert!(costly[0].contains("too much work"), "{costly:?}");
+    // What was too much is no "no", either.
+    let not = json!({"type": "object", "properties": {"x": {"not": {"pattern": "[ab]*a[ab]{200}c"}}}});
+    assert!(judged(not, json!({"x": "ab".repeat(100_000)}))[0].contains("too much work"));
+    // One check pays nothing of the next.
+    assert!(judged(pattern, json!({"x": "ab"}))[0].contains("does not match"));
+
+    let allowed: Vec<Value> = (0..4000).map(|i| json!({"a": i})).collect();
+    let list = json!({"type": "object", "properties": {"x": {"items": {"enum": allowed}}}});
+    assert_eq!(judged(list.clone(), json!({"x": &allowed[..10]})), Vec::<String>::new());
+    assert!(judged(list, json!({"x": allowed}))[0].contains("too much work"));
+
+    let names = json!({"type": "object", "patternProperties": {"[ab]*a[ab]{200}c": false}});
+    assert_eq!(judged(names.clone(), json!({"ab".repeat(300): 1})), Vec::<String>::new());
+    assert!(judged(names, json!({"ab".repeat(100_000): 1}))[0].contains("too much work"));
+}
+
+/// What a pattern costs at most is bounded before it is used, and what is wrong with it is said.
+#[test]
+fn patterns_are_refused_in_words() {
+    for (pattern, words) in [
+        ("[ab]*a[ab]{1000}c", "too large"),
+        ("(?=a)b", "look-around"),
+        ("(a)\\1", "back-references"),
+        ("(", "regular expression"),
+    ] {
+        let (at, message) = refused(json!({"type": "object", "properties": {"x": {"pattern": pattern}}}));
+        assert_eq!(at, "/properties/x/pattern");
+        assert!(message.contains(words), "{pattern}: {message}");
+        let (at, message) = refused(json!({"type": "object", "patternProperties": {pattern: true}}));
+        assert!(at.starts_with("/patternProperties/"), "{at}");
+        assert!(message.contains(words), "{pattern}: {message}");
+    }
+}
+
 fn judged(schema: Value, arguments: Value) -> Vec<String> {
     let schema = CompiledSchema::new(&map(schema)).expect("a valid schema");
     match schema.check_arguments(&map(arguments)) {
