@@ -61,7 +61,7 @@ pub(super) struct Link {
 pub(super) struct Unanswered {
     pub(super) error: BoxError,
     /// The request, where nothing of it was sent.
-    pub(super) unsent: Option<Request<Body>>,
+    pub(super) unsent: Option<Box<Request<Body>>>,
 }
 
 impl Link {
@@ -72,10 +72,14 @@ impl Link {
     }
 
     /// Sends a request and waits for its answer, the body of which is still to be read, [driven](Self::drive) too.
-    pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
-        let answer = self.sender.try_send_request(request);
+    pub(super) async fn send(
+        &mut self,
+        request: Box<Request<Body>>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        // Pinned here, or what drives it had room for it twice.
+        let answer = pin!(self.sender.try_send_request(*request));
         self.drive(answer).await.map_err(|mut failed| {
-            let unsent = failed.take_message();
+            let unsent = failed.take_message().map(Box::new);
             Unanswered { error: failed.into_error().into(), unsent }
         })
     }
