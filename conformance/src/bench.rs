@@ -297,7 +297,7 @@ impl Bench {
 
     /// Waits for what is owed at a URL: some moments, then a fence, then the wait.
     pub async fn owed<T>(&self, given: &Given, pick: impl Fn(&[Arrived]) -> Option<T>) -> Option<T> {
-        if let Some(found) = given.wait_for(Duration::from_millis(500), &pick).await {
+        if let Some(found) = given.wait_for(self.wait.min(Duration::from_millis(500)), &pick).await {
             return Some(found);
         }
         self.fence().await;

@@ -32,9 +32,12 @@ use tokio::{
 /// The largest callback that is read, in bytes: twice what a result may have.
 const LARGEST: usize = 4 * 1024 * 1024;
 
-/// How many messages to one URL, or to URLs that were never given, are taken; whoever sends more is told to stop,
-/// and is not recorded any more.
-const MOST: usize = 1000;
+/// How many messages to one URL, or to URLs that were never given, are kept; whoever sends more is told to stop.
+const MOST: usize = 200;
+
+/// How many messages are kept in all, and how many bytes of them: a server may send without end.
+const MOST_IN_ALL: usize = 20_000;
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// What an arrival is answered.
 #[derive(Debug, Clone)]
@@ -164,6 +167,9 @@ struct Shared {
     next: Mutex<u64>,
     nonce: String,
     strays: AtomicUsize,
+    kept: AtomicUsize,
+    kept_bytes: AtomicUsize,
+    turned_away: AtomicUsize,
 }
 
 impl Listener {
@@ -200,12 +206,20 @@ impl Listener {
             next: Mutex::new(0),
             nonce: crate::nonce::nonce(),
             strays: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
+            kept_bytes: AtomicUsize::new(0),
+            turned_away: AtomicUsize::new(0),
         }))
     }
 
     /// Where it listens.
     pub fn local(&self) -> SocketAddr {
         self.0.local
+    }
+
+    /// How many messages were not kept, since too many came.
+    pub fn turned_away(&self) -> usize {
+        self.0.turned_away.load(Ordering::Relaxed)
     }
 
     /// Whether others reach it at its address, and not at another URL that leads there.
@@ -280,7 +294,15 @@ impl Listener {
             Some(given) => given.lock().arrived.len(),
             None => self.0.strays.fetch_add(1, Ordering::Relaxed),
         };
-        if before >= MOST {
+        let shared = &self.0;
+        let room = before < MOST
+            && shared.kept.load(Ordering::Relaxed) < MOST_IN_ALL
+            && shared.kept_bytes.load(Ordering::Relaxed) < MOST_BYTES;
+        if room {
+            shared.kept.fetch_add(1, Ordering::Relaxed);
+            shared.kept_bytes.fetch_add(body.len(), Ordering::Relaxed);
+        } else {
+            shared.turned_away.fetch_add(1, Ordering::Relaxed);
             let response = http::Response::builder().status(410);
             return response.body(Full::new(Bytes::new())).map_err(|_| HungUp);
         }

@@ -331,6 +331,12 @@ impl Found {
             .collect();
         let mut reports = runner::run(&world, &chosen, pace, &show).await;
         settled(&world, pace.end).await;
+        let turned_away = world.listener.turned_away();
+        if turned_away > 0 {
+            notes.push(format!(
+                "the server sent more than can be kept: {turned_away} messages were answered 410 and not looked at"
+            ));
+        }
         let mut trace = recorder.all();
         if !fixture {
             farewell(&world, &trace).await;
@@ -413,7 +419,7 @@ async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<Wor
     candidates.extend(world.callable.first().cloned());
     candidates.push((UNKNOWN.to_owned(), json!({})));
     let mut heard = Vec::new();
-    let mut refused = false;
+    let (mut refused, mut taken) = (false, false);
     for candidate in candidates {
         if Instant::now() >= last {
             break;
@@ -424,6 +430,7 @@ async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<Wor
         let (operation, arguments) = shared.fence.clone();
         let call = bench.call(&operation, arguments).send().await;
         refused |= matches!(call.sent.status(), Some(401 | 403));
+        taken |= call.acknowledged();
         heard.push(format!("the call of `{operation}` {}", call.sent.words()));
         let came = call.acknowledged()
             && call.given.wait_for(shared.wait, |all| (!all.is_empty()).then_some(())).await.is_some();
@@ -436,7 +443,11 @@ async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<Wor
         }
     }
     let reach = "it must be able to reach that address: --listen ADDRESS, --public-url URL";
-    let hint = if refused { WANTS_AUTHENTICATION } else { reach };
+    let hint = match (refused, taken) {
+        (true, _) => WANTS_AUTHENTICATION,
+        (_, true) => reach,
+        _ => "it took no call at all; does the `endpoint` in its toolset lead to it?",
+    };
     Err(Halt(format!(
         "the server does not call back: {}, and nothing came to {} within {} s; hint: {hint}",
         heard.join(", "),

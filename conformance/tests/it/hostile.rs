@@ -1,7 +1,8 @@
 //! Servers that were not made for the judge, or against it: what they do ends in a report or in a sentence, never in a
 //! panic, and never late.
 
-use rap_conformance::{Options, judge, verdict::Verdict};
+use crate::toy::{Manner, Toy};
+use rap_conformance::{Options, judge, trace::Party, verdict::Verdict};
 use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -154,4 +155,21 @@ async fn a_toolset_that_is_none_is_a_fault_or_a_sentence() {
             }
         }
     }
+}
+
+/// What comes without end is neither kept nor looked at, and that is said.
+#[tokio::test]
+async fn a_flood_of_callbacks_is_kept_in_part_and_told() {
+    let toy = Toy::start(Manner { floods: true, ..Manner::default() }).await;
+    let only = vec!["results/error-text-of-unknown-operation".to_owned()];
+    let patience = Duration::from_secs(60);
+    let judged = judge(Options { only, patience, ..Options::at(toy.base.clone()) }).await.expect("a report");
+    let callbacks: Vec<_> = judged.trace.iter().filter(|e| e.from == Party::Server).collect();
+    let most = callbacks.iter().map(|e| callbacks.iter().filter(|o| o.url == e.url).count()).max();
+    assert!(most.is_some_and(|most| most <= 200), "{most:?}");
+    assert!(
+        judged.report.notes.iter().any(|note| note.contains("not looked at")),
+        "{:?}",
+        judged.report.notes
+    );
 }

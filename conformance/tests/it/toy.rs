@@ -47,6 +47,8 @@ pub(crate) struct Manner {
     pub(crate) mute: bool,
     /// Every second fetch of the toolset is HTML.
     pub(crate) moody: bool,
+    /// Results are sent again and again, whatever they are answered.
+    pub(crate) floods: bool,
     /// The result of its tool says that a subscription lives.
     pub(crate) subscribes: bool,
     /// What is not signed with this key is refused.
@@ -123,7 +125,12 @@ impl Toy {
                 if self.answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err() {
                     std::future::pending::<()>().await;
                 }
-                tokio::spawn(self.refuse(body));
+                if self.manner.floods {
+                    // Before the answer, so that all of it has come when the judge goes on.
+                    self.refuse(body).await;
+                } else {
+                    tokio::spawn(self.refuse(body));
+                }
                 String::new()
             }
             "/cancel_tool_call" => {
@@ -162,6 +169,9 @@ impl Toy {
             headers: vec![("content-type".to_owned(), "application/json".to_owned())],
             body: result.to_string().into(),
         };
-        Http::new(Recorder::default(), Duration::from_secs(5)).send(request).await;
+        let http = Http::new(Recorder::nothing(), Duration::from_secs(5));
+        for _ in 0..if self.manner.floods { 250 } else { 1 } {
+            http.send(request.clone()).await;
+        }
     }
 }
