@@ -70,9 +70,7 @@ fn every_call_ends(view: &View<'_>) -> Seen {
         let exchange = invocation.exchange;
         let well_formed =
             invocation.body.as_ref().is_ok_and(|body| crate::schema::faults("invocation", body).is_none());
-        // A call that was cancelled, or whose thread was closed, owes nothing; one that waits at a gate which
-        // nobody opened, or for a person, is not over.
-        if !exchange.taken() || !well_formed || released(view, invocation) {
+        if !exchange.taken() || !well_formed {
             continue;
         }
         // Between strangers nobody knows how long a call may take, and whether more comes after the trace: what is
@@ -94,7 +92,9 @@ fn every_call_ends(view: &View<'_>) -> Seen {
             c.exchange.case == exchange.case
                 && (view.invocations_of(&c.exchange.url).next().is_none() || c.string("type").is_none())
         });
-        if stranger && !ended && (young || patient) {
+        // A call that was cancelled, or whose thread was closed, owes nothing; one that waits at a gate which
+        // nobody opened, or for a person, is not over.
+        if !ended && (stranger && (young || patient) || released(view, invocation)) {
             continue;
         }
         let wrong = (!ended && !waits && !spoiled).then(|| {
