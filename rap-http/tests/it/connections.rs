@@ -13,6 +13,7 @@ use tokio::{
 };
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const LAST: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// A peer that serves each connection by a function, and tells of each one.
 struct Peer {
@@ -91,17 +92,21 @@ async fn used_again() {
     assert!(peer.connections() <= 19);
 }
 
-/// A peer that hangs up after each answer, without a word or with one, costs no request.
+/// A peer that hangs up after each answer, at once or when the connection waits for its next request, without a word or
+/// with one, costs no request.
 #[tokio::test]
 async fn a_peer_that_hangs_up() {
-    for answer in [EMPTY, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"] {
-        let closed = Arc::new(Notify::new());
-        let news = closed.clone();
+    for (answer, at_once) in [(EMPTY, true), (EMPTY, false), (LAST, true), (LAST, false)] {
+        let (hang_up, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (word, news) = (hang_up.clone(), closed.clone());
         let mut peer = Peer::new(move |_, mut socket| {
-            let closed = news.clone();
+            let (hang_up, closed) = (word.clone(), news.clone());
             async move {
                 assert!(request(&mut socket).await);
                 socket.write_all(answer.as_bytes()).await.unwrap();
+                if !at_once {
+                    hang_up.notified().await;
+                }
                 drop(socket);
                 closed.notify_one();
             }
@@ -110,6 +115,9 @@ async fn a_peer_that_hangs_up() {
         let client = client();
         for _ in 0..20 {
             assert_eq!(post(&client, &peer.url).await, Attempt::status(200));
+            if !at_once {
+                hang_up.notify_one();
+            }
             closed.notified().await;
         }
         assert_eq!(peer.connections(), 20);
@@ -314,4 +322,37 @@ fn in_another_runtime() {
             assert_eq!(runtime.block_on(post(&client, &url)), Attempt::status(200));
         }
     }
+}
+
+/// A connection that was idle for long is closed, whether or not anybody asks for it again, and serves nobody then.
+#[tokio::test]
+async fn idle_for_long() {
+    let closed = Arc::new(Notify::new());
+    let news = closed.clone();
+    let mut peer = Peer::new(move |_, mut socket| {
+        let closed = news.clone();
+        async move {
+            while request(&mut socket).await {
+                socket.write_all(EMPTY.as_bytes()).await.unwrap();
+            }
+            closed.notify_one();
+        }
+    })
+    .await;
+    let client = client();
+    let later = async |seconds| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    assert_eq!(post(&client, &peer.url).await, Attempt::status(200));
+    later(15).await;
+    assert_eq!(post(&client, &peer.url).await, Attempt::status(200));
+    assert_eq!(peer.connections(), 1, "not long enough");
+    // The first look comes too early for it, the second does not.
+    later(10).await;
+    later(20).await;
+    tokio::time::timeout(Duration::from_secs(10), closed.notified()).await.expect("it is closed");
+    assert_eq!(post(&client, &peer.url).await, Attempt::status(200));
+    assert_eq!(peer.connections(), 1, "a new one");
 }
