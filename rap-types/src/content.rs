@@ -69,6 +69,8 @@ impl TextContent {
 }
 
 /// A part or segment of a kind that this version does not know: an object with a string `type`, kept whole.
+/// `Of` is what it stands among, [`ContentPart`] or [`DisplaySegment`]: what is unknown to the one may be known
+/// to the other, so that neither can be put into the place of the other.
 ///
 /// ```
 /// use rap_types::ContentPart;
@@ -80,11 +82,26 @@ impl TextContent {
 /// assert_eq!(serde_json::to_value(&part)?, wire);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct UnknownKind(Map<String, Value>);
+///
+/// A diff is no part of content; as a segment it would need members that are not here:
+///
+/// ```compile_fail
+/// use rap_types::{ContentPart, DisplaySegment};
+///
+/// fn moved(part: ContentPart) -> Option<DisplaySegment> {
+///     match part {
+///         ContentPart::Other(unknown) => Some(DisplaySegment::Other(unknown)),
+///         _ => None,
+///     }
+/// }
+/// ```
+pub struct UnknownKind<Of>(Map<String, Value>, PhantomData<fn() -> Of>);
 
-impl UnknownKind {
+impl<Of> UnknownKind<Of> {
+    fn whole(members: Map<String, Value>) -> Self {
+        Self(members, PhantomData)
+    }
+
     /// An object of a kind of its own; a member `type` is replaced.
     ///
     /// # Errors
@@ -96,7 +113,7 @@ impl UnknownKind {
             return Err(Fault::new("/type", "TRN-13", message));
         }
         members.insert("type".to_owned(), kind.into());
-        Ok(Self(members))
+        Ok(Self::whole(members))
     }
 
     /// The kind: the member `type`.
@@ -110,6 +127,30 @@ impl UnknownKind {
     }
 }
 
+impl<Of> fmt::Debug for UnknownKind<Of> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UnknownKind").field(&self.0).finish()
+    }
+}
+
+impl<Of> Clone for UnknownKind<Of> {
+    fn clone(&self) -> Self {
+        Self::whole(self.0.clone())
+    }
+}
+
+impl<Of> PartialEq for UnknownKind<Of> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<Of> Serialize for UnknownKind<Of> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 /// One part of a result's `content`, for the model.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -119,7 +160,7 @@ pub enum ContentPart {
     /// An image.
     Image(ImageContent),
     /// A kind that this version does not know, kept whole.
-    Other(UnknownKind),
+    Other(UnknownKind<Self>),
 }
 
 impl ContentPart {
@@ -158,7 +199,7 @@ pub enum DisplaySegment {
     /// An image.
     Image(ImageContent),
     /// A kind that this version does not know, kept whole.
-    Other(UnknownKind),
+    Other(UnknownKind<Self>),
 }
 
 impl Serialize for ContentPart {
@@ -207,7 +248,7 @@ trait Kinds: Sized {
     fn after_type<'de, A: MapAccess<'de>>(kind: Key<'de>, rest: Rest<A>) -> Result<Self, A::Error>;
 
     /// Reads the whole, of which the kind is known and a string.
-    fn of<E: Error>(whole: UnknownKind) -> Result<Self, E>;
+    fn of<E: Error>(whole: UnknownKind<Self>) -> Result<Self, E>;
 }
 
 fn tagged<'de, T: Kinds, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
@@ -235,7 +276,7 @@ fn tagged<'de, T: Kinds, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::
                 whole.insert(name, value);
             }
             match whole.get("type") {
-                Some(Value::String(_)) => T::of(UnknownKind(whole)),
+                Some(Value::String(_)) => T::of(UnknownKind::whole(whole)),
                 Some(_) => Err(Fault::new("/type", "TRN-13", "`type` is not a string").into_error()),
                 None => Err(untyped()),
             }
@@ -257,10 +298,13 @@ fn untyped<E: Error>() -> E {
 }
 
 /// An object of another kind, whose `type` came first.
-fn unknown<'de, A: MapAccess<'de>>(kind: Cow<'de, str>, rest: Rest<A>) -> Result<UnknownKind, A::Error> {
+fn unknown<'de, Of, A: MapAccess<'de>>(
+    kind: Cow<'de, str>,
+    rest: Rest<A>,
+) -> Result<UnknownKind<Of>, A::Error> {
     let mut members: Map<String, Value> = rest.read()?;
     members.insert("type".to_owned(), kind.into_owned().into());
-    Ok(UnknownKind(members))
+    Ok(UnknownKind::whole(members))
 }
 
 fn from<T: DeserializeOwned, E: Error>(members: Map<String, Value>) -> Result<T, E> {
@@ -278,7 +322,7 @@ impl Kinds for ContentPart {
         })
     }
 
-    fn of<E: Error>(whole: UnknownKind) -> Result<Self, E> {
+    fn of<E: Error>(whole: UnknownKind<Self>) -> Result<Self, E> {
         Ok(match whole.kind() {
             "text" => Self::Text(from(whole.0)?),
             "image" => Self::Image(from(whole.0)?),
@@ -333,7 +377,7 @@ impl Kinds for DisplaySegment {
         })
     }
 
-    fn of<E: Error>(whole: UnknownKind) -> Result<Self, E> {
+    fn of<E: Error>(whole: UnknownKind<Self>) -> Result<Self, E> {
         Ok(match whole.kind() {
             "text" => from::<Of<String>, E>(whole.0)?.into(),
             "diff" => from::<Of<Object<Diff>>, E>(whole.0)?.into(),

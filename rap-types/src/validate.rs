@@ -172,7 +172,10 @@ impl CompiledSchema {
             .with_keyword("enum", |_, value, _| Metered::list(value))
             .should_validate_formats(false)
             .build(&schema)
-            .map_err(|e| fault(e.instance_path().as_str(), arguments::describe(&e, &schema)))?;
+            .map_err(|e| match unknown_draft(&schema) {
+                Some(fault) => fault,
+                None => fault(e.instance_path().as_str(), arguments::describe(&e, &schema)),
+            })?;
         Ok(Self(Arc::new(Compiled { schema, validator, limits })))
     }
 
@@ -213,6 +216,24 @@ impl fmt::Debug for CompiledSchema {
 
 fn fault(pointer: &str, message: impl Into<String>) -> Fault {
     Fault::new(pointer, "TLS-08", message)
+}
+
+/// A `$schema` that names no draft that is known.
+fn unknown_draft(schema: &Value) -> Option<Fault> {
+    const DRAFTS: &[&str] = &[
+        "https://json-schema.org/draft/2020-12/schema",
+        "https://json-schema.org/draft/2019-09/schema",
+        "http://json-schema.org/draft-07/schema",
+        "http://json-schema.org/draft-06/schema",
+        "http://json-schema.org/draft-04/schema",
+    ];
+    let named = schema.get("$schema")?.as_str()?;
+    if DRAFTS.contains(&named.trim_end_matches('#')) {
+        return None;
+    }
+    let message =
+        format!("`$schema` names no draft that is known; leave it out, or name {}", DRAFTS.join(", "));
+    Some(fault("/$schema", message))
 }
 
 /// Refuses to resolve anything outside the document, whatever features the build has switched on.

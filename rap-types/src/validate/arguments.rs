@@ -75,15 +75,19 @@ pub(super) fn describe(error: &ValidationError<'_>, schema: &Value) -> String {
         Kind::Type { kind } => format!("expected {}, got {}", expected(kind), value()),
         Kind::Contains => "no item is of the form that at least one must have (`contains`)".to_owned(),
         Kind::Enum { options } => match &**options {
-            Value::Array(options) => format!("expected one of {}, got {}", listed(options), value()),
+            Value::Array(options) => {
+                format!("expected one of {}, got {}", listed(options, whole), got(error.instance()))
+            }
             _ => format!("{} is not allowed here", value()),
         },
-        Kind::Constant { expected_value } => format!("expected {}, got {}", shown(expected_value), value()),
+        Kind::Constant { expected_value } => {
+            format!("expected {}, got {}", whole(expected_value), got(error.instance()))
+        }
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             let unknown: Vec<Value> = unexpected.iter().map(|u| Value::from(u.as_str())).collect();
             match siblings(error, schema) {
-                Some(known) => format!("unknown {}; known are {known}", listed(&unknown)),
-                None => format!("unknown {}; leave it out", listed(&unknown)),
+                Some(known) => format!("unknown {}; known are {known}", listed(&unknown, shown)),
+                None => format!("unknown {}; leave it out", listed(&unknown, shown)),
             }
         }
         Kind::Minimum { limit } => format!("{} is too small; at least {limit} is needed", value()),
@@ -147,10 +151,10 @@ fn siblings(error: &ValidationError<'_>, schema: &Value) -> Option<String> {
     let (parent, _) = error.schema_path().as_str().rsplit_once('/')?;
     let properties = schema.pointer(parent)?.get("properties")?.as_object()?;
     let names: Vec<Value> = properties.keys().map(|k| Value::from(k.as_str())).collect();
-    (!names.is_empty()).then(|| listed(&names))
+    (!names.is_empty()).then(|| listed(&names, shown))
 }
 
-fn listed(values: &[Value]) -> String {
+fn listed(values: &[Value], shown: impl Fn(&Value) -> String) -> String {
     let mut out: Vec<String> = values.iter().take(LISTED).map(shown).collect();
     if values.len() > LISTED {
         out.push(format!("… ({} in all)", values.len()));
@@ -164,6 +168,24 @@ fn shown(value: &Value) -> String {
         Value::Array(_) => "an array".to_owned(),
         other => shortened(other.to_string()),
     }
+}
+
+/// A value to be met: with its members, since "an object" would not say which.
+fn whole(value: &Value) -> String {
+    shortened(value.to_string())
+}
+
+/// The value that should have been one of those: shown alike.
+fn got(value: &Value) -> String {
+    // Not written out to be thrown away: arguments may be large, what is shown is not.
+    let small = match value {
+        Value::Array(items) => items.len() <= LISTED && items.iter().all(|v| !v.is_array() && !v.is_object()),
+        Value::Object(members) => {
+            members.len() <= LISTED && members.values().all(|v| !v.is_array() && !v.is_object())
+        }
+        _ => true,
+    };
+    if small { whole(value) } else { shown(value) }
 }
 
 fn shortened(text: String) -> String {

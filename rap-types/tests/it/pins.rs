@@ -267,7 +267,7 @@ fn wrong_values_cannot_be_built() {
         (choice(&["y"], 1), "CHO-02", "/default"),
         (OAuth::new(thread(), call(), url("http://h")).map(|_| ()), "OAU-03", "/auth_url"),
         (Annotations::default().insert("readOnly", 1), "TLS-11", "/readOnly"),
-        (UnknownKind::new("text", Map::new()).map(|_| ()), "TRN-13", "/type"),
+        (UnknownKind::<ContentPart>::new("text", Map::new()).map(|_| ()), "TRN-13", "/type"),
     ] {
         let fault = built.expect_err(obligation);
         assert_eq!((fault.obligation(), fault.pointer()), (obligation, pointer), "{fault}");

@@ -66,7 +66,7 @@ fn object() -> impl Strategy<Value = Map<String, Value>> {
     vec((any::<String>(), json_value()), 0..4).prop_map(|members| members.into_iter().collect())
 }
 
-fn unknown() -> impl Strategy<Value = UnknownKind> {
+fn unknown<Of: 'static>() -> impl Strategy<Value = UnknownKind<Of>> {
     (short(10), object())
         .prop_filter_map("a known kind", |(kind, members)| UnknownKind::new(kind, members).ok())
 }

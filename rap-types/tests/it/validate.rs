@@ -54,7 +54,11 @@ fn invalid_schemas_are_refused_by_pointer() {
         (json!({"type": "object", "properties": {"x": {"minimum": "1"}}}), "/properties/x/minimum", "number"),
         (json!({"type": "object", "required": "x"}), "/required", "array"),
         (json!({"type": "object", "properties": []}), "/properties", "object"),
-        (json!({"type": "object", "$schema": "https://example.com/my-draft"}), "", ""),
+        (
+            json!({"type": "object", "$schema": "https://example.com/my-draft"}),
+            "/$schema",
+            "https://json-schema.org/draft/2020-12/schema",
+        ),
         (json!({"type": "object", "properties": {"x": {"pattern": "("}}}), "/properties/x/pattern", ""),
         (json!({"type": "object", "properties": {"x": {"pattern": "(?=a)b"}}}), "/properties/x/pattern", ""),
         (json!({"type": "object", "properties": {"x": {"pattern": "(a)\\1"}}}), "/properties/x/pattern", ""),
@@ -308,6 +312,27 @@ fn arguments_are_judged_in_words() {
         words(&mut found);
         words(&mut expected);
         assert_eq!(found, expected, "{arguments}");
+    }
+}
+
+/// Rules that ask for a whole object or item say which.
+#[test]
+fn what_is_asked_for_is_shown() {
+    for (rule, value, expected) in [
+        (
+            json!({"enum": [{"a": 1}, [2]]}),
+            json!({"a": 2}),
+            "/x: expected one of {\"a\":1}, [2], got {\"a\":2}",
+        ),
+        (json!({"const": {"a": 1}}), json!([1]), "/x: expected {\"a\":1}, got [1]"),
+        (
+            json!({"contains": {"type": "string"}}),
+            json!([1, 2]),
+            "/x: no item is of the form that at least one must have (`contains`)",
+        ),
+    ] {
+        let schema = json!({"type": "object", "properties": {"x": rule}});
+        assert_eq!(judged(schema, json!({"x": value})), [expected]);
     }
 }
 

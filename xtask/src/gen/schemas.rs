@@ -95,6 +95,7 @@ impl Schemas {
 pub(crate) fn make(root: &Path) -> Result<Schemas, String> {
     let settings = || SchemaSettings::draft2020_12().for_deserialize();
     let mut all = Vec::new();
+    let mut shown = Vec::new();
     let mut bundle = settings().into_generator();
     for kind in KINDS {
         let mut schema = Value::from((kind.root)(settings().into_generator()));
@@ -107,7 +108,13 @@ pub(crate) fn make(root: &Path) -> Result<Schemas, String> {
         }
         tidy(&mut schema);
         head(&mut schema, kind.name, kind.title);
-        schema["examples"] = examples.into();
+        if let Some(Value::Object(map)) = schema.get_mut("$defs") {
+            for (name, definition) in map {
+                definition["title"] = name.as_str().into();
+            }
+        }
+        schema["examples"] = examples.clone().into();
+        shown.push((kind.title, examples));
         all.push((kind.name.to_owned(), schema));
         (kind.add)(&mut bundle);
     }
@@ -116,6 +123,9 @@ pub(crate) fn make(root: &Path) -> Result<Schemas, String> {
         for (name, schema) in map {
             tidy(schema);
             schema["title"] = name.as_str().into();
+            if let Some((_, examples)) = shown.iter().find(|(title, _)| title == name) {
+                schema["examples"] = examples.clone().into();
+            }
         }
     }
     let messages: Vec<Value> = KINDS
