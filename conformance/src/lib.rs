@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod baseline;
 pub mod bench;
+pub mod call;
 pub mod case;
 pub mod cases;
 pub mod connect;
