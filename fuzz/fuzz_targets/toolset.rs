@@ -1,14 +1,15 @@
 //! Any document: no panic and no endless work, neither in compiling its schemas nor in judging arguments. What
-//! follows the document's first line is a second document: the arguments.
+//! follows a NUL byte is a second document: the arguments.
 #![no_main]
+
+mod split;
 
 use libfuzzer_sys::fuzz_target;
 use rap_types::{Toolset, parse, validate::CompiledToolset};
 use serde_json::{Map, Value};
 
 fuzz_target!(|input: &[u8]| {
-    let end = input.iter().position(|b| *b == b'\n').unwrap_or(input.len());
-    let (body, arguments) = input.split_at(end);
+    let (body, arguments) = split::split(input);
     let arguments: Option<Map<String, Value>> = serde_json::from_slice(arguments).ok();
     let Ok(toolset) = parse::<Toolset>(body) else { return };
     let Ok(compiled) = CompiledToolset::new(toolset) else { return };

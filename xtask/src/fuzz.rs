@@ -81,6 +81,7 @@ const WORDS: &[&str] = &[
     "\\\\u0000",
     "1e999",
     "18446744073709551616",
+    "\\x00",
 ];
 
 struct Options {
@@ -235,7 +236,28 @@ fn last_words(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/fuzz_targets/split.rs"]
+mod split;
+
+#[cfg(test)]
 mod tests {
+    use super::split::split;
+    use crate::r#gen::{list, read, root};
+    use rap_types::{Toolset, parse};
+
+    /// A target that reads its input in parts gets the valid vectors whole: a corpus cut short finds nothing.
+    #[test]
+    fn toolset_vectors_reach_their_target_whole() {
+        let vectors = list(&root().join("spec/vectors/valid/toolset")).expect("a folder");
+        assert!(vectors.len() > 10, "{}", vectors.len());
+        for path in vectors {
+            let text = read(&path).expect("read");
+            let (body, arguments) = split(text.as_bytes());
+            assert!(parse::<Toolset>(body).is_ok() && arguments.is_empty(), "{}", path.display());
+        }
+        assert_eq!(split(b"{\n}\0{}"), (&b"{\n}"[..], &b"{}"[..]));
+    }
+
     /// A target that is built but never run finds nothing.
     #[test]
     fn every_target_is_run() {

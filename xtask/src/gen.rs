@@ -2,11 +2,12 @@
 //!
 //! Made: JSON Schemas from `rap-types`; the data tables of `rap-spec`; field tables and the coverage page of
 //! the book. Checked only: that book and registry name the same obligations, that every example exists, that
-//! the hand-written OpenAPI documents speak of the schemas that are there, and that versions agree.
+//! the hand-written OpenAPI documents speak of the schemas that are there, and that versions agree, and that the book lists the problem types that are sent.
 
 mod book;
 mod openapi;
 mod ordered;
+mod problems;
 mod schemas;
 mod tables;
 
@@ -75,6 +76,7 @@ fn made(root: &Path) -> Result<Files, String> {
 fn hold_together(root: &Path) -> Result<(), String> {
     let mut faults = book::check(root)?;
     faults.extend(openapi::check(root)?);
+    faults.extend(problems::check(root)?);
     faults.extend(versions(root)?);
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }

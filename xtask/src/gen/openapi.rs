@@ -8,18 +8,60 @@ use serde_json::{Map, Value};
 use std::path::Path;
 use yaml_rust2::{Yaml, YamlLoader};
 
-/// An operation: the document, its path, its method, and the schemas of its body and of its 200.
-struct Operation(&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
+/// An operation: the document, its path, its method, the schemas of its body and of its 200, and the statuses
+/// that it answers.
+struct Operation(
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+    &'static [&'static str],
+);
+
+/// What an authenticated POST of a message may be answered by a server.
+const POSTED: &[&str] = &["200", "400", "401", "413", "415", "503"];
+
+/// The body of what the endpoint promises to post later.
+const OUTCOME: (&str, &str, &str) = ("{$request.body#/callback_url}", "outcome", "callback");
 
 const SURFACE: &[Operation] = &[
-    Operation("server", "/.well-known/rap-toolset", "get", None, Some("toolset")),
-    Operation("server", "/invoke", "post", Some("invocation"), None),
-    Operation("server", "/close_thread", "post", Some("close_thread"), None),
-    Operation("server", "/cancel_tool_call", "post", Some("cancel_tool_call"), None),
-    Operation("server", "/migrate", "post", Some("migrate"), None),
-    Operation("server", "/choices/{choice}", "post", Some("choice_response"), None),
-    Operation("server", "/tool_call_status", "post", Some("tool_call_status"), Some("tool_call_alive")),
-    Operation("runtime", "/callback/{capability}", "post", Some("callback"), None),
+    Operation("server", "/.well-known/rap-toolset", "get", None, Some("toolset"), &["200"]),
+    Operation("server", "/invoke", "post", Some("invocation"), None, POSTED),
+    Operation("server", "/close_thread", "post", Some("close_thread"), None, POSTED),
+    Operation("server", "/cancel_tool_call", "post", Some("cancel_tool_call"), None, POSTED),
+    Operation(
+        "server",
+        "/migrate",
+        "post",
+        Some("migrate"),
+        None,
+        &["200", "400", "401", "413", "415", "502", "503"],
+    ),
+    Operation(
+        "server",
+        "/choices/{choice}",
+        "post",
+        Some("choice_response"),
+        None,
+        &["200", "400", "401", "409", "413", "415", "503"],
+    ),
+    Operation(
+        "server",
+        "/tool_call_status",
+        "post",
+        Some("tool_call_status"),
+        Some("tool_call_alive"),
+        POSTED,
+    ),
+    Operation(
+        "runtime",
+        "/callback/{capability}",
+        "post",
+        Some("callback"),
+        None,
+        &["200", "400", "401", "403", "404", "410", "413", "415", "429", "503"],
+    ),
 ];
 
 /// What does not hold.
@@ -71,7 +113,7 @@ fn surface(name: &str, document: &Value, faults: &mut Vec<String>) {
     for path in paths.keys().filter(|p| !expected.iter().any(|o| o.1 == **p)) {
         faults.push(format!("{path}: no path of the protocol"));
     }
-    for Operation(_, path, method, body, answer) in expected {
+    for Operation(_, path, method, body, answer, statuses) in expected {
         let Some(operation) = paths.get(*path).and_then(|p| p.get(*method)) else {
             faults.push(format!("{path}: {method} is missing"));
             continue;
@@ -87,8 +129,20 @@ fn surface(name: &str, document: &Value, faults: &mut Vec<String>) {
         if gives.as_deref() != *answer {
             faults.push(format!("{path}: answers 200 with {gives:?}, expected {answer:?}"));
         }
-        if operation["responses"].get("200").is_none() {
-            faults.push(format!("{path}: no answer 200"));
+        let answers: Vec<&str> =
+            operation["responses"].as_object().unwrap_or(&empty).keys().map(String::as_str).collect();
+        for status in answers.iter().filter(|s| !statuses.contains(s)) {
+            faults.push(format!("{path}: {status} is no answer of this operation"));
+        }
+        for status in statuses.iter().filter(|s| !answers.contains(s)) {
+            faults.push(format!("{path}: the answer {status} is missing"));
+        }
+        if *body == Some("invocation") {
+            let (url, name, expected) = OUTCOME;
+            let later = schema(&operation["callbacks"][name][url]["post"]["requestBody"]);
+            if later.as_deref() != Some(expected) {
+                faults.push(format!("{path}: posts {later:?} later, expected {expected:?}"));
+            }
         }
     }
 }
@@ -110,4 +164,32 @@ fn json(yaml: &Yaml) -> Result<Value, String> {
         }
         Yaml::Alias(_) | Yaml::BadValue => return Err("aliases are not used here".to_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{json, surface};
+    use crate::r#gen::{read, root};
+    use yaml_rust2::YamlLoader;
+
+    /// What the check must see, each by one change of the document as it is.
+    #[test]
+    fn changes_of_the_surface_are_seen() {
+        let text = read(&root().join("spec/openapi/server.yaml")).expect("read");
+        for (before, after, fault) in [
+            ("", "", ""),
+            ("$ref: ../schema/callback.json", "$ref: ../schema/oauth.json", "later"),
+            ("$ref: ../schema/migrate.json", "$ref: ../schema/oauth.json", "takes"),
+            ("\"415\":", "\"418\":", "415 is missing"),
+            ("\"502\":", "\"500\":", "500 is no answer"),
+            ("/close_thread:", "/close:", "no path of the protocol"),
+        ] {
+            let changed = text.replacen(before, after, usize::from(!before.is_empty()));
+            let document = json(&YamlLoader::load_from_str(&changed).expect("YAML").remove(0)).expect("JSON");
+            let mut faults = Vec::new();
+            surface("server", &document, &mut faults);
+            assert_eq!(faults.is_empty(), before.is_empty(), "{before}: {faults:?}");
+            assert!(faults.iter().any(|f| f.contains(fault)) || before.is_empty(), "{before}: {faults:?}");
+        }
+    }
 }
