@@ -176,12 +176,15 @@ pub enum Delta {
     Text(String),
     /// A piece of reasoning. A signature ends a block.
     Reasoning(ReasoningBlock),
-    /// A whole call.
+    /// A whole call. Arguments that the output limit cut short are no object, so that the call goes back to the model
+    /// and is not made.
     Call(ModelCall),
     /// Tokens used so far; the last one counts.
     Usage(Usage),
     /// Why the model stopped: the turn is whole.
     Stop(StopReason),
+    /// Something came that is none of these: a ping, a piece of a call. It keeps the turn from counting as silent.
+    Alive,
 }
 
 /// Why a completion failed.

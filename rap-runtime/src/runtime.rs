@@ -332,7 +332,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How long a model may be silent before its stream counts as broken; 2 minutes unless set.
+    /// How long a model may be silent before its stream counts as broken; 2 minutes unless set. Until its first word it
+    /// has 5 minutes, or this time where it is longer. Pings and pieces of calls are no silence ([`Delta::Alive`](crate::Delta)).
     pub fn model_idle_limit(mut self, limit: Duration) -> Self {
         self.model_idle = limit;
         self

@@ -6,8 +6,8 @@ use rap_runtime::{ModelError, Retry};
 use serde_json::Value;
 use std::time::Duration;
 
-/// How much of a provider's own words is passed on, in bytes.
-const WORDS: usize = 600;
+/// How long an error is, the provider's own words in it, in bytes.
+const WORDS: usize = 800;
 
 /// Where a request went: for what people are told.
 #[derive(Debug, Clone)]
@@ -31,8 +31,12 @@ pub fn answered(place: &Place, status: StatusCode, headers: &HeaderMap, body: &[
         .into_iter()
         .find(|words| !words.is_empty())
         .unwrap_or(if json.is_null() { text.trim() } else { "" });
-    let said = short(said);
-    let code = [word("/code"), word("/type"), word("/status")].join(" ");
+    let said = plain(said);
+    let errortype = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut code = vec![word("/code"), word("/type"), word("/status"), word("/__type"), errortype];
+    let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
+    code.extend(details.filter_map(|detail| detail.get("reason")?.as_str()));
+    let code = code.join(" ");
     let Place { provider, model, key_variable } = place;
     let told = |what: &str| {
         if said.is_empty() {
@@ -50,7 +54,7 @@ pub fn answered(place: &Place, status: StatusCode, headers: &HeaderMap, body: &[
         _ if is_overflow(&code, &said) => {
             ModelError::overflow(told(&format!("the conversation is longer than {model} takes")))
         }
-        401 | 403 if !is_throttled(&code) => {
+        status if is_of_the_key(&code) || ([401, 403].contains(&status) && !is_throttled(&code)) => {
             ModelError::fatal(told(&format!("it does not accept the key; check {key_variable}")))
         }
         402 => ModelError::fatal(told("the account has no credit left; see to its billing")),
@@ -62,6 +66,8 @@ pub fn answered(place: &Place, status: StatusCode, headers: &HeaderMap, body: &[
         ))),
         413 => ModelError::overflow(told("the request is too large")),
         408 | 409 | 425 => passing("it asks to be asked again"),
+        // Bedrock: the model behind it failed.
+        424 => passing("it failed"),
         429 => passing("it wants to be asked less often"),
         503 | 529 => passing("it is overloaded"),
         500..=599 => passing("it failed"),
@@ -74,7 +80,7 @@ pub fn answered(place: &Place, status: StatusCode, headers: &HeaderMap, body: &[
 /// What a failure reported in the middle of a stream means.
 pub(crate) fn in_stream(kind: &str, message: &str) -> ModelError {
     let kind = kind.trim();
-    let said = short(message);
+    let said = plain(message);
     let told = match (kind, said.as_str()) {
         ("", "") => "the provider failed in the middle of the turn".to_owned(),
         (kind, "") => format!("the provider failed in the middle of the turn: {kind}"),
@@ -96,7 +102,7 @@ pub(crate) fn in_stream(kind: &str, message: &str) -> ModelError {
     ];
     if is_overflow(kind, &said) {
         ModelError::overflow(told)
-    } else if final_kinds.iter().any(|word| low.contains(word)) {
+    } else if is_of_the_key(kind) || final_kinds.iter().any(|word| low.contains(word)) {
         ModelError::fatal(told)
     } else {
         ModelError::passing(told)
@@ -106,6 +112,25 @@ pub(crate) fn in_stream(kind: &str, message: &str) -> ModelError {
 fn is_throttled(code: &str) -> bool {
     let code = code.to_ascii_lowercase();
     ["throttl", "rate_limit", "resource_exhausted", "overloaded"].iter().any(|word| code.contains(word))
+}
+
+/// The provider does not know who asks, in whatever status it says so: Gemini's and AWS's may be 400.
+fn is_of_the_key(code: &str) -> bool {
+    let code = code.to_ascii_lowercase();
+    [
+        "api_key_invalid",
+        "api_key_expired",
+        "incompletesignature",
+        "invalidsignature",
+        "signaturedoesnotmatch",
+        "missingauthenticationtoken",
+        "invalidclienttokenid",
+        "unrecognizedclient",
+        "expiredtoken",
+        "requestexpired",
+    ]
+    .iter()
+    .any(|word| code.contains(word))
 }
 
 /// The many ways to say that a request is longer than the window.
@@ -125,6 +150,11 @@ fn is_overflow(code: &str, message: &str) -> bool {
             "exceeds the context length",
             "too many tokens in the prompt",
             "input length and `max_tokens` exceed",
+            "input tokens exceeded",
+            "exceeded max context length",
+            "maximum prompt length",
+            "maximum model length",
+            "exceeded model token limit",
         ]
         .iter()
         .any(|words| message.contains(words))
@@ -148,21 +178,22 @@ fn wait(headers: &HeaderMap, error: &Value) -> Option<Duration> {
     Duration::try_from_secs_f64(delay.strip_suffix('s')?.parse().ok()?).ok()
 }
 
-fn short(text: &str) -> String {
+fn plain(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let text = text.trim();
-    if text.len() <= WORDS {
-        return text.to_owned();
-    }
-    format!("{}…", &text[..text.floor_char_boundary(WORDS)])
+    text.trim().to_owned()
 }
 
-/// The error without a secret that a provider may have echoed.
+/// The error without a secret that a provider may have echoed, and not too long. In this order: half a key is no longer
+/// known for one.
 pub(crate) fn without(mut error: ModelError, secrets: &[&str]) -> ModelError {
     for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
         if error.message.contains(secret) {
             error.message = error.message.replace(secret, "[key]");
         }
+    }
+    if error.message.len() > WORDS {
+        error.message.truncate(error.message.floor_char_boundary(WORDS));
+        error.message.push('…');
     }
     // A wait that no person would sit through is the provider's way to say no.
     if let Retry::At(wait) = error.retry {

@@ -172,7 +172,11 @@ impl Completion {
                 Stage::Read(mut opened) => match opened.chunk().await {
                     Some(Ok(piece)) => {
                         self.stage = Stage::Read(opened);
-                        self.reader.push(&piece, &mut out)
+                        let read = self.reader.push(&piece, &mut out);
+                        if out.is_empty() {
+                            out.push(Delta::Alive);
+                        }
+                        read
                     }
                     None => self.reader.end(&mut out),
                     Some(Err(error)) => {

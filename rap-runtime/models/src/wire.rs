@@ -15,7 +15,7 @@ use crate::{
 };
 use rap_runtime::{
     Delta, ModelCard, ModelError,
-    core::{ModelCall, ReasoningBlock, Usage},
+    core::{ModelCall, ReasoningBlock, StopReason, Usage},
 };
 use serde_json::{Map, Value};
 use std::fmt;
@@ -121,7 +121,7 @@ impl Wire {
             Self::Ollama => (Framing::Lines(Lines::default()), Box::new(ollama::Reading::default())),
             Self::Bedrock => (Framing::Aws(AwsEvents::default()), Box::new(bedrock::Reading::new(mark))),
         };
-        Reader { framing, parser }
+        Reader { framing, parser, call: None, is_over: false, has_frames: false, unframed: Vec::new() }
     }
 
     pub(crate) fn schema_dialect(self) -> Dialect {
@@ -153,7 +153,17 @@ impl Wire {
 pub struct Reader {
     framing: Framing,
     parser: Box<dyn Parser>,
+    /// The last call, until it is known whether the output limit cut it short.
+    call: Option<ModelCall>,
+    /// The turn is whole: what comes after it does not count.
+    is_over: bool,
+    has_frames: bool,
+    /// What came before any frame, in case it is an answer that is no stream.
+    unframed: Vec<u8>,
 }
+
+/// How much of an answer that is no stream is kept, in bytes.
+const UNFRAMED: usize = 64 * 1024;
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,8 +177,52 @@ impl Reader {
     /// # Errors
     /// When the provider reports a failure, or what came is not its wire.
     pub fn push(&mut self, piece: &[u8], out: &mut Vec<Delta>) -> Result<(), ModelError> {
-        let frames = self.framing.push(piece).map_err(|broken| ModelError::passing(broken.0))?;
-        frames.iter().try_for_each(|frame| self.parser.frame(frame, out))
+        if self.is_over {
+            return Ok(());
+        }
+        if !self.has_frames {
+            let room = UNFRAMED - self.unframed.len();
+            self.unframed.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        let frames = self.framing.push(piece);
+        let frames =
+            frames.map_err(|broken| self.no_stream().unwrap_or_else(|| ModelError::passing(broken.0)))?;
+        frames.iter().try_for_each(|frame| self.frame(frame, out))
+    }
+
+    fn frame(&mut self, frame: &Frame, out: &mut Vec<Delta>) -> Result<(), ModelError> {
+        self.has_frames = true;
+        // Empty data keeps a connection open, and says nothing.
+        if self.is_over || (frame.data.trim().is_empty() && !frame.event.starts_with("exception:")) {
+            return Ok(());
+        }
+        let mut read = Vec::new();
+        let outcome = self.parser.frame(frame, &mut read);
+        self.pass_on(read, out);
+        outcome
+    }
+
+    /// Passes on what was read, a call only once it is known to be whole.
+    fn pass_on(&mut self, read: Vec<Delta>, out: &mut Vec<Delta>) {
+        for delta in read {
+            if self.is_over {
+                return;
+            }
+            match delta {
+                Delta::Call(call) => {
+                    out.extend(self.call.replace(call).map(whole));
+                    continue;
+                }
+                Delta::Usage(_) => {}
+                Delta::Stop(stop) => {
+                    let call = self.call.take();
+                    out.extend(call.map(if stop == StopReason::Length { cut_short } else { whole }));
+                    self.is_over = true;
+                }
+                _ => out.extend(self.call.take().map(whole)),
+            }
+            out.push(delta);
+        }
     }
 
     /// The answer has ended, or broken off.
@@ -176,10 +230,28 @@ impl Reader {
     /// # Errors
     /// Where the turn is not whole.
     pub fn end(&mut self, out: &mut Vec<Delta>) -> Result<(), ModelError> {
-        if let Some(frame) = self.framing.finish() {
-            self.parser.frame(&frame, out)?;
+        if self.is_over {
+            return Ok(());
         }
-        self.parser.end(out)
+        if let Some(frame) = self.framing.finish() {
+            self.frame(&frame, out)?;
+        }
+        let mut read = Vec::new();
+        let outcome = if self.is_over { Ok(()) } else { self.parser.end(&mut read) };
+        self.pass_on(read, out);
+        outcome.map_err(|error| self.no_stream().unwrap_or(error))
+    }
+
+    /// What an answer says that is JSON in the place of a stream.
+    fn no_stream(&self) -> Option<ModelError> {
+        let said: Value = serde_json::from_slice(&self.unframed).ok().filter(|_| !self.has_frames)?;
+        let said = if said.is_array() { &said[0] } else { &said };
+        let error = said.get("error").filter(|error| !error.is_null()).unwrap_or(said);
+        let words = [error.as_str().unwrap_or_default(), text(error, "/message"), text(error, "/detail")];
+        let message =
+            words.into_iter().find(|words| !words.is_empty()).unwrap_or("it answered with no stream");
+        let kind = [text(error, "/code"), text(error, "/type"), text(error, "/status")].join(" ");
+        Some(reported(&kind, message))
     }
 }
 
@@ -231,15 +303,43 @@ fn push_usage(out: &mut Vec<Delta>, input: u64, output: u64) {
     }
 }
 
-/// A call from its arguments as text. Text that is no JSON object is handed back as it is: the model is told.
+/// A call from its arguments as text. Text that is no JSON object is handed back as it is: the model is told. None at
+/// all are null, until it is known whether there were to be any.
 fn call_of(name: String, arguments: &str, provider_id: Option<String>) -> Delta {
     let arguments = match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Null) => Value::Object(Map::new()),
         Ok(value) => value,
-        Err(_) if arguments.trim().is_empty() => Value::Object(Map::new()),
+        Err(_) if arguments.trim().is_empty() => Value::Null,
         Err(_) => Value::String(arguments.to_owned()),
     };
     Delta::Call(ModelCall { name, arguments, provider_id })
+}
+
+/// A call as it is passed on: no arguments are an object without members.
+fn whole(mut call: ModelCall) -> Delta {
+    if call.arguments.is_null() {
+        call.arguments = Value::Object(Map::new());
+    }
+    Delta::Call(call)
+}
+
+/// The last call of a turn that reached its output limit: what is not whole goes back to the model, with the reason.
+fn cut_short(mut call: ModelCall) -> Delta {
+    let written = match &call.arguments {
+        Value::Null => Some(""),
+        Value::String(written) => Some(written.as_str()),
+        _ => None,
+    };
+    if let Some(written) = written {
+        call.arguments = format!("{written}[cut off at the output limit]").into();
+    }
+    Delta::Call(call)
+}
+
+/// A call that the provider itself could not read: it goes back to the model, as one whose arguments are no object.
+fn unreadable(said: &str) -> Delta {
+    let said = if said.is_empty() { "make it again" } else { said };
+    let arguments = format!("your provider could not read the call that you made here: {said}").into();
+    Delta::Call(ModelCall { name: "unreadable_call".to_owned(), arguments, provider_id: None })
 }
 
 /// What a provider reports in its stream.

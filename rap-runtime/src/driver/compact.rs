@@ -1,7 +1,7 @@
 //! The summarising of a thread's history: a job beside its slices, which asks the model and puts what comes of it
 //! into the thread's inbox. A kill in between costs one request to the model: the job is owed until its end is there.
 
-use super::slice::caught;
+use super::{completion::silent, slice::caught};
 use crate::{Delta, ModelError, ModelProvider, Retry, Runtime, clock};
 use futures_util::StreamExt;
 use rap_core::{
@@ -106,19 +106,18 @@ async fn attempt(
     request: &ModelRequest,
 ) -> Result<ModelTurn, ModelError> {
     let mut stream = provider.complete(request);
-    let limit = runtime.inner.model_idle;
+    let mut limit = runtime.first_word_limit();
     let mut turn = ModelTurn { model: provider.card().id, ..ModelTurn::default() };
     loop {
-        let next = tokio::time::timeout(limit, stream.next())
-            .await
-            .map_err(|_| ModelError::passing(format!("the model was silent for {} s", limit.as_secs())))?;
+        let next = tokio::time::timeout(limit, stream.next()).await.map_err(|_| silent(limit))?;
+        limit = runtime.inner.model_idle;
         match next {
             None | Some(Ok(Delta::Stop(_))) => return Ok(turn),
             Some(Err(error)) => return Err(error),
             Some(Ok(Delta::Text(piece))) => turn.text.push_str(&piece),
             Some(Ok(Delta::Usage(usage))) => turn.usage = usage,
             // It was told to write only the summary; what else it does is left aside.
-            Some(Ok(Delta::Reasoning(_) | Delta::Call(_))) => {}
+            Some(Ok(Delta::Reasoning(_) | Delta::Call(_) | Delta::Alive)) => {}
         }
     }
 }

@@ -24,6 +24,8 @@ const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A longer wait ends the slice: the thread is due again at that time.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How long a model may take to begin, where it may not be silent for longer anyway.
+const FIRST_WORD: Duration = Duration::from_secs(300);
 /// How often in a row a thread may be put off to a later time before its turn counts as failed.
 const PUT_OFF: u32 = 20;
 
@@ -175,6 +177,7 @@ impl Completion<'_> {
             return Ok(panicked());
         };
         let mut turn = Gathered::new(model.to_owned());
+        let mut limit = self.runtime.first_word_limit();
         loop {
             let next = tokio::select! {
                 biased;
@@ -185,8 +188,9 @@ impl Completion<'_> {
                         continue;
                     }
                 },
-                next = self.next(&mut stream) => next,
+                next = next(&mut stream, limit) => next,
             };
+            limit = self.runtime.inner.model_idle;
             match next {
                 None => return Ok(panicked()),
                 Some(Err(error)) => return Ok(Try::Failed(error)),
@@ -206,20 +210,28 @@ impl Completion<'_> {
             }
         }
     }
+}
 
-    /// The next delta; none where the model panicked, an error where it was silent for too long.
-    async fn next(
-        &self,
-        stream: &mut BoxStream<'static, Result<Delta, ModelError>>,
-    ) -> Option<Result<Option<Delta>, ModelError>> {
-        let limit = self.runtime.inner.model_idle;
-        match tokio::time::timeout(limit, caught(stream.next())).await {
-            Ok(next) => next.map(Option::transpose),
-            Err(_) => {
-                let message = format!("the model was silent for {} s", limit.as_secs());
-                Some(Err(ModelError::passing(message)))
-            }
-        }
+/// The next delta; none where the model panicked, an error where it was silent for too long.
+async fn next(
+    stream: &mut BoxStream<'static, Result<Delta, ModelError>>,
+    limit: Duration,
+) -> Option<Result<Option<Delta>, ModelError>> {
+    match tokio::time::timeout(limit, caught(stream.next())).await {
+        Ok(next) => next.map(Option::transpose),
+        Err(_) => Some(Err(silent(limit))),
+    }
+}
+
+/// What a silence for longer than the limit is.
+pub(super) fn silent(limit: Duration) -> ModelError {
+    ModelError::passing(format!("the model was silent for {} s", limit.as_secs()))
+}
+
+impl Runtime {
+    /// How long a model may be silent before it says anything at all: a long history takes its time to be read.
+    pub(super) fn first_word_limit(&self) -> Duration {
+        self.inner.model_idle.max(FIRST_WORD)
     }
 }
 
@@ -303,6 +315,7 @@ impl Gathered {
                 self.turn.calls.push(call);
             }
             Delta::Usage(usage) => self.turn.usage = usage,
+            Delta::Alive => {}
             Delta::Stop(stop) => {
                 self.stop = Some(stop);
                 return true;

@@ -140,6 +140,7 @@ impl ScriptedModel {
                     Delta::Call(call) => turn.calls.push(call),
                     Delta::Usage(usage) => turn.usage = usage,
                     Delta::Stop(stop) => turn.stop = stop,
+                    Delta::Alive => {}
                 },
                 Piece::Error(error) => return Err(error),
                 Piece::Hang => {

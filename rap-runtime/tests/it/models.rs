@@ -181,6 +181,55 @@ async fn a_model_that_says_nothing() {
     assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
 
+/// A model that is at work is not silent: pings and pieces of a call come, if slowly, and it may take its time to begin.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_slow() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let after = |seconds: u64, delta: Result<Delta, ModelError>| async move {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        delta
+    };
+    let slow = move |_| {
+        let waits = [290, 110, 110, 110].map(|seconds| after(seconds, Ok(Delta::Alive)));
+        let alive = stream::iter(waits).then(|wait| wait);
+        alive.chain(stream::once(after(100, text("at last")))).boxed()
+    };
+    let world = driven(Hooked::default(), Made(slow, asked.clone())).await;
+    let (_session, mut story) = told(&world.runtime, "go").await;
+    let said = async {
+        loop {
+            if let Watched::Committed(n) = story.watch.next().await.unwrap().unwrap() {
+                match n.event.what {
+                    Surface::Text { text, .. } => return text,
+                    Surface::Error { text } => panic!("{text}"),
+                    _ => {}
+                }
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(3600), said).await.unwrap(), "at last");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// One that never begins is broken as well.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_never_begins() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let world = driven(Hooked::default(), Made(|_| stream::pending().boxed(), asked.clone())).await;
+    let (_session, mut story) = told(&world.runtime, "go").await;
+    let told = async {
+        loop {
+            if let Watched::Committed(n) = story.watch.next().await.unwrap().unwrap()
+                && let Surface::Error { text } = n.event.what
+            {
+                return text;
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(3600), told).await.unwrap();
+    assert!(told.contains("silent for 300 s (tried 4 times)"), "{told}");
+}
+
 /// Trap: a panic leaves the thread stuck. A model that panics, at once or in the middle, costs a turn.
 #[tokio::test(start_paused = true)]
 async fn a_model_that_panics() {

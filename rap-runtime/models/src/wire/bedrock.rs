@@ -3,7 +3,7 @@
 
 use super::{
     Parser, Target, call_of, cut, json_of, number, push_reasoning, push_signature, push_text, push_usage,
-    reported, text,
+    reported, text, unreadable,
 };
 use crate::{
     frames::Frame,
@@ -172,8 +172,13 @@ impl Parser for Reading {
                     "tool_use" => StopReason::Calls,
                     "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
                     "guardrail_intervened" | "content_filtered" => StopReason::Refused,
-                    "malformed_model_output" | "malformed_tool_use" => {
-                        let message = "the model wrote a call that its provider could not read";
+                    // Asked again with the same history, the model would write the same again.
+                    "malformed_tool_use" => {
+                        out.push(unreadable(""));
+                        StopReason::Calls
+                    }
+                    "malformed_model_output" => {
+                        let message = "the model wrote a turn that its provider could not read";
                         return Err(ModelError::passing(message));
                     }
                     _ => StopReason::End,

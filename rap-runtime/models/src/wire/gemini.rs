@@ -3,7 +3,7 @@
 
 use super::{
     Effort, Parser, Target, call_of, cut, json_of, number, push_reasoning, push_signature, push_text,
-    push_usage, reported, text,
+    push_usage, reported, text, unreadable,
 };
 use crate::{
     frames::Frame,
@@ -135,8 +135,7 @@ impl Reading {
             match &call["args"] {
                 Value::String(arguments) => out.push(call_of(name, arguments, signature)),
                 arguments => {
-                    let arguments =
-                        if arguments.is_null() { Value::Object(Map::new()) } else { arguments.clone() };
+                    let arguments = arguments.clone();
                     out.push(Delta::Call(ModelCall { name, arguments, provider_id: signature }));
                 }
             }
@@ -174,11 +173,13 @@ impl Parser for Reading {
             "STOP" if self.had_calls => StopReason::Calls,
             "STOP" => StopReason::End,
             "MAX_TOKENS" => StopReason::Length,
-            "MALFORMED_FUNCTION_CALL"
-            | "UNEXPECTED_TOOL_CALL"
-            | "MALFORMED_RESPONSE"
-            | "MISSING_THOUGHT_SIGNATURE" => {
-                return Err(ModelError::passing("the model wrote a call that its provider could not read"));
+            // Asked again with the same history, the model would write the same again.
+            "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" => {
+                out.push(unreadable(text(data, "/candidates/0/finishMessage")));
+                StopReason::Calls
+            }
+            "MALFORMED_RESPONSE" | "MISSING_THOUGHT_SIGNATURE" => {
+                return Err(ModelError::passing("the model wrote a turn that its provider could not read"));
             }
             "OTHER" | "FINISH_REASON_UNSPECIFIED" => {
                 return Err(ModelError::passing("the provider ended the turn without saying why"));

@@ -1,7 +1,9 @@
 //! Ollama. Calls have no ids there: results follow in call order and name their tool. The window must be asked for,
 //! else a long history is cut off silently.
 
-use super::{Parser, Target, cut, json_of, number, push_reasoning, push_text, push_usage, reported, text};
+use super::{
+    Parser, Target, call_of, cut, json_of, number, push_reasoning, push_text, push_usage, reported, text,
+};
 use crate::{
     frames::Frame,
     plan::{Message, Part, Plan, result_images, result_text},
@@ -10,7 +12,7 @@ use rap_runtime::{
     Delta, ModelError,
     core::{ModelCall, StopReason},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
     let mut messages = Vec::new();
@@ -51,6 +53,9 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
         "model": target.model,
         "messages": messages,
         "stream": true,
+        // Too long is to be an error: it is summarised, where Ollama would leave out what came first and say nothing.
+        "truncate": false,
+        "shift": false,
         "options": {"num_ctx": target.card.context_window},
     });
     if !plan.tools.is_empty() {
@@ -101,16 +106,12 @@ impl Parser for Reading {
         push_text(out, text(&data, "/message/content"));
         for call in data["message"]["tool_calls"].as_array().into_iter().flatten() {
             self.had_calls = true;
-            let arguments = match &call["function"]["arguments"] {
-                Value::Null => Value::Object(Map::new()),
-                Value::String(written) => {
-                    serde_json::from_str(written).unwrap_or_else(|_| Value::String(written.clone()))
-                }
-                other => other.clone(),
-            };
             let id = call["id"].as_str().map(str::to_owned);
             let name = text(call, "/function/name").to_owned();
-            out.push(Delta::Call(ModelCall { name, arguments, provider_id: id }));
+            out.push(match &call["function"]["arguments"] {
+                Value::String(written) => call_of(name, written, id),
+                arguments => Delta::Call(ModelCall { name, arguments: arguments.clone(), provider_id: id }),
+            });
         }
         if data["done"] == true {
             push_usage(out, number(&data, "/prompt_eval_count"), number(&data, "/eval_count"));

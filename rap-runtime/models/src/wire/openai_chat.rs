@@ -11,7 +11,6 @@ use crate::{
 };
 use rap_runtime::{Delta, ModelError, core::StopReason};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
     let mut messages = Vec::new();
@@ -86,14 +85,28 @@ fn user(parts: &[Part]) -> Value {
 
 #[derive(Default)]
 struct Call {
+    index: Option<u64>,
     id: String,
     name: String,
     arguments: String,
 }
 
+impl Call {
+    /// Whether a piece begins another call: by another id, or without ids by a name after arguments that are whole.
+    fn is_followed_by(&self, piece: &Value) -> bool {
+        let (id, name) = (text(piece, "/id"), text(piece, "/function/name"));
+        if id.is_empty() || self.id.is_empty() {
+            let is_whole =
+                || serde_json::from_str::<Value>(&self.arguments).is_ok_and(|value| value.is_object());
+            return !name.is_empty() && !self.name.is_empty() && is_whole();
+        }
+        id != self.id
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Reading {
-    calls: BTreeMap<u64, Call>,
+    calls: Vec<Call>,
     refusal: bool,
     usage: (u64, u64),
     stop: Option<StopReason>,
@@ -102,13 +115,18 @@ pub(super) struct Reading {
 
 impl Reading {
     fn calls(&mut self, calls: &Value) {
-        for (n, piece) in calls.as_array().into_iter().flatten().enumerate() {
-            // Some servers leave the index out; then an id begins a new call.
-            let index = piece["index"].as_u64().unwrap_or_else(|| {
-                let next = self.calls.keys().next_back().map_or(0, |last| last + 1);
-                if text(piece, "/id").is_empty() { next.saturating_sub(1) } else { next.max(n as u64) }
+        for piece in calls.as_array().into_iter().flatten() {
+            let index = piece["index"].as_u64();
+            let known = match index {
+                Some(_) => self.calls.iter().rposition(|call| call.index == index),
+                None => self.calls.len().checked_sub(1),
+            };
+            // Some servers leave the index out or make it 0 for all: what begins anew is a call of its own.
+            let place = known.filter(|at| !self.calls[*at].is_followed_by(piece)).unwrap_or_else(|| {
+                self.calls.push(Call { index, ..Call::default() });
+                self.calls.len() - 1
             });
-            let call = self.calls.entry(index).or_default();
+            let call = &mut self.calls[place];
             if call.id.is_empty() {
                 text(piece, "/id").clone_into(&mut call.id);
             }
@@ -128,7 +146,7 @@ impl Reading {
             return;
         }
         let had_calls = !self.calls.is_empty();
-        for call in std::mem::take(&mut self.calls).into_values() {
+        for call in std::mem::take(&mut self.calls) {
             let id = (!call.id.is_empty()).then_some(call.id);
             out.push(call_of(call.name, &call.arguments, id));
         }
@@ -139,6 +157,22 @@ impl Reading {
             stop => stop.unwrap_or_default(),
         };
         out.push(Delta::Stop(stop));
+    }
+}
+
+/// Content as text, or as parts of which some may be thoughts.
+fn content(content: &Value, out: &mut Vec<Delta>) {
+    let Some(parts) = content.as_array() else { return push_text(out, content.as_str().unwrap_or_default()) };
+    for part in parts {
+        push_text(out, part.as_str().unwrap_or(text(part, "/text")));
+        match &part["thinking"] {
+            Value::String(thought) => push_reasoning(out, thought),
+            thoughts => {
+                for thought in thoughts.as_array().into_iter().flatten() {
+                    push_reasoning(out, text(thought, "/text"));
+                }
+            }
+        }
     }
 }
 
@@ -164,7 +198,7 @@ impl Parser for Reading {
         let delta = &choice["delta"];
         let thought = text(delta, "/reasoning_content");
         push_reasoning(out, if thought.is_empty() { text(delta, "/reasoning") } else { thought });
-        push_text(out, text(delta, "/content"));
+        content(&delta["content"], out);
         if !text(delta, "/refusal").is_empty() {
             self.refusal = true;
             push_text(out, text(delta, "/refusal"));

@@ -95,6 +95,42 @@ async fn answers_that_are_no_turn() {
             true,
             "longer than",
         ),
+        (
+            400,
+            vec![],
+            json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "API key not valid. Please pass a valid API key.",
+                "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]}}),
+            Retry::Never,
+            false,
+            "check P_API_KEY",
+        ),
+        (
+            400,
+            vec![("x-amzn-errortype", "IncompleteSignatureException:http://internal.amazon.com/")],
+            json!({"message": "the signature is incomplete"}),
+            Retry::Never,
+            false,
+            "check P_API_KEY",
+        ),
+        (
+            400,
+            vec![],
+            json!({"__type": "com.amazon.coral.service#ExpiredTokenException", "message": "The security token is expired"}),
+            Retry::Never,
+            false,
+            "check P_API_KEY",
+        ),
+        (424, vec![], json!({"message": "the model failed"}), Retry::Soon, false, "it failed"),
+        (408, vec![], json!({"message": "the model took too long"}), Retry::Soon, false, "asked again"),
+        // A key at the end of what is passed on.
+        (
+            500,
+            vec![],
+            error(&format!("{}sk-very-secret is wrong", "x".repeat(790 - "openai: it failed".len() - 20))),
+            Retry::Soon,
+            false,
+            "it failed",
+        ),
         (413, vec![], Value::Null, Retry::Never, true, "too large"),
         (400, vec![], error("no"), Retry::Never, false, "refuses the request"),
     ];
@@ -102,7 +138,46 @@ async fn answers_that_are_no_turn() {
         let error = asked(Wire::OpenAiChat, Act::Status(status, headers, body)).await.unwrap_err();
         assert_eq!((error.retry, error.overflow), (retry, overflow), "{status}: {error}");
         assert!(error.message.contains(says), "{status}: {error}");
-        assert!(!error.message.contains("very-secret"), "{status}: {error}");
+        assert!(!error.message.contains("sk-v"), "{status}: {error}");
+    }
+}
+
+/// Half a key is a secret too: wherever a provider's words are cut, the key has gone before.
+#[tokio::test]
+async fn no_part_of_a_key() {
+    for length in (540..820).step_by(3) {
+        let words = format!("{}sk-very-secret is wrong", "x".repeat(length));
+        let told =
+            asked(Wire::OpenAiChat, Act::Status(401, vec![], error(&words))).await.unwrap_err().message;
+        assert!(!told.contains("sk-"), "{length}: {told}");
+        assert!(told.len() < 900, "{length}: {told}");
+    }
+}
+
+/// The many ways to say that a conversation is too long.
+#[tokio::test]
+async fn too_long_in_many_words() {
+    for words in [
+        "Input Tokens Exceeded: Number of input tokens exceeds maximum length",
+        "exceeded max context length by 1031 tokens",
+        "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
+        "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+        "Invalid request: Your request exceeded model token limit: 131072",
+    ] {
+        let error = asked(Wire::OpenAiChat, Act::Status(400, vec![], error(words))).await.unwrap_err();
+        assert!(error.overflow, "{error}");
+    }
+}
+
+/// Whatever comes shows that the model is there, even where nothing can be made of it yet.
+#[tokio::test]
+async fn every_piece_is_a_sign_of_life() {
+    for wire in Wire::ALL {
+        let spoken = Spoken::text("Let me see.").call("a", "get_weather", r#"{"city":"Troms\u00f8"}"#);
+        let deltas = asked(wire, Act::Drip(spoken, 8)).await.unwrap_or_else(|e| panic!("{wire:?}: {e}"));
+        let alive = deltas.iter().filter(|delta| **delta == Delta::Alive).count();
+        assert!(alive > 10, "{wire:?}: {alive} of {}", deltas.len());
+        assert!(matches!(deltas.last(), Some(Delta::Stop(_))), "{wire:?}");
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Act {
     Cut(Spoken, usize),
     /// Makes a turn and falls silent after so many hundredths of its bytes; the connection stays.
     Stall(Spoken, usize),
+    /// Makes a turn, so many bytes at a time.
+    Drip(Spoken, usize),
     /// Answers with a status, headers and a body.
     Status(u16, Vec<(&'static str, &'static str)>, Value),
 }
@@ -117,7 +119,7 @@ async fn answer(
     let Some(act) = seen.acts.pop_front() else {
         return json(400, refusal(wire, "the test has nothing more to say"));
     };
-    if let Act::Say(spoken) | Act::Cut(spoken, _) | Act::Stall(spoken, _) = &act {
+    if let Act::Say(spoken) | Act::Cut(spoken, _) | Act::Stall(spoken, _) | Act::Drip(spoken, _) = &act {
         let signatures = spoken.thoughts().into_iter().map(|(_, signature)| signature.to_owned());
         seen.known.signatures.extend(signatures.collect::<Vec<_>>());
         seen.known.turns.push(spoken.labels(wire));
@@ -139,6 +141,14 @@ async fn answer(
                 None => None,
             });
             streamed(Body::from_stream(pieces))
+        }
+        Act::Drip(spoken, size) => {
+            let bytes = stream(wire, &spoken);
+            let pieces: Vec<_> = bytes
+                .chunks(size)
+                .map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)))
+                .collect();
+            streamed(Body::from_stream(futures::iter(pieces)))
         }
         Act::Stall(spoken, hundredths) => {
             let mut bytes = stream(wire, &spoken);

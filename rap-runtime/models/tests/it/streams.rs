@@ -202,9 +202,24 @@ fn failures_in_the_stream() {
         ),
         (
             Wire::Gemini,
-            sse(json!({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}]})),
+            sse(json!({"candidates": [{"finishReason": "MALFORMED_RESPONSE"}]})),
             Retry::Soon,
             false,
+        ),
+        // JSON in the place of a stream, as some gateways answer with 200.
+        (
+            Wire::OpenAiChat,
+            br#"{"error": {"message": "This model's maximum prompt length is 131072", "code": 400}}"#
+                .to_vec(),
+            Retry::Never,
+            true,
+        ),
+        (Wire::Anthropic, b"{\n  \"detail\": \"the backend is away\"\n}".to_vec(), Retry::Soon, false),
+        (
+            Wire::Bedrock,
+            br#"{"message": "Input is too long for requested model."}"#.to_vec(),
+            Retry::Never,
+            true,
         ),
         (Wire::Ollama, b"{\"error\":\"an error was encountered\"}\n".to_vec(), Retry::Soon, false),
         (
@@ -233,6 +248,79 @@ fn failures_in_the_stream() {
     for (wire, bytes, retry, overflow) in cases {
         let error = read(wire, &[&bytes]).unwrap_err();
         assert_eq!((error.retry, error.overflow), (retry, overflow), "{wire:?}: {error}");
+    }
+}
+
+/// What an answer says that is no stream is told.
+#[test]
+fn an_answer_that_is_no_stream() {
+    for body in [r#"{"error": "the backend is away"}"#, "{\n\"message\":\n\"the backend is away\"\n}\n"] {
+        for wire in Wire::ALL.into_iter().filter(|wire| *wire != Wire::Ollama) {
+            let error = read(wire, &[body.as_bytes()]).unwrap_err();
+            assert!(error.message.contains("the backend is away"), "{wire:?}: {error}");
+        }
+    }
+}
+
+/// A call that the output limit cut short is never made: without arguments, or with half of them, it goes back to the model
+/// with the reason. One that is whole stays.
+#[test]
+fn calls_cut_by_the_output_limit() {
+    for wire in Wire::ALL {
+        for written in ["", r#"{"city": "Os"#] {
+            let spoken = Spoken::text("x").call("a", "get_time", "{}").call("b", "get_weather", written);
+            let bytes = stream(wire, &spoken.clone().stopped("length"));
+            let calls = read(wire, &[&bytes]).unwrap().calls;
+            assert_eq!(calls[0].arguments, json!({}), "{wire:?}");
+            let told = calls[1].arguments.as_str().unwrap_or_else(|| panic!("{wire:?}: {calls:?}"));
+            assert_eq!(told, format!("{written}[cut off at the output limit]"), "{wire:?}");
+            if written.is_empty() {
+                let natural = read(wire, &[&stream(wire, &spoken)]).unwrap().calls;
+                assert_eq!(natural[1].arguments, json!({}), "{wire:?}: none are none");
+            }
+        }
+        let spoken = Spoken::text("").call("a", "get_weather", r#"{"city":"Oslo"}"#).stopped("length");
+        let read = read(wire, &[&stream(wire, &spoken)]).unwrap();
+        assert_eq!(read.calls[0].arguments, json!({"city": "Oslo"}), "{wire:?}");
+    }
+}
+
+/// A call that the provider itself could not read is a turn with a call that goes back to the model; asked again with the
+/// same history, it would write the same again.
+#[test]
+fn calls_that_the_provider_cannot_read() {
+    let gemini = json!({"candidates": [{
+        "finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": "Malformed function call: print(get_weather(",
+    }]});
+    let gemini = format!("data: {gemini}\n\n").into_bytes();
+    let mut bedrock = aws_event("event", "messageStop", &json!({"stopReason": "malformed_tool_use"}));
+    bedrock.extend(aws_event("event", "metadata", &json!({"usage": {"inputTokens": 1, "outputTokens": 1}})));
+    for (wire, bytes, says) in
+        [(Wire::Gemini, gemini, "print(get_weather("), (Wire::Bedrock, bedrock, "make it again")]
+    {
+        let read = read(wire, &[&bytes]).unwrap();
+        assert_eq!(read.stop, Some(StopReason::Calls), "{wire:?}");
+        let told = read.calls[0].arguments.as_str().unwrap();
+        assert!(told.contains("could not read") && told.contains(says), "{wire:?}: {told}");
+    }
+}
+
+/// A turn ends once: what comes after its end does not count, and neither does data that is empty.
+#[test]
+fn after_the_end_and_in_between() {
+    let gemini = |text: &str| json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]});
+    let gemini = format!("data:\n\ndata: {}\n\ndata: {}\n\n", gemini("one"), gemini("two"));
+    let mut chat = b"data:\n\n".to_vec();
+    chat.extend(stream(Wire::OpenAiChat, &Spoken::text("one")));
+    chat.extend(b"data: {\"error\": {\"message\": \"no\"}}\n\n");
+    let mut anthropic = b"event: ping\ndata:\n\n".to_vec();
+    anthropic.extend(stream(Wire::Anthropic, &Spoken::text("one")));
+    anthropic.extend(b"data: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\"}}\n\n");
+    for (wire, bytes) in
+        [(Wire::Gemini, gemini.into_bytes()), (Wire::OpenAiChat, chat), (Wire::Anthropic, anthropic)]
+    {
+        let read = read(wire, &[&bytes]).unwrap();
+        assert_eq!((read.text.as_str(), read.stop), ("one", Some(StopReason::End)), "{wire:?}");
     }
 }
 
@@ -274,6 +362,35 @@ fn chat_in_dialects() {
     let calls: Vec<_> = read.calls.iter().map(|c| (c.name.as_str(), c.arguments.clone())).collect();
     assert_eq!(calls, [("x", json!({"n": 1})), ("y", json!({"n": 2}))]);
     assert_eq!(read.stop, Some(StopReason::Calls));
+}
+
+/// Parallel calls that are all the first, by their ids or, where there are none, their names; and content in parts.
+#[test]
+fn chat_in_more_dialects() {
+    let chunk = |delta: Value, stop: Value| json!({"choices": [{"delta": delta, "finish_reason": stop}]});
+    let call = |id: &str, name: &str, arguments: &str| json!({"tool_calls": [{"index": 0, "id": id, "function": {"name": name, "arguments": arguments}}]});
+    let read = |deltas: Vec<Value>| {
+        let mut events: Vec<Value> = deltas.into_iter().map(|delta| chunk(delta, Value::Null)).collect();
+        events.push(chunk(json!({}), "stop".into()));
+        let bytes: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        read(Wire::OpenAiChat, &[bytes.as_bytes()]).unwrap()
+    };
+    for ids in [["a", "b"], ["", ""]] {
+        let pieces = vec![
+            call(ids[0], "x", "{\"n\":"),
+            call(ids[0], "", "1}"),
+            call(ids[1], "x", "{\"n\":2"),
+            call(ids[1], "x", "}"),
+        ];
+        let calls: Vec<Value> = read(pieces).calls.into_iter().map(|call| call.arguments).collect();
+        assert_eq!(calls, [json!({"n": 1}), json!({"n": 2})], "{ids:?}");
+    }
+    let parts = json!({"content": [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "Hello"},
+    ]});
+    let read = read(vec![parts, json!({"content": " you"})]);
+    assert_eq!((read.thought.as_str(), read.text.as_str()), ("hm", "Hello you"));
 }
 
 /// Damage is noticed, and nothing grows without a limit.

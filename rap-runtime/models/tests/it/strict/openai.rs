@@ -191,7 +191,12 @@ pub(super) fn responses(body: &Value, known: &Known) -> Checked {
 }
 
 pub(super) fn ollama(body: &Value) -> Checked {
-    only(body, &["model", "messages", "stream", "options", "tools", "think"], "the request")?;
+    only(
+        body,
+        &["model", "messages", "stream", "options", "tools", "think", "truncate", "shift"],
+        "the request",
+    )?;
+    ensure!(body["truncate"] == false && body["shift"] == false, "a long history is cut silently");
     ensure!(body["options"]["num_ctx"].as_u64().is_some(), "without num_ctx a long history is cut silently");
     if body.get("tools").is_some() {
         let offer = Offer {
