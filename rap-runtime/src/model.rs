@@ -68,7 +68,7 @@ pub enum IdAlphabet {
     Any,
     /// `A-Za-z0-9_-`.
     Portable,
-    /// `A-Za-z0-9`.
+    /// `A-Za-z0-9`, and exactly as long as the longest: Mistral's.
     Alphanumeric,
 }
 
@@ -80,7 +80,8 @@ impl CallIds {
             IdAlphabet::Portable => byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-',
             IdAlphabet::Alphanumeric => byte.is_ascii_alphanumeric(),
         };
-        (1..=self.length).contains(&id.len()) && id.bytes().all(good)
+        let shortest = if self.alphabet == IdAlphabet::Alphanumeric { self.length } else { 1 };
+        (shortest..=self.length).contains(&id.len()) && id.bytes().all(good)
     }
 }
 

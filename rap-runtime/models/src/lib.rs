@@ -17,4 +17,4 @@ pub use catalog::card;
 pub use model::{HttpModel, HttpModelBuilder};
 pub use plan::Plan;
 pub use select::{Configured, Providers, SelectError};
-pub use wire::{Effort, Wire};
+pub use wire::{ChatDialect, Effort, Wire};

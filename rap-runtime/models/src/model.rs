@@ -2,12 +2,14 @@
 
 use crate::{
     auth::Auth,
+    catalog,
     fault::{self, Place},
     plan::{self, Names, Plan},
-    wire::{Effort, Reader, Target, Wire},
+    wire::{ChatDialect, Effort, Reader, Target, Wire},
 };
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use http::HeaderValue;
 use rap_http::{AddressPolicy, ClientError, GuardedClient, client::Opened};
 use rap_runtime::{Delta, ModelCard, ModelError, ModelProvider, core::ModelRequest};
 use rap_types::HttpUrl;
@@ -31,6 +33,8 @@ struct Inner {
     model: String,
     card: ModelCard,
     effort: Option<Effort>,
+    dialect: ChatDialect,
+    limited: bool,
     auth: Auth,
     key_variable: String,
     base: HttpUrl,
@@ -51,6 +55,10 @@ impl HttpModel {
     /// followed, so that a key goes nowhere else.
     pub fn builder(id: &str, wire: Wire, base: HttpUrl) -> HttpModelBuilder {
         let model = id.split_once('/').map_or(id, |(_, model)| model).to_owned();
+        let dialect = match wire {
+            Wire::OpenAiChat => ChatDialect::of(&model, &base),
+            _ => ChatDialect::default(),
+        };
         let everywhere = ["0.0.0.0/0", "::/0"].map(|net| net.parse::<rap_runtime::IpNet>());
         let mut policy = AddressPolicy::public().allow_loopback().allow_plain_http();
         for network in everywhere.into_iter().flatten() {
@@ -59,9 +67,11 @@ impl HttpModel {
         HttpModelBuilder {
             inner: Inner {
                 wire,
-                card: crate::catalog::card(id, wire),
+                card: dialect.fit(catalog::card(id, wire)),
                 model,
                 effort: None,
+                dialect,
+                limited: false,
                 auth: Auth::Nobody,
                 key_variable: "the provider's key".to_owned(),
                 base,
@@ -78,6 +88,20 @@ impl HttpModelBuilder {
     /// With another card than the one that is known for this model.
     pub fn card(mut self, card: ModelCard) -> Self {
         self.inner.card = card;
+        self
+    }
+
+    /// How the server speaks OpenAI's chat wire, where its host and the model's name do not tell. The card becomes one that
+    /// fits: give a card of your own after this.
+    pub fn dialect(mut self, dialect: ChatDialect) -> Self {
+        self.inner.card = dialect.fit(self.inner.card);
+        self.inner.dialect = dialect;
+        self
+    }
+
+    /// Sends the card's output limit even where the provider has a limit of its own.
+    pub fn limited(mut self, limited: bool) -> Self {
+        self.inner.limited = limited;
         self
     }
 
@@ -209,13 +233,22 @@ fn ours(delta: Delta, names: &Names) -> Delta {
 
 impl Inner {
     async fn ask(&self, plan: &Plan) -> Result<Opened, ModelError> {
-        let target = Target { model: &self.model, card: &self.card, effort: self.effort };
+        let target = Target {
+            effort: self.effort,
+            dialect: self.dialect,
+            limited: self.limited,
+            ..Target::new(&self.model, &self.card)
+        };
         let body = self.wire.body(plan, target).to_string();
         let url = self
             .base
             .below(&self.wire.path(&self.model))
             .map_err(|e| ModelError::fatal(format!("the base URL of {} is wrong: {e}", self.card.id)))?;
-        let headers = self.auth.headers(self.wire, &url, body.as_bytes())?;
+        let mut headers = self.auth.headers(self.wire, &url, body.as_bytes())?;
+        if self.wire == Wire::Anthropic && catalog::is_bound(&self.model) {
+            headers
+                .insert("anthropic-beta", HeaderValue::from_static("thinking-binding-controls-2026-08-01"));
+        }
         let sent = self.client.post_json_opening(&url, Bytes::from(body), headers).await;
         let mut opened = sent.map_err(|error| self.broke(&error))?;
         if opened.status.is_success() {

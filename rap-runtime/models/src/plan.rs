@@ -9,7 +9,7 @@ mod told;
 
 pub use names::Names;
 
-use crate::{schema, wire::Wire};
+use crate::{catalog, schema, wire::Wire};
 use rap_runtime::{
     ModelCard, ReasoningPolicy, Roles,
     core::{
@@ -352,7 +352,22 @@ impl Building<'_> {
         }]));
     }
 
-    fn call(&self, call: &TurnCall) -> PlanCall {
+    /// Whether this very model made a turn, however much it was to think: what one model has signed, another of the same
+    /// provider may not read.
+    fn is_own(&self, turn: &TurnEntry) -> bool {
+        let bare = |id: &str| {
+            let (provider, model) = id.split_once('/').unwrap_or(("", id));
+            let model = match model.rsplit_once('+') {
+                Some((model, "low" | "medium" | "high" | "thinking")) => model,
+                _ => model,
+            };
+            let model = if self.wire == Wire::Bedrock { catalog::bedrock_name(model) } else { model };
+            format!("{provider}/{model}")
+        };
+        bare(&turn.model) == bare(&self.card.id)
+    }
+
+    fn call(&self, call: &TurnCall, is_own: bool) -> PlanCall {
         let arguments = match &call.arguments {
             Value::Object(arguments) => arguments.clone(),
             // The model wrote something else, and was told so by the result.
@@ -360,7 +375,7 @@ impl Building<'_> {
         };
         let signature = match self.card.reasoning {
             ReasoningPolicy::Dropped => None,
-            _ if self.wire != Wire::Gemini => None,
+            _ if self.wire != Wire::Gemini || !is_own => None,
             _ => call.provider_id.as_deref().and_then(|mark| mark.strip_prefix(&self.mark)),
         };
         PlanCall {
@@ -374,12 +389,16 @@ impl Building<'_> {
     /// A turn's pieces as this provider may have them back, in their order; blank ones and others' reasoning left out.
     fn pieces(&self, turn: &TurnEntry) -> Vec<Said> {
         let mut pieces = Vec::new();
+        let is_own = self.is_own(turn);
         for piece in turn.pieces() {
             match piece {
-                TurnPiece::Reasoning(block) => pieces.extend(self.signed(block).map(Said::Reasoning)),
+                TurnPiece::Reasoning(block) if is_own => {
+                    pieces.extend(self.signed(block).map(Said::Reasoning));
+                }
+                TurnPiece::Reasoning(_) => {}
                 TurnPiece::Text(text) if text.trim().is_empty() => {}
                 TurnPiece::Text(text) => pieces.push(Said::text(text.trim_end().to_owned())),
-                TurnPiece::Call(call) => pieces.push(Said::Call(self.call(call))),
+                TurnPiece::Call(call) => pieces.push(Said::Call(self.call(call, is_own))),
             }
         }
         if turn.interrupted

@@ -310,6 +310,13 @@ fn open_api(schema: &mut Map<String, Value>) {
     if !known_format {
         schema.remove("format");
     }
+    // An empty string among the values is refused.
+    if let Some(Value::Array(values)) = schema.get_mut("enum") {
+        values.retain(|value| value != "");
+        if values.is_empty() {
+            schema.remove("enum");
+        }
+    }
     let strings = |value: &Value| value.as_array().is_some_and(|v| v.iter().all(Value::is_string));
     match schema.get("enum") {
         Some(values) if !strings(values) => {

@@ -4,7 +4,7 @@ use crate::{
     auth::{Auth, AwsKeys},
     catalog,
     model::HttpModel,
-    wire::{Effort, Wire},
+    wire::{ChatDialect, Effort, Wire},
 };
 use rap_http::Secret;
 use rap_runtime::ModelCard;
@@ -67,7 +67,7 @@ const PROVIDERS: [Provider; 6] = [
 ];
 
 /// Other variables that are read.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
@@ -75,6 +75,7 @@ const OTHERS: [&str; 7] = [
     "RAP_MODEL",
     "RAP_CONTEXT_WINDOW",
     "RAP_OUTPUT_LIMIT",
+    "RAP_IMAGES",
 ];
 
 /// The providers that the environment configures.
@@ -185,6 +186,9 @@ impl Providers {
         let auth = self.auth(provider)?;
         let base = self.base(provider)?;
         let mut card = self.card(&format!("{name}/{model}"), provider.wire);
+        if provider.wire == Wire::OpenAiChat {
+            card = ChatDialect::of(model, &base).fit(card);
+        }
         if effort.is_some() {
             card = catalog::thinking(card, provider.wire);
         }
@@ -194,6 +198,7 @@ impl Providers {
             .card(card)
             .auth(auth)
             .effort(effort)
+            .limited(self.var("RAP_OUTPUT_LIMIT").is_some())
             .key_variable(self.key_variable(provider));
         Ok(builder.build())
     }
@@ -203,11 +208,19 @@ impl Providers {
         let number = |name: &str| self.var(name).and_then(|text| text.replace('_', "").parse().ok());
         let window = number("RAP_CONTEXT_WINDOW").unwrap_or(card.context_window);
         let output = number("RAP_OUTPUT_LIMIT").unwrap_or(card.output_limit);
-        card.limits(window, output)
+        let images = match self.var("RAP_IMAGES").map(str::to_ascii_lowercase).as_deref() {
+            Some("1" | "true" | "yes" | "on") => true,
+            Some("0" | "false" | "no" | "off") => false,
+            _ => card.images,
+        };
+        card.limits(window, output).images(images)
     }
 
     fn key_variable(&self, provider: &Provider) -> String {
         let set = provider.keys.iter().find(|key| self.var(key).is_some());
+        if provider.wire == Wire::Bedrock && set != provider.keys.first() {
+            return "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN".to_owned();
+        }
         set.or(provider.keys.first()).map_or_else(String::new, |key| (*key).to_owned())
     }
 
@@ -252,11 +265,7 @@ impl Providers {
     fn base(&self, provider: &Provider) -> Result<HttpUrl, SelectError> {
         let text = match self.var(provider.base_variable) {
             // `OLLAMA_HOST` is often written without a scheme, and then is the address to listen on.
-            Some(host) if provider.wire == Wire::Ollama && !host.contains("://") => {
-                let host = host.replace("0.0.0.0", "127.0.0.1");
-                let port = if host.contains(':') { "" } else { ":11434" };
-                format!("http://{host}{port}")
-            }
+            Some(host) if provider.wire == Wire::Ollama && !host.contains("://") => ollama(host),
             Some(base) => base.to_owned(),
             None if provider.wire == Wire::Bedrock => {
                 format!("https://bedrock-runtime.{}.amazonaws.com", self.region()?)
@@ -264,5 +273,20 @@ impl Providers {
             None => provider.base.to_owned(),
         };
         HttpUrl::new(text).map_err(|e| SelectError(format!("{} is no URL: {e}", provider.base_variable)))
+    }
+}
+
+/// The URL of Ollama at an address to listen on: a port, a name, an address of either kind, one with a port.
+fn ollama(listens: &str) -> String {
+    let (host, port) = match listens.rsplit_once(':') {
+        Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, port),
+        _ => (listens, "11434"),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare {
+        "" | "0.0.0.0" => format!("http://127.0.0.1:{port}"),
+        "::" => format!("http://[::1]:{port}"),
+        bare if bare.contains(':') => format!("http://[{bare}]:{port}"),
+        bare => format!("http://{bare}:{port}"),
     }
 }

@@ -70,29 +70,75 @@ fn escaped(segment: &str) -> String {
 mod tests {
     use super::*;
 
-    /// `get-vanilla` of AWS's published test suite.
+    /// A token of temporary credentials, from the suite.
+    const TOKEN: &str = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxfpSPfI\
+        eoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvl\
+        Rd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJab\
+        IQwj2ICCR/oLxBA==";
+
+    /// Of AWS's published test suite: `get-vanilla`, `get-utf8`, `post-x-www-form-urlencoded`, `post-sts-header-before`.
     #[test]
-    fn the_published_vector() {
-        let keys = AwsKeys {
-            access_key_id: "AKIDEXAMPLE".to_owned(),
-            secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
-            session_token: None,
-        };
-        let request = Request {
-            method: "GET",
-            host: "example.amazonaws.com",
-            path: "/",
-            service: "service",
-            region: "us-east-1",
-            time: "20150830T123600Z",
-            body: b"",
-            content_type: None,
-        };
-        assert_eq!(
-            authorization(&request, &keys),
-            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
-             SignedHeaders=host;x-amz-date, \
-             Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"
-        );
+    fn the_published_vectors() {
+        for (method, path, content_type, body, token, names, signature) in [
+            (
+                "GET",
+                "/",
+                None,
+                "",
+                None,
+                "host;x-amz-date",
+                "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+            ),
+            (
+                "GET",
+                "/\u{1234}",
+                None,
+                "",
+                None,
+                "host;x-amz-date",
+                "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85",
+            ),
+            (
+                "POST",
+                "/",
+                Some("application/x-www-form-urlencoded"),
+                "Param1=value1",
+                None,
+                "content-type;host;x-amz-date",
+                "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a",
+            ),
+            (
+                "POST",
+                "/",
+                None,
+                "",
+                Some(TOKEN),
+                "host;x-amz-date;x-amz-security-token",
+                "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead",
+            ),
+        ] {
+            let keys = AwsKeys {
+                access_key_id: "AKIDEXAMPLE".to_owned(),
+                secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
+                session_token: token.map(Into::into),
+            };
+            let request = Request {
+                method,
+                host: "example.amazonaws.com",
+                path,
+                service: "service",
+                region: "us-east-1",
+                time: "20150830T123600Z",
+                body: body.as_bytes(),
+                content_type,
+            };
+            assert_eq!(
+                authorization(&request, &keys),
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
+                     SignedHeaders={names}, Signature={signature}"
+                )
+            );
+        }
     }
 }

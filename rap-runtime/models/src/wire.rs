@@ -2,10 +2,13 @@
 
 mod anthropic;
 mod bedrock;
+mod dialect;
 mod gemini;
 mod ollama;
 mod openai_chat;
 mod openai_responses;
+
+pub use dialect::ChatDialect;
 
 use crate::{
     fault,
@@ -57,14 +60,14 @@ impl Effort {
         }
     }
 
-    /// Tokens to think with, where a provider wants a number.
-    pub(crate) fn budget(self, output_limit: u64) -> u64 {
+    /// Tokens to think with, where a provider wants a number: fewer than those of the turn. None where too few are left.
+    pub(crate) fn budget(self, output_limit: u64) -> Option<u64> {
         let wanted = match self {
             Self::Low => 2_048,
             Self::Medium => 8_192,
             Self::High => 24_576,
         };
-        wanted.min(output_limit.saturating_sub(1_024)).max(1_024)
+        (output_limit >= 2_048).then(|| wanted.min(output_limit - 1_024))
     }
 }
 
@@ -77,6 +80,17 @@ pub struct Target<'a> {
     pub card: &'a ModelCard,
     /// How much it is to think; none leaves that to the provider.
     pub effort: Option<Effort>,
+    /// How its server speaks the chat wire, if that is its wire.
+    pub dialect: ChatDialect,
+    /// The output limit of the card was asked for: it is sent even where the provider has one of its own.
+    pub limited: bool,
+}
+
+impl<'a> Target<'a> {
+    /// A model with a card, and nothing asked for.
+    pub fn new(model: &'a str, card: &'a ModelCard) -> Self {
+        Self { model, card, effort: None, dialect: ChatDialect::default(), limited: false }
+    }
 }
 
 impl Wire {
@@ -113,7 +127,7 @@ impl Wire {
         let mark = mark.to_owned();
         let (framing, parser): (Framing, Box<dyn Parser>) = match self {
             Self::Anthropic => (Framing::Sse(Sse::default()), Box::new(anthropic::Reading::new(mark))),
-            Self::OpenAiChat => (Framing::Sse(Sse::default()), Box::new(openai_chat::Reading::default())),
+            Self::OpenAiChat => (Framing::Sse(Sse::default()), Box::new(openai_chat::Reading::new(mark))),
             Self::OpenAiResponses => {
                 (Framing::Sse(Sse::default()), Box::new(openai_responses::Reading::new(mark)))
             }

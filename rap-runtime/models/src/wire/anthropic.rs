@@ -6,6 +6,7 @@ use super::{
     push_usage, reported, text,
 };
 use crate::{
+    catalog,
     frames::Frame,
     plan::{Assistant, Message, Part, Plan, PlanResult, Said},
 };
@@ -51,8 +52,8 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
     }
     if let Some(thinking) = thinking(target) {
         body["thinking"] = thinking;
-        if is_adaptive(target) {
-            body["output_config"] = json!({"effort": target.effort.map_or("medium", Effort::word)});
+        if let Some(effort) = target.effort.filter(|_| is_adaptive(target)) {
+            body["output_config"] = json!({"effort": Effort::word(effort)});
         }
     }
     body
@@ -64,11 +65,16 @@ fn is_adaptive(target: Target<'_>) -> bool {
 }
 
 fn thinking(target: Target<'_>) -> Option<Value> {
-    let effort = target.effort?;
     if is_adaptive(target) {
-        return Some(json!({"type": "adaptive"}));
+        let mut thinking = json!({"type": "adaptive"});
+        if catalog::is_bound(target.model) {
+            // A summary, or other tools, stand before thoughts that were bound to what was there: they are left out then.
+            thinking["block_binding"] = json!({"prefix_mismatch_behavior": "drop_block"});
+        }
+        return Some(thinking);
     }
-    Some(json!({"type": "enabled", "budget_tokens": effort.budget(target.card.output_limit)}))
+    let budget = target.effort?.budget(target.card.output_limit)?;
+    Some(json!({"type": "enabled", "budget_tokens": budget}))
 }
 
 /// Adds blocks to the user's message, which may have begun with results.

@@ -2,14 +2,15 @@
 //! after their calls, no text is blank.
 
 use super::{
-    Parser, Target, call_of, cut, json_of, number, push_reasoning, push_signature, push_text, push_usage,
-    reported, text, unreadable,
+    Effort, Parser, Target, call_of, cut, json_of, number, push_reasoning, push_signature, push_text,
+    push_usage, reported, text, unreadable,
 };
 use crate::{
+    catalog,
     frames::Frame,
     plan::{Assistant, Message, Part, Plan, PlanResult, Said},
 };
-use rap_runtime::{Delta, ModelError, core::StopReason};
+use rap_runtime::{Delta, ModelError, ReasoningPolicy, core::StopReason};
 use serde_json::{Map, Value, json};
 
 pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
@@ -29,7 +30,7 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
             Message::Assistant(turn) => add("assistant", assistant(turn)),
         }
     }
-    let caches = target.model.contains("anthropic.") || target.model.contains("amazon.nova");
+    let caches = catalog::bedrock_caches(target.model);
     if caches && let Some(content) = messages.last_mut().and_then(|last| last["content"].as_array_mut()) {
         content.push(cache_point());
     }
@@ -56,12 +57,31 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
             .collect();
         body["toolConfig"] = json!({ "tools": tools });
     }
-    if let Some(effort) = target.effort {
-        let budget = effort.budget(target.card.output_limit);
-        body["additionalModelRequestFields"] =
-            json!({"thinking": {"type": "enabled", "budget_tokens": budget}});
+    if let Some(fields) = target.effort.and_then(|effort| thinking(target, effort)) {
+        body["additionalModelRequestFields"] = fields;
     }
     body
+}
+
+/// Each family has its own words for how much it is to think; most have none.
+fn thinking(target: Target<'_>, effort: Effort) -> Option<Value> {
+    let kept = target.card.reasoning;
+    match catalog::claude_on_bedrock(target.model) {
+        _ if catalog::is_nova_2(target.model) => {
+            Some(json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort.word()}}))
+        }
+        Some(name) if catalog::is_adaptive(name) => Some(adaptive(effort)),
+        None if kept == ReasoningPolicy::Kept => Some(adaptive(effort)),
+        None if kept == ReasoningPolicy::Dropped => None,
+        _ => {
+            let budget = effort.budget(target.card.output_limit)?;
+            Some(json!({"thinking": {"type": "enabled", "budget_tokens": budget}}))
+        }
+    }
+}
+
+fn adaptive(effort: Effort) -> Value {
+    json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": effort.word()}})
 }
 
 fn cache_point() -> Value {

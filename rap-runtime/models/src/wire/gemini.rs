@@ -58,7 +58,9 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
                 thinking["thinkingLevel"] = Effort::word(effort).into();
             }
             (Some(effort), _) => {
-                thinking["thinkingBudget"] = effort.budget(target.card.output_limit).into();
+                if let Some(budget) = effort.budget(target.card.output_limit) {
+                    thinking["thinkingBudget"] = budget.into();
+                }
             }
             (None, _) => {}
         }

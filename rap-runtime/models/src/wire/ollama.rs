@@ -66,8 +66,13 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
         });
         body["tools"] = tools.collect();
     }
-    if target.effort.is_some() {
-        body["think"] = true.into();
+    if target.limited {
+        body["options"]["num_predict"] = target.card.output_limit.into();
+    }
+    if let Some(effort) = target.effort {
+        // These know degrees, and take no yes.
+        let has_degrees = target.model.rsplit('/').next().is_some_and(|name| name.starts_with("gpt-oss"));
+        body["think"] = if has_degrees { effort.word().into() } else { true.into() };
     }
     body
 }

@@ -2,12 +2,12 @@
 //! calls, text only; what they show follows as a user's message. Arguments are text.
 
 use super::{
-    Effort, Parser, Target, call_of, cut, json_of, number, push_reasoning, push_text, push_usage, reported,
-    text,
+    ChatDialect, Effort, Parser, Target, call_of, cut, json_of, number, push_reasoning, push_signature,
+    push_text, push_usage, reported, text,
 };
 use crate::{
     frames::Frame,
-    plan::{Message, Part, Plan, result_images, result_text},
+    plan::{Assistant, Message, Part, Plan, Said, result_images, result_text},
 };
 use rap_runtime::{Delta, ModelError, core::StopReason};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
     }
     for message in &plan.messages {
         match message {
-            Message::User(parts) => messages.push(user(parts)),
+            Message::User(parts) => add_user(&mut messages, user(parts), target),
             Message::Assistant(turn) => {
                 let calls: Vec<Value> = turn
                     .calls()
@@ -36,6 +36,9 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
                 message["content"] = if text.is_empty() { Value::Null } else { text.into() };
                 if !calls.is_empty() {
                     message["tool_calls"] = calls.into();
+                    if target.dialect == ChatDialect::ReasoningBack {
+                        message["reasoning_content"] = reasoning(turn).into();
+                    }
                 }
                 messages.push(message);
             }
@@ -46,17 +49,20 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
                 }
                 let images = result_images(results);
                 if !images.is_empty() {
-                    messages.push(user(&images));
+                    add_user(&mut messages, user(&images), target);
                 }
             }
         }
     }
-    let mut body = json!({
-        "model": target.model,
-        "messages": messages,
-        "stream": true,
-        "stream_options": {"include_usage": true},
-    });
+    let mut body = json!({"model": target.model, "messages": messages, "stream": true});
+    if target.dialect != ChatDialect::Mistral {
+        body["stream_options"] = json!({"include_usage": true});
+    }
+    let is_openais = ["gpt-", "o1", "o3", "o4"].iter().any(|begins| target.model.starts_with(begins));
+    if target.limited {
+        let name = if is_openais { "max_completion_tokens" } else { "max_tokens" };
+        body[name] = target.card.output_limit.into();
+    }
     if !plan.tools.is_empty() {
         let tools = plan.tools.iter().map(|tool| {
             json!({"type": "function", "function": {
@@ -65,10 +71,35 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
         });
         body["tools"] = tools.collect();
     }
-    if let Some(effort) = target.effort {
-        body["reasoning_effort"] = Effort::word(effort).into();
+    match target.effort {
+        // On this wire these call tools only where they do not think; on Responses they do both.
+        _ if target.model.starts_with("gpt-6") && !plan.tools.is_empty() => {
+            body["reasoning_effort"] = "none".into();
+        }
+        Some(effort) if target.dialect != ChatDialect::Mistral => {
+            body["reasoning_effort"] = Effort::word(effort).into();
+        }
+        _ => {}
     }
     body
+}
+
+/// Adds a message of the user's side, which for Mistral may not follow results.
+fn add_user(messages: &mut Vec<Value>, message: Value, target: Target<'_>) {
+    let after_results = messages.last().is_some_and(|last| last["role"] == "tool");
+    if after_results && target.dialect == ChatDialect::Mistral {
+        messages.push(json!({"role": "assistant", "content": "(I have the results.)"}));
+    }
+    messages.push(message);
+}
+
+/// All thoughts of a turn as one.
+fn reasoning(turn: &Assistant) -> String {
+    let thoughts = turn.pieces.iter().filter_map(|piece| match piece {
+        Said::Reasoning(block) => Some(block.text.as_str()),
+        _ => None,
+    });
+    thoughts.collect()
 }
 
 fn user(parts: &[Part]) -> Value {
@@ -104,8 +135,10 @@ impl Call {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Reading {
+    mark: String,
+    /// There are thoughts that nothing ends but what comes after them.
+    is_thinking: bool,
     calls: Vec<Call>,
     refusal: bool,
     usage: (u64, u64),
@@ -114,6 +147,25 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    pub(super) fn new(mark: String) -> Self {
+        Self {
+            mark,
+            is_thinking: false,
+            calls: Vec::new(),
+            refusal: false,
+            usage: (0, 0),
+            stop: None,
+            is_done: false,
+        }
+    }
+
+    /// Thoughts are signed with whose they are: some want them back.
+    fn end_thoughts(&mut self, out: &mut Vec<Delta>) {
+        if std::mem::take(&mut self.is_thinking) {
+            push_signature(out, format!("{}reasoning_content", self.mark));
+        }
+    }
+
     fn calls(&mut self, calls: &Value) {
         for piece in calls.as_array().into_iter().flatten() {
             let index = piece["index"].as_u64();
@@ -145,6 +197,7 @@ impl Reading {
         if std::mem::replace(&mut self.is_done, true) {
             return;
         }
+        self.end_thoughts(out);
         let had_calls = !self.calls.is_empty();
         for call in std::mem::take(&mut self.calls) {
             let id = (!call.id.is_empty()).then_some(call.id);
@@ -198,7 +251,19 @@ impl Parser for Reading {
         let delta = &choice["delta"];
         let thought = text(delta, "/reasoning_content");
         push_reasoning(out, if thought.is_empty() { text(delta, "/reasoning") } else { thought });
-        content(&delta["content"], out);
+        self.is_thinking |= !out.is_empty();
+        let mut said = Vec::new();
+        content(&delta["content"], &mut said);
+        for piece in said {
+            match piece {
+                Delta::Reasoning(_) => self.is_thinking = true,
+                _ => self.end_thoughts(out),
+            }
+            out.push(piece);
+        }
+        if delta["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) {
+            self.end_thoughts(out);
+        }
         if !text(delta, "/refusal").is_empty() {
             self.refusal = true;
             push_text(out, text(delta, "/refusal"));

@@ -39,6 +39,9 @@ pub(super) fn body(plan: &Plan, target: Target<'_>) -> Value {
         "store": false,
         "prompt_cache_key": plan.session,
     });
+    if target.limited {
+        body["max_output_tokens"] = target.card.output_limit.into();
+    }
     if !plan.system.is_empty() {
         body["instructions"] = plan.system.as_str().into();
     }

@@ -4,11 +4,11 @@
 use crate::{
     matrix::{World, until},
     plans::cards,
-    serve::{Act, Provider},
+    serve::{Act, KEY, Provider},
     spoken::Spoken,
 };
 use futures_util::StreamExt;
-use rap_models::Wire;
+use rap_models::{Auth, AwsKeys, HttpModel, Wire};
 use rap_runtime::{Delta, ModelError, ModelProvider, Retry, core::Surface};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -192,6 +192,28 @@ async fn broken_connections() {
         }
         let whole = asked(wire, Act::Cut(spoken, 100)).await.unwrap_or_else(|e| panic!("{wire:?}: {e}"));
         assert!(matches!(whole.last(), Some(Delta::Stop(_))), "{wire:?}: {whole:?}");
+    }
+}
+
+/// Credentials of AWS are shown as a signature over what is sent, and the beta that lets thoughts be dropped is asked for.
+#[tokio::test]
+async fn who_asks() {
+    let request = crate::histories::request(vec![crate::histories::user("hello")], Vec::new());
+    let keys = AwsKeys {
+        access_key_id: "AKID".to_owned(),
+        secret_access_key: "secret".into(),
+        session_token: Some("token".into()),
+    };
+    for (wire, id, auth) in [
+        (Wire::Bedrock, "p/m", Auth::Aws(keys, "eu-north-1".to_owned())),
+        (Wire::Anthropic, "p/claude-fable-5-2", Auth::Key(KEY.into())),
+        (Wire::Anthropic, "p/claude-opus-4-6", Auth::Key(KEY.into())),
+    ] {
+        let (_, known) = cards(wire).remove(0);
+        let provider = Provider::new(wire, known, vec![Act::Say(Spoken::text("hello"))]).await;
+        let model = HttpModel::builder(id, wire, provider.base.parse().unwrap()).auth(auth).build();
+        let deltas: Vec<_> = model.complete(&request).collect().await;
+        assert!(matches!(deltas.last(), Some(Ok(Delta::Stop(_)))), "{id}: {deltas:?}");
     }
 }
 

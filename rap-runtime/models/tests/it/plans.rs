@@ -6,7 +6,7 @@ use crate::{
     strict::{Known, check},
 };
 use proptest::prelude::*;
-use rap_models::{Effort, Plan, Wire, card, wire::Target};
+use rap_models::{ChatDialect, Effort, Plan, Wire, card, wire::Target};
 use rap_runtime::{
     IdAlphabet, ModelCard, ReasoningPolicy,
     core::{Entry, EventEntry, ModelRequest, ReasoningBlock, ResultEntry, TurnCall, TurnEntry, TurnPart},
@@ -21,12 +21,13 @@ pub(crate) fn cards(wire: Wire) -> Vec<(ModelCard, Known)> {
         Wire::OpenAiResponses => "p/gpt-4.1",
         _ => "p/m",
     };
-    let plain = card(model, wire);
+    let mut plain = card(model, wire);
+    plain.id = "p/m".to_owned();
     let known = |signed_calls, takes_reasoning| Known {
         signatures: OWN.iter().map(ToString::to_string).collect(),
         signed_calls,
         takes_reasoning,
-        turns: Vec::new(),
+        ..Known::default()
     };
     let mut cards = vec![
         (plain.clone().images(false).reasoning(ReasoningPolicy::Dropped), known(false, false)),
@@ -38,14 +39,35 @@ pub(crate) fn cards(wire: Wire) -> Vec<(ModelCard, Known)> {
     if matches!(wire, Wire::Anthropic | Wire::Bedrock | Wire::Gemini) {
         cards.push((plain.clone().images(true).reasoning(ReasoningPolicy::Required), known(true, true)));
     }
-    // Mistral's ids have nine characters.
-    cards.push((plain.call_ids(9, IdAlphabet::Alphanumeric), known(false, false)));
+    let dialects: &[ChatDialect] = match wire {
+        Wire::OpenAiChat => &[ChatDialect::Mistral, ChatDialect::ReasoningBack],
+        _ => &[ChatDialect::Mistral],
+    };
+    for dialect in dialects {
+        let back = *dialect == ChatDialect::ReasoningBack;
+        // Elsewhere than on the chat wire, only ids as short as Mistral's.
+        let card = match wire {
+            Wire::OpenAiChat => dialect.fit(plain.clone()),
+            _ => plain.clone().call_ids(9, IdAlphabet::Alphanumeric),
+        };
+        cards.push((card, Known { dialect: *dialect, ..known(back, back) }));
+    }
     cards
+}
+
+/// The dialect that a card of the chat wire is for.
+pub(crate) fn dialect(wire: Wire, card: &ModelCard) -> ChatDialect {
+    match wire {
+        Wire::OpenAiChat if card.reasoning == ReasoningPolicy::Required => ChatDialect::ReasoningBack,
+        Wire::OpenAiChat if card.call_ids.alphabet == IdAlphabet::Alphanumeric => ChatDialect::Mistral,
+        _ => ChatDialect::default(),
+    }
 }
 
 fn body(wire: Wire, request: &ModelRequest, card: &ModelCard) -> Value {
     let effort = (card.reasoning != ReasoningPolicy::Dropped).then_some(Effort::Medium);
-    wire.body(&Plan::new(request, card, wire), Target { model: "m", card, effort })
+    let dialect = dialect(wire, card);
+    wire.body(&Plan::new(request, card, wire), Target { effort, dialect, ..Target::new("m", card) })
 }
 
 fn tools() -> Vec<rap_runtime::core::ToolForModel> {
@@ -234,6 +256,114 @@ fn reasoning_goes_back_to_its_maker_only() {
             assert!(!body.to_string().contains("foreign"), "{wire:?}: {body:#}");
         }
     }
+}
+
+/// What one model has signed is not sent to another of the same provider; how much it is to think makes it no other.
+#[test]
+fn signatures_are_the_models_own() {
+    for wire in Wire::ALL {
+        for (card, known) in cards(wire).into_iter().filter(|(_, known)| known.takes_reasoning) {
+            for (maker, own) in [("p/m", true), ("p/m+high", true), ("p/n", false), ("q/m", false)] {
+                let mut history = everything();
+                let signature = match wire {
+                    Wire::OpenAiResponses => {
+                        r#"p:{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"own-1"}"#
+                    }
+                    Wire::Gemini => "p:own-1",
+                    _ => "p:thinking:own-1",
+                };
+                let Entry::Turn(turn) = &mut history[1] else { unreachable!() };
+                turn.model = maker.to_owned();
+                turn.reasoning[0].signature = Some(signature.to_owned());
+                turn.calls[0].provider_id = (wire == Wire::Gemini).then(|| signature.to_owned());
+                let body = body(wire, &request(history, tools()), &card);
+                check(wire, &body, &known).unwrap_or_else(|why| panic!("{wire:?} {maker}: {why}\n{body:#}"));
+                let sent = if wire == Wire::OpenAiChat { "reasoning_content" } else { "own-1" };
+                assert_eq!(body.to_string().contains(sent), own, "{wire:?} {maker}: {body:#}");
+            }
+        }
+    }
+}
+
+/// What each family of models is told on how much to think, and where a limit that was asked for goes.
+#[test]
+fn what_families_are_told() {
+    let request = request(vec![user("hello")], tools());
+    let told = |wire: Wire, model: &str, effort: Option<Effort>, limited: bool, limit: Option<u64>| {
+        let providers = rap_models::Providers::from_vars(
+            ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION"]
+                .map(|name| (name.to_owned(), "x".to_owned())),
+        );
+        let provider = match wire {
+            Wire::Anthropic => "anthropic",
+            Wire::OpenAiChat => "openai",
+            Wire::OpenAiResponses => "openai-responses",
+            Wire::Bedrock => "bedrock",
+            Wire::Ollama => "ollama",
+            Wire::Gemini => unreachable!(),
+        };
+        let suffix = effort.map_or("", |_| "+low");
+        let model_ = providers.model(&format!("{provider}/{model}{suffix}")).unwrap();
+        let mut card = rap_runtime::ModelProvider::card(&model_);
+        card.output_limit = limit.unwrap_or(card.output_limit);
+        let target = Target { effort, limited, ..Target::new(model, &card) };
+        wire.body(&Plan::new(&request, &card, wire), target)
+    };
+    let low = Some(Effort::Low);
+    let adaptive = json!({"type": "adaptive"});
+    let bound = json!({"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}});
+    let budget = json!({"type": "enabled", "budget_tokens": 2_048});
+    for (model, effort, thinking, words) in [
+        ("claude-sonnet-4-5", None, Value::Null, Value::Null),
+        ("claude-sonnet-4-5-20250929", low, budget.clone(), Value::Null),
+        ("claude-3-7-sonnet-20250219", low, budget.clone(), Value::Null),
+        ("claude-opus-4-20250514", low, budget.clone(), Value::Null),
+        ("claude-opus-4-6", low, adaptive.clone(), json!({"effort": "low"})),
+        ("claude-opus-5", None, adaptive.clone(), Value::Null),
+        ("claude-haiku-5-5", low, adaptive.clone(), json!({"effort": "low"})),
+        ("claude-fable-5-2", None, bound.clone(), Value::Null),
+        ("claude-sonnet-5-5", low, bound.clone(), json!({"effort": "low"})),
+    ] {
+        let body = told(Wire::Anthropic, model, effort, false, None);
+        assert_eq!((&body["thinking"], &body["output_config"]), (&thinking, &words), "{model}");
+    }
+    // A budget is always less than the turn's tokens, or there is none.
+    let tight = told(Wire::Anthropic, "claude-sonnet-4-5", low, true, Some(2_500));
+    assert_eq!((&tight["thinking"]["budget_tokens"], &tight["max_tokens"]), (&json!(1_476), &json!(2_500)));
+    assert_eq!(told(Wire::Anthropic, "claude-sonnet-4-5", low, true, Some(1_500))["thinking"], Value::Null);
+
+    for (model, fields) in [
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", json!({ "thinking": budget })),
+        ("anthropic.claude-opus-4-6-v1", json!({"thinking": adaptive, "output_config": {"effort": "low"}})),
+        ("us.anthropic.claude-opus-5-5", json!({"thinking": adaptive, "output_config": {"effort": "low"}})),
+        (
+            "us.amazon.nova-2-lite-v1:0",
+            json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}),
+        ),
+        ("amazon.nova-pro-v1:0", Value::Null),
+        ("meta.llama3-3-70b-instruct-v1:0", Value::Null),
+    ] {
+        let body = told(Wire::Bedrock, model, low, false, None);
+        assert_eq!(body["additionalModelRequestFields"], fields, "{model}");
+        let caches = body.to_string().contains("cachePoint");
+        assert_eq!(caches, !model.contains("llama"), "{model}");
+    }
+    for model in ["anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-5-sonnet-20240620-v1:0"] {
+        assert!(!told(Wire::Bedrock, model, None, false, None).to_string().contains("cachePoint"), "{model}");
+    }
+
+    let chat = |model, effort| told(Wire::OpenAiChat, model, effort, true, Some(500));
+    assert_eq!(chat("gpt-6-luna", low)["reasoning_effort"], "none");
+    assert_eq!(chat("gpt-5.6-sol", low)["reasoning_effort"], "low");
+    assert_eq!(
+        (&chat("gpt-5.6-sol", None)["max_completion_tokens"], &chat("qwen", None)["max_tokens"]),
+        (&json!(500), &json!(500))
+    );
+    assert_eq!(told(Wire::OpenAiResponses, "gpt-6-astra", low, true, Some(500))["max_output_tokens"], 500);
+    assert_eq!(told(Wire::OpenAiResponses, "gpt-6-astra", low, false, None)["reasoning"]["effort"], "low");
+    let local = told(Wire::Ollama, "gpt-oss:20b", low, true, Some(500));
+    assert_eq!((&local["think"], &local["options"]["num_predict"]), (&json!("low"), &json!(500)));
+    assert_eq!(told(Wire::Ollama, "qwen3", low, false, None)["think"], true);
 }
 
 /// What goes out for one history, spelled out for each wire: a change here is a change of what providers see.

@@ -42,6 +42,16 @@ fn cases() {
         json!({"units": {"type": "string", "enum": ["m"], "nullable": true}, "n": {"type": "integer", "nullable": true}})
     );
 
+    // Gemini refuses an empty string among the values.
+    let empty = json!({"type": "object", "properties": {
+        "unit": {"type": "string", "enum": ["", "metric"]}, "none": {"type": "string", "enum": [""]},
+    }});
+    assert_eq!(
+        fitted(&empty, Dialect::OpenApi)["properties"],
+        json!({"unit": {"type": "string", "enum": ["metric"]}, "none": {"type": "string"}})
+    );
+    assert_eq!(fitted(&empty, Dialect::Json)["properties"]["unit"]["enum"], json!(["", "metric"]));
+
     // Nothing (`()` of Rust), "or null" within "or null", a reference that is "or itself", parts that contradict each
     // other: one such member must not take all tools away.
     let odd = json!({"type": "object", "properties": {
@@ -132,7 +142,7 @@ proptest! {
         for wire in Wire::ALL {
             let card = card(if wire == Wire::Gemini { "p/gemini-2.0" } else { "p/m" }, wire);
             let request = request(vec![user("hello")], vec![tool("t", schema.clone())]);
-            let body = wire.body(&Plan::new(&request, &card, wire), Target { model: "m", card: &card, effort: None });
+            let body = wire.body(&Plan::new(&request, &card, wire), Target::new("m", &card));
             if let Err(why) = check(wire, &body, &Known::default()) {
                 panic!("{wire:?} refuses: {why}\n{schema:#}\n{:#}", body["tools"]);
             }

@@ -57,14 +57,71 @@ fn what_is_there_can_be_used() {
     assert!(!shown.contains("very-secret"), "{shown}");
 }
 
+/// An address to listen on is one to ask at, however it is written; images and limits are as one's own model has them.
+#[test]
+fn ollama_as_it_is_configured() {
+    for (host, base) in [
+        (":11500", "http://127.0.0.1:11500/"),
+        ("0.0.0.0:11500", "http://127.0.0.1:11500/"),
+        ("[::1]", "http://[::1]:11434/"),
+        ("[::]:11500", "http://[::1]:11500/"),
+        ("::1", "http://[::1]:11434/"),
+        ("box", "http://box:11434/"),
+        ("https://ollama.example", "https://ollama.example/"),
+    ] {
+        let configured = providers(&[("OLLAMA_HOST", host)]).configured();
+        let found = configured.iter().find(|c| c.provider == "ollama").unwrap();
+        assert_eq!(found.base, base, "{host}");
+    }
+    let card = |images: &str| providers(&[("RAP_IMAGES", images)]).model("ollama/llava").unwrap().card();
+    assert!(card("1").images && card("true").images && !card("no").images && !card("perhaps").images);
+}
+
+/// One model, whatever region its profile is for; and servers that speak OpenAI's wire in their own way.
+#[test]
+fn cards_by_name() {
+    let all = providers(&[
+        ("AWS_BEARER_TOKEN_BEDROCK", "k"),
+        ("AWS_REGION", "eu-north-1"),
+        ("OPENAI_API_KEY", "k"),
+    ]);
+    for region in ["", "us.", "eu.", "apac.", "global."] {
+        let card = |name: &str| all.model(&format!("bedrock/{region}{name}")).unwrap().card();
+        let sonnet = card("anthropic.claude-sonnet-4-5-20250929-v1:0");
+        assert_eq!(
+            (sonnet.context_window, sonnet.output_limit, sonnet.images),
+            (200_000, 64_000, true),
+            "{region}"
+        );
+        let lite = card("amazon.nova-lite-v1:0");
+        assert_eq!((lite.context_window, lite.images), (300_000, true), "{region}");
+        assert!(!card("amazon.nova-micro-v1:0").images && !card("meta.llama3-3-70b-instruct-v1:0").images);
+    }
+    assert_eq!(all.model("openai/mistral-large-latest").unwrap().card().call_ids.length, 9);
+    let deepseek = providers(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "https://api.deepseek.com")]);
+    let policy = |model: &str| deepseek.model(model).unwrap().card().reasoning;
+    assert_eq!(policy("openai/deepseek-v4-pro"), ReasoningPolicy::Required);
+    assert_eq!(policy("openai/deepseek-chat"), ReasoningPolicy::Dropped);
+}
+
 /// How much a model is to think is part of its id, and decides what becomes of its reasoning.
 #[test]
 fn thinking() {
-    let all = providers(&[("ANTHROPIC_API_KEY", "k"), ("GEMINI_API_KEY", "k")]);
+    let all = providers(&[
+        ("ANTHROPIC_API_KEY", "k"),
+        ("GEMINI_API_KEY", "k"),
+        ("AWS_BEARER_TOKEN_BEDROCK", "k"),
+        ("AWS_REGION", "eu-north-1"),
+    ]);
     for (id, policy) in [
         ("anthropic/claude-sonnet-4-5", ReasoningPolicy::Dropped),
         ("anthropic/claude-sonnet-4-5+thinking", ReasoningPolicy::Required),
         ("anthropic/claude-opus-4-6+high", ReasoningPolicy::Kept),
+        ("anthropic/claude-opus-5-5", ReasoningPolicy::Kept),
+        ("bedrock/us.anthropic.claude-opus-4-6-v1+high", ReasoningPolicy::Kept),
+        ("bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0+high", ReasoningPolicy::Required),
+        ("bedrock/us.anthropic.claude-opus-5-5+high", ReasoningPolicy::Dropped),
+        ("bedrock/us.amazon.nova-2-lite-v1:0+low", ReasoningPolicy::Dropped),
         ("gemini/gemini-3-pro-preview", ReasoningPolicy::Required),
         ("gemini/gemini-2.5-flash", ReasoningPolicy::Kept),
         ("gemini/gemini-2.0-flash", ReasoningPolicy::Dropped),

@@ -2,8 +2,9 @@
 //! answered as the provider answers it, and remembered.
 
 use crate::{
+    plans::dialect,
     spoken::{Spoken, content_type, stream},
-    strict::{Known, check},
+    strict::{Known, check, ensure},
 };
 use axum::{
     Router,
@@ -19,6 +20,9 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
 };
+
+/// The key that the server knows.
+pub(crate) const KEY: &str = "sk-very-secret";
 
 /// What the server does with a request.
 #[derive(Debug, Clone)]
@@ -69,8 +73,9 @@ impl Provider {
             .effort(
                 (card.reasoning != rap_runtime::ReasoningPolicy::Dropped).then_some(rap_models::Effort::Low),
             )
+            .dialect(dialect(self.wire, &card))
             .card(card)
-            .auth(Auth::Key("sk-very-secret".into()))
+            .auth(Auth::Key(KEY.into()))
             .key_variable("P_API_KEY")
             .build()
     }
@@ -93,6 +98,50 @@ fn refusal(wire: Wire, why: &str) -> Value {
     }
 }
 
+/// Whether a request goes where its API has it, and says who asks in the way that its API wants.
+fn addressed(wire: Wire, model: &str, uri: &Uri, headers: &HeaderMap) -> Result<(), String> {
+    let path = match wire {
+        Wire::Anthropic => "/v1/messages".to_owned(),
+        Wire::OpenAiChat => "/chat/completions".to_owned(),
+        Wire::OpenAiResponses => "/responses".to_owned(),
+        Wire::Gemini => format!("/v1beta/models/{model}:streamGenerateContent?alt=sse"),
+        Wire::Ollama => "/api/chat".to_owned(),
+        Wire::Bedrock => format!("/model/{model}/converse-stream"),
+    };
+    ensure!(*uri == path.as_str(), "there is nothing at {uri}");
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ensure!(header("content-type") == "application/json", "the content type is {:?}", header("content-type"));
+    let keys = ["authorization", "x-api-key", "x-goog-api-key"].map(header);
+    match wire {
+        Wire::Anthropic => {
+            ensure!(keys == ["", KEY, ""], "x-api-key header is required: {keys:?}");
+            ensure!(header("anthropic-version") == "2023-06-01", "anthropic-version: header is required");
+            let bound = ["claude-fable-5-2", "claude-opus-5-5"].contains(&model);
+            let beta = header("anthropic-beta") == "thinking-binding-controls-2026-08-01";
+            ensure!(beta == bound, "block_binding: extra inputs are not permitted");
+        }
+        Wire::Gemini => ensure!(keys == ["", "", KEY], "the key is not where it belongs: {keys:?}"),
+        Wire::Bedrock if keys[0].starts_with("AWS4") => {
+            let time = header("x-amz-date");
+            let day = time.split('T').next().unwrap_or_default();
+            ensure!(time.len() == 16 && day.len() == 8 && time.ends_with('Z'), "x-amz-date is {time:?}");
+            let begins = format!(
+                "AWS4-HMAC-SHA256 Credential=AKID/{day}/eu-north-1/bedrock/aws4_request, \
+                 SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, Signature="
+            );
+            let signature = keys[0].strip_prefix(&begins).unwrap_or_default();
+            let is_hex = signature.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            ensure!(signature.len() == 64 && is_hex, "IncompleteSignature: {}", keys[0]);
+            ensure!(header("x-amz-security-token") == "token", "the token is missing");
+        }
+        _ => {
+            let bearer = format!("Bearer {KEY}");
+            ensure!(keys == [bearer.as_str(), "", ""], "the key is not where it belongs: {keys:?}");
+        }
+    }
+    Ok(())
+}
+
 async fn answer(
     State((wire, seen)): State<(Wire, Arc<Mutex<Seen>>)>,
     uri: Uri,
@@ -101,7 +150,15 @@ async fn answer(
 ) -> Response<Body> {
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let mut seen = seen.lock().unwrap();
-    let checked = check(wire, &body, &seen.known);
+    let model = match wire {
+        Wire::Gemini | Wire::Bedrock => {
+            uri.path().split(['/', ':']).nth(if wire == Wire::Gemini { 3 } else { 2 })
+        }
+        _ => body["model"].as_str(),
+    };
+    let model = model.unwrap_or_default().to_owned();
+    let addressed = addressed(wire, &model, &uri, &headers);
+    let checked = addressed.and_then(|()| check(wire, &body, &seen.known.of(&model)));
     seen.bodies.push(body);
     seen.uris.push(uri.to_string());
     seen.headers.push(headers);
@@ -121,7 +178,10 @@ async fn answer(
     };
     if let Act::Say(spoken) | Act::Cut(spoken, _) | Act::Stall(spoken, _) | Act::Drip(spoken, _) = &act {
         let signatures = spoken.thoughts().into_iter().map(|(_, signature)| signature.to_owned());
-        seen.known.signatures.extend(signatures.collect::<Vec<_>>());
+        for signature in signatures.collect::<Vec<_>>() {
+            seen.known.given_by.insert(signature.clone(), model.clone());
+            seen.known.signatures.insert(signature);
+        }
         seen.known.turns.push(spoken.labels(wire));
     }
     let streamed =

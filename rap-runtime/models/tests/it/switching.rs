@@ -3,11 +3,11 @@
 
 use crate::{
     matrix::{World, until},
-    plans::cards,
-    serve::{Act, Provider},
+    plans::{cards, dialect},
+    serve::{Act, KEY, Provider},
     spoken::Spoken,
 };
-use rap_models::{Effort, HttpModel, Wire};
+use rap_models::{Auth, Effort, HttpModel, Wire};
 use rap_runtime::{AgentHost, ReasoningPolicy, core::Surface};
 
 /// A provider under a name of its own, with the card of its wire that asks the most.
@@ -23,7 +23,8 @@ async fn provider(name: &str, wire: Wire, acts: Vec<Act>) -> (Provider, HttpMode
     card.id = format!("{name}/m");
     let effort = (card.reasoning != ReasoningPolicy::Dropped).then_some(Effort::Low);
     let model = HttpModel::builder(&card.id, wire, provider.base.parse().unwrap());
-    (provider, model.effort(effort).card(card).build())
+    let model = model.effort(effort).dialect(dialect(wire, &card)).card(card);
+    (provider, model.auth(Auth::Key(KEY.into())).build())
 }
 
 /// A turn with reasoning on both sides of a call, and what is said once its result is there.
@@ -75,6 +76,47 @@ async fn from_every_wire_to_every_other_and_back() {
             }
             let told = world.history(&session).await;
             assert_eq!(told.iter().filter(|line| line.starts_with("result: 12 degrees")).count(), 4);
+        }
+    }
+}
+
+/// Two models of one provider: what the first has signed is not sent to the second, and is there when the first is asked
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_one_model_to_another_of_its_provider() {
+    for wire in [Wire::Anthropic, Wire::Gemini, Wire::OpenAiResponses, Wire::Bedrock] {
+        let mut acts = turns("one", &["one has it.", "one again."]);
+        acts.insert(2, Act::Say(Spoken::text("two has it.").thought("so", "two-sig")));
+        let (server, _) = provider("p", wire, acts).await;
+        let (card, _) = cards(wire).into_iter().max_by_key(|(_, known)| known.signed_calls).unwrap();
+        let model = |name: &str| {
+            let mut card = if card.reasoning == ReasoningPolicy::Dropped {
+                card.clone().reasoning(ReasoningPolicy::Kept)
+            } else {
+                card.clone()
+            };
+            card.id = format!("p/{name}");
+            let model = HttpModel::builder(&card.id, wire, server.base.parse().unwrap());
+            model.effort(Some(Effort::Low)).card(card).auth(Auth::Key(KEY.into())).build()
+        };
+        let (one, two) = (model("one"), model("two"));
+        let world = World::configured(|builder| builder.model(one).model(two)).await;
+        let (session, mut watch) = world.told("What is up?").await;
+        let done = |text: &'static str| move |what: &Surface| matches!(what, Surface::Text { text: t, .. } if t == text);
+        for (choice, says) in [("p/two", "one has it."), ("p/one", "two has it."), ("p/one", "one again.")] {
+            until(&mut watch, done(says)).await;
+            world.runtime.choose_model(&session, Some(choice)).await.unwrap();
+            if says != "one again." {
+                world.runtime.send(&session, says, "And you?").await.unwrap();
+            }
+        }
+        let (refused, bodies) = server.seen(|seen| (seen.refused.clone(), seen.bodies.clone()));
+        assert_eq!(refused, Vec::<String>::new(), "{wire:?}");
+        let (at_two, back) = (bodies[2].to_string(), bodies[3].to_string());
+        assert!(!at_two.contains("one-sig") && at_two.contains("one looks."), "{wire:?}: {at_two}");
+        assert!(!back.contains("two-sig") && back.contains("two has it."), "{wire:?}: {back}");
+        for signature in ["one-sig-1", "one-sig-2"] {
+            assert!(back.contains(signature), "{wire:?}: {signature} in {back}");
         }
     }
 }

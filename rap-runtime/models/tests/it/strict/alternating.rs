@@ -32,6 +32,7 @@ pub(super) fn anthropic(body: &Value, known: &Known) -> Checked {
             "max_tokens is not over the budget"
         );
     }
+    only_adaptive(body["model"].as_str().unwrap_or_default(), body)?;
     let marks = body.to_string().matches("\"cache_control\"").count();
     ensure!(marks <= 4, "{marks} blocks have cache_control; at most 4 may");
     for block in body["system"].as_array().into_iter().flatten() {
@@ -88,6 +89,21 @@ pub(super) fn anthropic(body: &Value, known: &Known) -> Checked {
     })
 }
 
+/// Newer models refuse a budget, and thoughts after a prefix that changed, unless they are told to drop them.
+fn only_adaptive(model: &str, body: &Value) -> Checked {
+    if ["claude-fable-5-2", "claude-opus-5-5"].contains(&model) {
+        let kind = &body["thinking"]["type"];
+        ensure!(
+            kind.is_null() || kind == "adaptive",
+            "thinking.type.enabled is not supported for this model"
+        );
+        let bound = body["messages"].to_string().contains("\"thinking\"");
+        let behavior = &body["thinking"]["block_binding"]["prefix_mismatch_behavior"];
+        ensure!(!bound || behavior == "drop_block", "the block is bound to a different conversation");
+    }
+    Ok(())
+}
+
 fn signature(signature: &Value, known: &Known) -> Result<String, String> {
     ensure!(known.takes_reasoning, "thinking is not taken");
     let signature = text(signature, "a signature")?;
@@ -101,6 +117,10 @@ pub(super) fn bedrock(body: &Value, known: &Known) -> Checked {
         &["messages", "system", "toolConfig", "inferenceConfig", "additionalModelRequestFields"],
         "the request",
     )?;
+    if let Some(budget) = body.pointer("/additionalModelRequestFields/thinking/budget_tokens") {
+        let most = body["inferenceConfig"]["maxTokens"].as_u64().unwrap_or_default();
+        ensure!(budget.as_u64().is_some_and(|n| (1_024..most).contains(&n)), "a budget of {budget}");
+    }
     for block in body["system"].as_array().into_iter().flatten() {
         if block.get("cachePoint").is_none() {
             said(&block["text"], "the system prompt")?;

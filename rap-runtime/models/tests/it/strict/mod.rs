@@ -6,9 +6,9 @@ mod gemini;
 mod openai;
 mod tools;
 
-use rap_models::Wire;
+use rap_models::{ChatDialect, Wire};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 macro_rules! ensure {
     ($holds:expr, $($why:tt)+) => {
@@ -28,11 +28,22 @@ pub(crate) struct Known {
     pub(crate) signed_calls: bool,
     /// Reasoning is taken back at all.
     pub(crate) takes_reasoning: bool,
+    /// Which model gave a signature: another of the same provider does not take it.
+    pub(crate) given_by: HashMap<String, String>,
+    /// How the server speaks OpenAI's chat wire.
+    pub(crate) dialect: ChatDialect,
     /// The turns that this provider has made: what it signed goes back as it was, each piece at its place.
     pub(crate) turns: Vec<Vec<String>>,
 }
 
 impl Known {
+    /// What a model of the provider knows: its own signatures.
+    pub(crate) fn of(&self, model: &str) -> Self {
+        let mut known = self.clone();
+        known.signatures.retain(|signature| self.given_by.get(signature).is_none_or(|maker| maker == model));
+        known
+    }
+
     /// Whether a turn is as it was made, if this provider has signed it.
     pub(crate) fn as_it_was(&self, turn: &[String]) -> Checked {
         let signed = |label: &&String| label.starts_with("signed ");
@@ -55,7 +66,7 @@ pub(crate) fn check(wire: Wire, body: &Value, known: &Known) -> Checked {
     match wire {
         Wire::Anthropic => alternating::anthropic(body, known),
         Wire::Bedrock => alternating::bedrock(body, known),
-        Wire::OpenAiChat => openai::chat(body),
+        Wire::OpenAiChat => openai::chat(body, known),
         Wire::OpenAiResponses => openai::responses(body, known),
         Wire::Gemini => gemini::gemini(body, known),
         Wire::Ollama => openai::ollama(body),

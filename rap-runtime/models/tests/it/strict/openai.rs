@@ -4,6 +4,7 @@ use super::{
     Checked, Known, base64, ensure, list, only, portable, said, text,
     tools::{Offer, offers},
 };
+use rap_models::ChatDialect;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -28,12 +29,17 @@ fn data_url(value: &Value) -> Checked {
     base64(&data.into(), "an image")
 }
 
-pub(super) fn chat(body: &Value) -> Checked {
+pub(super) fn chat(body: &Value, known: &Known) -> Checked {
+    let mistral = known.dialect == ChatDialect::Mistral;
     only(
         body,
-        &["model", "messages", "stream", "stream_options", "tools", "reasoning_effort"],
+        &["model", "messages", "stream", "stream_options", "tools", "reasoning_effort", "max_tokens"],
         "the request",
     )?;
+    ensure!(
+        !mistral || body.get("stream_options").is_none(),
+        "stream_options: extra inputs are not permitted"
+    );
     if body.get("tools").is_some() {
         let offer = Offer {
             name: "/function/name",
@@ -60,6 +66,11 @@ pub(super) fn chat(body: &Value) -> Checked {
             }
             "user" => {
                 only(message, &["role", "content"], "a message")?;
+                let after = n.checked_sub(1).map(|before| &messages[before]["role"]);
+                ensure!(
+                    !mistral || after.is_none_or(|role| role != "tool"),
+                    "message {n}: unexpected role 'user' after role 'tool'"
+                );
                 match &message["content"] {
                     Value::String(_) => drop(said(&message["content"], &format!("message {n}"))?),
                     parts => {
@@ -74,7 +85,12 @@ pub(super) fn chat(body: &Value) -> Checked {
                 }
             }
             "assistant" => {
-                only(message, &["role", "content", "tool_calls"], "a message")?;
+                let back = known.dialect == ChatDialect::ReasoningBack;
+                only(message, &["role", "content", "tool_calls", "reasoning_content"], "a message")?;
+                ensure!(
+                    message["reasoning_content"].is_string() == (back && message.get("tool_calls").is_some()),
+                    "message {n}: the reasoning_content in the thinking mode must be passed back, and nowhere else"
+                );
                 let Some(calls) = message.get("tool_calls") else {
                     said(&message["content"], &format!("message {n}"))?;
                     continue;
@@ -85,6 +101,10 @@ pub(super) fn chat(body: &Value) -> Checked {
                     portable(text(&call["function"]["name"], "a name")?, 64, "a called tool's name")?;
                     arguments(&call["function"]["arguments"])?;
                     let id = id(&call["id"], 40)?;
+                    ensure!(
+                        !mistral || (id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric())),
+                        "tool call id was {id} but must be a-z, A-Z, 0-9, with a length of 9"
+                    );
                     ensure!(seen.insert(id.clone()), "message {n}: the id {id} is used twice");
                     open.insert(id);
                 }

@@ -111,7 +111,8 @@ fn open_api(schema: &Value, tool: &str, top: bool) -> Checked {
     }
     if let Some(values) = schema.get("enum") {
         ensure!(kind == Some("string"), "an enum in the schema of {tool} is not of strings");
-        ensure!(list(values, "enum")?.iter().all(Value::is_string), "an enum of {tool} holds no string");
+        let good = |value: &Value| value.as_str().is_some_and(|value| !value.is_empty());
+        ensure!(list(values, "enum")?.iter().all(good), "an enum of {tool} holds no string, or an empty one");
     }
     if let Some(format) = schema.get("format") {
         let good = ["date-time", "enum", "int32", "int64", "float", "double"];
