@@ -2,7 +2,8 @@
 //!
 //! The clock of the machine may be set back. This one goes on instead: what was due when it was written stays due,
 //! so that nobody waits for hours because somebody corrected the time (P9). A clock that is set forward, or a machine
-//! that slept, is followed. When the program starts again it takes the machine's word.
+//! that slept, is followed. When the program starts again it takes the machine's word, and
+//! the store tells whatever waits by how much it was set back (`Store::clock_starts`).
 
 use rap_core::{Millis, Moment};
 use std::{

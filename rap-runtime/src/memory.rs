@@ -56,6 +56,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn clock_starts(&self, now: Millis) -> Result<Option<i64>, StoreError> {
+        Ok(self.write(|m| m.clock_starts(now)))
+    }
+
     async fn accept(&self, input: NewInput, now: Millis) -> Result<Accepted, StoreError> {
         Ok(self.write(|m| m.accept(input, now)))
     }

@@ -82,6 +82,7 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
         | InputBody::NotCompacted { .. }
         | InputBody::Report { .. }
         | InputBody::FromParent { .. }
+        | InputBody::ClockSetBack { .. }
         | InputBody::Stop
         | InputBody::Close => {
             if !facts.thread_exists {
@@ -99,9 +100,11 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
 
 fn room(body: &InputBody) -> usize {
     match body {
-        InputBody::Stop | InputBody::Close | InputBody::Summary { .. } | InputBody::NotCompacted { .. } => {
-            usize::MAX
-        }
+        InputBody::Stop
+        | InputBody::Close
+        | InputBody::Summary { .. }
+        | InputBody::NotCompacted { .. }
+        | InputBody::ClockSetBack { .. } => usize::MAX,
         InputBody::Message { .. } => INBOX + ROOM_FOR_PEOPLE,
         _ => INBOX,
     }

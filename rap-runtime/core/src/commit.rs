@@ -49,6 +49,11 @@ pub struct Commit {
     pub resume: bool,
     /// A completion was made: counts against the runaway guard.
     pub completed: bool,
+    /// Tokens that the model has read and written and that count against the session's budget
+    /// ([`Rules::tokens`](crate::Rules::tokens)). It follows from the recorded turn and inputs, and is no part of what
+    /// is compared.
+    #[serde(skip)]
+    pub tokens: u64,
     /// What people see.
     pub surface: Vec<SurfaceEvent>,
     /// The thread's new flags and due time.
@@ -185,6 +190,12 @@ pub struct SliceFacts {
     pub asking: Vec<CallId>,
     /// Completions of the session since a person last wrote.
     pub completions: u64,
+    /// Tokens of the session since a person last wrote.
+    #[serde(default, skip_serializing_if = "is_no_token")]
+    pub tokens: u64,
+    /// The window of the model that it asks, in tokens; none where it was not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
     /// Open threads of the session.
     pub open_threads: usize,
     /// Its children, as many as were loaded.
@@ -207,6 +218,10 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
+fn is_no_token(tokens: &u64) -> bool {
+    *tokens == 0
+}
+
 impl SliceFacts {
     /// What a snapshot holds of them.
     pub fn of(snapshot: &Snapshot) -> Self {
@@ -224,6 +239,8 @@ impl SliceFacts {
             waits_for_room: thread.waits_for_room,
             asking: snapshot.asking.clone(),
             completions: snapshot.completions,
+            tokens: snapshot.tokens,
+            window: None,
             open_threads: snapshot.open_threads,
             children: snapshot.children.len(),
             open_children: open.map(|child| child.id.clone()).collect(),

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 /// How often a request may turn out too large before the compaction is given up; each time half as much is asked.
 const HALVINGS: u32 = 6;
-/// Bytes of a request for each token of the window: careful, since a token is more than this in most texts.
-const BYTES_PER_TOKEN: u64 = 2;
+/// Bytes of a request, or of a result, for each token of the window: careful, since a token is more than this in most
+/// texts.
+pub(crate) const BYTES_PER_TOKEN: u64 = 2;
 /// Results that are shorter stay.
 const SHORT: usize = 200;
 const LEFT_OUT: &str = "[this result is left out of the summary's request, which is too long with it]";

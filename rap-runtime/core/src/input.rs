@@ -56,6 +56,11 @@ impl InputId {
         Self(format!("control:{key}"))
     }
 
+    /// That the clock was set back, by the newest time that was ever written.
+    pub fn clock_set_back(newest: Millis) -> Self {
+        Self(format!("clock:{}", newest.0))
+    }
+
     /// An id that was stored.
     pub fn from_stored(id: impl Into<String>) -> Self {
         Self(id.into())
@@ -199,6 +204,12 @@ pub enum InputBody {
         /// Why, for people.
         reason: String,
     },
+    /// The clock was set back while nobody ran: what waits for a span of time waits from a moment that is to come
+    /// again. [`Store::clock_starts`](crate::Store::clock_starts) tells every thread that waits.
+    ClockSetBack {
+        /// By so many milliseconds, at least.
+        by: i64,
+    },
     /// Stop: end the completion, cancel open calls, pause the thread and its descendants.
     Stop,
     /// Close the thread and all below it.
@@ -222,6 +233,7 @@ impl InputBody {
             Self::Compact => "compact",
             Self::Summary { .. } => "summary",
             Self::NotCompacted { .. } => "not_compacted",
+            Self::ClockSetBack { .. } => "clock_set_back",
             Self::Stop => "stop",
             Self::Close => "close",
         }

@@ -1,6 +1,6 @@
 //! What a store keeps: sessions, threads, calls, subscriptions, and the snapshot that a slice starts from.
 
-use crate::{History, Input, Millis, Outcome, Rules, Toolbox};
+use crate::{History, Input, InputBody, Millis, Outcome, Rules, Toolbox};
 use rap_types::{CallId, ThreadId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -299,6 +299,8 @@ pub struct Snapshot {
     pub session: Arc<Session>,
     /// Completions of the session since a person last wrote: the runaway guard.
     pub completions: u64,
+    /// Tokens of the session since a person last wrote, as commits have counted them ([`Commit::tokens`](crate::Commit)).
+    pub tokens: u64,
     /// Open threads in the session.
     pub open_threads: usize,
     /// The thread.
@@ -323,6 +325,16 @@ impl Snapshot {
     /// The model that answers the thread; none stands for the runtime's default.
     pub fn model(&self) -> Option<&str> {
         self.thread.model.as_deref().or(self.session.model.as_deref())
+    }
+
+    /// The model that a slice from here asks: what its inputs choose counts already. None stands for the runtime's
+    /// default.
+    pub fn next_model(&self) -> Option<&str> {
+        let chosen = self.inputs.iter().rev().find_map(|input| match &input.body {
+            InputBody::UseModel { model } => Some(model.as_deref()),
+            _ => None,
+        });
+        chosen.unwrap_or(self.thread.model.as_deref()).or(self.session.model.as_deref())
     }
 
     /// The thread's parent.

@@ -19,10 +19,14 @@ pub struct Rules {
     pub subscriptions: usize,
     /// Calls in a turn.
     pub calls_per_turn: usize,
-    /// Bytes of a result that a model is shown.
+    /// Bytes of a result that a model is shown, and no more than a tenth of its window, with a note where that is not
+    /// all. It is whole in the store.
     pub result_bytes: usize,
     /// Completions of a session without a person's message, before it is put to rest.
     pub completions: u64,
+    /// Tokens that the models of a session read and write without a person's message, before it is put to rest; none
+    /// for no limit. Counted as providers report them, cached ones and summaries included.
+    pub tokens: Option<u64>,
     /// Events parked with a call that is still pending.
     pub parked_events: usize,
     /// Views that a thread keeps, one for each `view_type`. One more, and the view that was longest without an
@@ -63,6 +67,8 @@ impl Default for Rules {
             calls_per_turn: 64,
             result_bytes: 64 * 1024,
             completions: 200,
+            // As many completions of a quarter of a million tokens each: smaller windows never come so far.
+            tokens: Some(50_000_000),
             parked_events: 64,
             views: 64,
             dead_letters: 1_000,

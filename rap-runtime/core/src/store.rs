@@ -25,6 +25,16 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces a session's toolbox, for what is live in it: base URLs and endpoints, servers that joined.
     async fn update_toolbox(&self, id: &ThreadId, toolbox: &crate::Toolbox) -> Result<(), StoreError>;
 
+    /// Says that somebody begins to drive what is here, and what time it is; the answer says by how many milliseconds
+    /// the clock was set back meanwhile, if it was by a second or more: everything here was written before `now`, so
+    /// what was written later tells. Then, in the same transaction, requests of the outbox that wait for their next try
+    /// wait for as much less, and every open thread that is due at some time, or paused, is given an
+    /// [`InputBody::ClockSetBack`](crate::InputBody): what was due is due, and nothing waits longer than it was to
+    /// (P7, P9). It is refused by no thread, and its id is [`InputId::clock_set_back`](crate::InputId::clock_set_back).
+    ///
+    /// Nobody can know of a clock that was set back by less than the time for which nothing was written.
+    async fn clock_starts(&self, now: Millis) -> Result<Option<i64>, StoreError>;
+
     /// Admits an input by [`admit`](crate::admit) and stores it. A discarded outcome of a cancelled call that says
     /// `subscription: true` makes the cancel notices go out once more. When this returns, the answer is durable
     /// (P1). An accepted input makes its thread due at `now`, unless the thread is paused; a person's word

@@ -1,7 +1,7 @@
 //! The promises, as checks: some at every commit and request, the others when the world has come to rest.
 
 use crate::{
-    model::all_text,
+    model::{WINDOW, all_text},
     server::{ASKING, DESTRUCTIVE, Job, Servers},
     world::TRIES,
 };
@@ -30,6 +30,9 @@ pub(crate) type Checked = Result<(), Violation>;
 /// How long a person's message may go unseen by the model: a restart, a slow turn, a far retry.
 const PATIENCE_OF_PEOPLE_MS: i64 = 240_000;
 
+/// Bytes of a result that the model is shown at most: a tenth of its window, and a note.
+const LONGEST_SHOWN: usize = WINDOW as usize * 2 / 10 + 80;
+
 /// Slices in a row that may change nothing: looks at what may be over, after a stop or a wait.
 const IDLE_SLICES: u32 = 8;
 
@@ -57,6 +60,8 @@ pub(crate) struct Checks {
     summaries: HashMap<ThreadId, u64>,
     /// Summaries that people wanted.
     wanted: u64,
+    /// The model that a person chose last, for the root and all below it; the outer none: nobody chose.
+    chosen: Option<Option<String>>,
 }
 
 /// The marks in a text.
@@ -99,7 +104,42 @@ impl Checks {
         self.wanted += u64::from(*body == InputBody::Compact);
     }
 
-    /// Nobody can answer for so long: the runtime is not there, or its clock has been set back.
+    /// A person's choice of a model was taken.
+    pub(crate) fn chosen(&mut self, model: Option<String>) {
+        self.chosen = Some(model);
+    }
+
+    /// P1: the model that answers a thread is the one that was there when it was loaded, or the newest that its inputs
+    /// choose.
+    pub(crate) fn answers(&self, request: &ModelRequest, snapshot: &Snapshot) -> Checked {
+        let chosen = snapshot.inputs.iter().rev().find_map(|input| match &input.body {
+            InputBody::UseModel { model } => Some(model),
+            _ => None,
+        });
+        let expected = chosen.unwrap_or(&snapshot.thread.model);
+        if request.model == *expected {
+            return Ok(());
+        }
+        let asked = &request.model;
+        Err(broken("P1", format!("{} asks {asked:?}, and {expected:?} was chosen", request.thread)))
+    }
+
+    /// P1: what a person chose last has reached every thread that is open.
+    fn nobody_else_answers(&self, store: &Memory, root: &ThreadId) -> Checked {
+        let Some(chosen) = &self.chosen else { return Ok(()) };
+        let open = |state| !matches!(state, ThreadState::Closed | ThreadState::Paused);
+        let threads = store.threads(root);
+        let another = threads.iter().find(|view| open(view.state) && view.row.model != *chosen);
+        another.map_or(Ok(()), |view| {
+            let message = format!(
+                "{chosen:?} was chosen, and {:?} answers in {}",
+                view.row.model, view.row.id
+            );
+            Err(broken("P1", message))
+        })
+    }
+
+    /// Nobody can answer for so long: the runtime is not there.
     pub(crate) fn excuse(&mut self, ms: i64) {
         self.unanswered.values_mut().for_each(|(_, since)| *since = *since + ms);
     }
@@ -168,7 +208,7 @@ impl Checks {
     }
 
     /// P4: no other slice was committed since this one was loaded. P2: whatever enters a history enters
-    /// once. P3: the thread's history stays valid.
+    /// once. P3: the thread's history stays valid. P8: a long result is not shown whole.
     pub(crate) fn committed(&mut self, commit: &Commit, loaded: u64, store: &Memory) -> Checked {
         let slices = self.slices.entry(commit.thread.clone()).or_default();
         if *slices != loaded {
@@ -178,6 +218,11 @@ impl Checks {
         // ERR-01: where the model cannot be asked, the person is told so; that is an answer too.
         if commit.surface.iter().any(|event| matches!(event.what, Surface::Error { .. })) {
             self.unanswered.retain(|_, (thread, _)| *thread != commit.thread);
+        }
+        let from_outside = |entry: &&Entry| !matches!(entry, Entry::User(_));
+        let results = commit.entries.iter().filter(from_outside).flat_map(told);
+        if let Some(bytes) = results.map(|text| text.len()).find(|bytes| *bytes > LONGEST_SHOWN) {
+            return Err(broken("P8", format!("{} is shown a result of {bytes} bytes", commit.thread)));
         }
         let new_threads = commit.threads.iter().map(|thread| (&thread.row.id, &thread.entries));
         for (thread, entries) in new_threads.chain([(&commit.thread, &commit.entries)]) {
@@ -306,6 +351,7 @@ impl Checks {
             return Err(broken("P1", message));
         }
         nothing_waits_for_nothing(store, servers, root)?;
+        self.nobody_else_answers(store, root)?;
         for (call, job) in &servers.jobs {
             if !job.told && store.call_state(call) == Some(CallState::Cancelled) {
                 let message = format!("{call} was cancelled, and its server was never told");

@@ -87,11 +87,19 @@ pub enum Fault {
     TakeAnErrorForDone,
     /// A history that cannot be read counts as empty.
     TakeAReadErrorForEmpty,
+    /// The model is shown all of a result, however long.
+    ShowAllOfAResult,
+    /// A model that a person has chosen is forgotten.
+    ForgetTheChosenModel,
+    /// A model that a person has chosen answers in the thread alone, and not below it.
+    ChooseForOneThreadOnly,
+    /// Nobody looks at what a clock that was set back has done to due times.
+    TrustTheClock,
 }
 
 impl Fault {
     /// All of them, each with the promise or obligation whose check has to catch it.
-    pub const ALL: [(Self, &'static str); 42] = [
+    pub const ALL: [(Self, &'static str); 46] = [
         (Self::SendBeforeCommit, "P5"),
         (Self::ForgetTheOutbox, "P11"),
         (Self::DropLateOutcomes, "P10"),
@@ -134,5 +142,9 @@ impl Fault {
         (Self::AnswerDespiteAnError, "P1"),
         (Self::TakeAnErrorForDone, "P6"),
         (Self::TakeAReadErrorForEmpty, "ERR-02"),
+        (Self::ShowAllOfAResult, "P8"),
+        (Self::ForgetTheChosenModel, "P1"),
+        (Self::ChooseForOneThreadOnly, "P1"),
+        (Self::TrustTheClock, "P9"),
     ];
 }

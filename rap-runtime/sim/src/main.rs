@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     say(&format!(
         "{seeds} seeds from {from} hold every promise: {} slices ({} lost their claim, {} replayed from their records), \
          {} crashes, {} long outages, {} errors of the store, {} jumps of the clock, {} callbacks, {} calls, {} words of \
-         people, {} summaries, {} changes of the toolbox, {} threads, in {:.1} s",
+         people, {} models chosen, {} summaries, {} changes of the toolbox, {} threads, in {:.1} s",
         total.slices,
         total.fenced,
         total.replayed,
@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         total.callbacks,
         total.calls,
         total.words,
+        total.choices,
         total.summaries,
         total.refreshes,
         total.threads,

@@ -33,6 +33,8 @@ pub(crate) enum Happening {
     Stop,
     /// A person has the root's history summarised.
     Compact,
+    /// A person has another model answer, for the nth time.
+    Choose { n: u32 },
     /// A person has made up their mind about a question.
     Word { call: CallId },
     /// The answer to a question reaches its server.

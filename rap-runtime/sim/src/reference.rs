@@ -11,11 +11,11 @@ use crate::{
     checks::{Checked, Checks, Violation, broken},
     network::Queue,
     server::{Job, Received, Servers},
-    world::{replay, session},
+    world::{machine, replay, session},
 };
 use rap_core::{
     Accepted, Answered, CallRow, CallState, Claim, Compactor, CompactorStep, Delivery, DeliveryKind, Entry,
-    InputBody, InputId, Interaction, Millis, Moment, NewInput, Settlement, SliceMachine, Step, TurnOutcome,
+    InputBody, InputId, Interaction, Millis, Moment, NewInput, Settlement, Step, TurnOutcome,
     memory::Memory,
 };
 use rap_runtime::ScriptedModel;
@@ -194,7 +194,8 @@ impl Reference {
         let checked = self.checks.loaded(&snapshot);
         self.hold(checked);
         let moment = Moment { now: self.now, seed: 1 };
-        let mut machine = SliceMachine::new(snapshot.clone(), moment);
+        let window = Some(crate::model::WINDOW);
+        let mut machine = machine(snapshot.clone(), moment, window);
         let mut said: Option<TurnOutcome> = None;
         loop {
             match machine.step() {
@@ -209,7 +210,7 @@ impl Reference {
                     machine.turn(outcome);
                 }
                 Step::Commit(commit) => {
-                    if replay(snapshot.clone(), moment, said.clone()) != *commit {
+                    if replay(snapshot.clone(), moment, window, said.clone()) != *commit {
                         self.hold(Err(broken("P12", "a slice does not replay to its commit")));
                     }
                     self.point("before a commit")?;

@@ -124,7 +124,11 @@ impl Servers {
             return None;
         }
         job.worked += 1;
-        let text = format!("<out-{call}>");
+        let mut text = format!("<out-{call}>");
+        if job.tool == "slow" {
+            // More than a tenth of the model's window.
+            text.push_str(&", and so on".repeat(30));
+        }
         let result = match job.tool.as_str() {
             "failing" => ToolResult::error(job.thread.clone(), call.clone(), text),
             "watch" => ToolResult::text(job.thread.clone(), call.clone(), text).with_subscription(),

@@ -8,7 +8,7 @@ mod sender;
 mod worker;
 
 pub(crate) use script::session;
-pub(crate) use worker::{TRIES, replay};
+pub(crate) use worker::{TRIES, machine, replay};
 
 use crate::{
     Fault,
@@ -53,6 +53,10 @@ pub struct Report {
     pub refreshes: u64,
     /// Slices that were replayed from their records.
     pub replayed: u64,
+    /// Times a person chose a model.
+    pub choices: u64,
+    /// Times the clock turned out to have been set back while the runtime was gone.
+    pub set_back: u64,
 }
 
 impl Report {
@@ -71,6 +75,8 @@ impl Report {
         self.outages += other.outages;
         self.refreshes += other.refreshes;
         self.replayed += other.replayed;
+        self.choices += other.choices;
+        self.set_back += other.set_back;
     }
 }
 
@@ -298,6 +304,7 @@ impl World {
             Happening::Message { n } => self.person_writes(n),
             Happening::Stop => self.person_controls("stop", InputBody::Stop),
             Happening::Compact => self.person_controls("compact", InputBody::Compact),
+            Happening::Choose { n } => self.person_chooses(n),
             Happening::Crash => self.crash(),
             Happening::Outage { ms } => {
                 if self.up {
@@ -307,9 +314,12 @@ impl World {
             }
             Happening::Start => {
                 self.up = true;
-                // The clock may have been set back meanwhile: what was due at once is due later by so much.
-                self.skew -= self.set_back;
-                self.checks.excuse(self.now - self.down_since + std::mem::take(&mut self.set_back));
+                // The clock may have been set back meanwhile.
+                self.skew -= std::mem::take(&mut self.set_back);
+                self.checks.excuse(self.now - self.down_since);
+                if !self.is(Fault::TrustTheClock) {
+                    self.report.set_back += u64::from(self.store.clock_starts(self.clock()).is_some());
+                }
                 if self.is(Fault::ForgetTheOutbox) {
                     self.store.take(Millis(i64::MAX), usize::MAX);
                 }

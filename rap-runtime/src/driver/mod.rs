@@ -28,7 +28,10 @@ use held::{Held, Taken};
 use rap_core::{Millis, StoreError};
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -124,6 +127,8 @@ struct Driver {
     compactions: Arc<Semaphore>,
     senders: Arc<outbox::Senders>,
     patience: Arc<completion::Patience>,
+    /// The store knows what time it is.
+    started: AtomicBool,
     /// Rung when a slice or a sender has ended: there may be room, or something due.
     freed: Arc<Notify>,
 }
@@ -136,6 +141,7 @@ impl Driver {
             compactions: Arc::new(Semaphore::new(COMPACTIONS)),
             patience: Arc::default(),
             freed: Arc::default(),
+            started: AtomicBool::new(false),
             runtime,
             ending,
             slices,
@@ -166,6 +172,12 @@ impl Driver {
 
     async fn start_all(&self, tasks: &mut JoinSet<()>) -> Result<Option<Millis>, StoreError> {
         let store = &self.runtime.inner.store;
+        if !self.started.load(Ordering::Relaxed) {
+            if let Some(by) = store.clock_starts(clock::now()).await? {
+                tracing::warn!(by_ms = by, "the clock was set back while nothing ran; what waits is looked at again");
+            }
+            self.started.store(true, Ordering::Relaxed);
+        }
         while let Ok(place) = self.slices.clone().try_acquire_owned() {
             let Some(claim) = store.claim(clock::now()).await? else { break };
             #[cfg(feature = "sqlite")]

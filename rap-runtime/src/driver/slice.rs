@@ -84,7 +84,8 @@ impl Streak {
         signals.loaded(&snapshot);
         self.runtime.inner.servers.session_runs(&snapshot.session);
         let moment = clock::moment();
-        let mut machine = Machine::new(snapshot, moment);
+        let window = self.window(&snapshot);
+        let mut machine = Machine::new(snapshot, moment, window);
         let mut attempt = None;
         let ended = loop {
             match machine.next()? {
@@ -114,6 +115,12 @@ impl Streak {
             }
         };
         Ok(ended)
+    }
+
+    /// The window of the model that the slice asks, in tokens.
+    fn window(&self, snapshot: &Snapshot) -> Option<u64> {
+        let model = self.runtime.model_for(snapshot.next_model()).ok()?;
+        catch_unwind(AssertUnwindSafe(|| model.card().context_window)).ok()
     }
 
     async fn complete(
@@ -169,15 +176,17 @@ struct Machine {
     session: rap_types::ThreadId,
     snapshot: Option<Snapshot>,
     moment: Moment,
+    window: Option<u64>,
 }
 
 impl Machine {
-    fn new(snapshot: Snapshot, moment: Moment) -> Self {
+    fn new(snapshot: Snapshot, moment: Moment, window: Option<u64>) -> Self {
         Self {
             session: snapshot.session.id.clone(),
             snapshot: Some(snapshot.clone()),
-            machine: SliceMachine::new(snapshot, moment),
+            machine: SliceMachine::new(snapshot, moment).with_window(window),
             moment,
+            window,
         }
     }
 
@@ -195,7 +204,7 @@ impl Machine {
         }
         tracing::error!("bug: the decisions about a turn panicked; the turn is dropped");
         let snapshot = self.snapshot.take().ok_or_else(|| bug("the decisions of a slice panicked twice"))?;
-        self.machine = SliceMachine::new(snapshot, self.moment);
+        self.machine = SliceMachine::new(snapshot, self.moment).with_window(self.window);
         let message = "the runtime could not make sense of the model's turn, which is a bug of the runtime; write again";
         match self.next()? {
             Step::Complete(_) => {

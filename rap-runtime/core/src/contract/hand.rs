@@ -175,6 +175,7 @@ pub fn nothing(snapshot: &Snapshot) -> Commit {
         pause: false,
         resume: false,
         completed: false,
+        tokens: 0,
         surface: vec![],
         update: ThreadUpdate::default(),
         shown: None,

@@ -293,6 +293,7 @@ pub async fn a_slice_is_written_whole(store: &dyn Store) {
         commit.outbox = vec![invocation(&root, "c")];
         commit.surface = vec![shown.clone()];
         commit.completed = true;
+        commit.tokens = 1_234;
         commit.update.model_owed = true;
         commit.update.turn_at = Some(at(10));
         commit.update.due_at = Some(at(70));
@@ -307,7 +308,7 @@ pub async fn a_slice_is_written_whole(store: &dyn Store) {
     assert!(snapshot.thread.model_owed);
     assert_eq!(snapshot.calls, [call_row(&root, "c", CallState::Pending)]);
     assert_eq!(snapshot.subscriptions, [subscription(&root, "s", SubscriptionState::Active)]);
-    assert_eq!(snapshot.completions, 1);
+    assert_eq!((snapshot.completions, snapshot.tokens), (1, 1_234));
     assert_eq!(snapshot.open_threads, 1);
     let events = store.events(&root, 0, 100).await.unwrap();
     assert_eq!(events.last().unwrap().event, shown);
@@ -319,9 +320,16 @@ pub async fn a_slice_is_written_whole(store: &dyn Store) {
     assert_eq!(store.take(at(10), 10).await.unwrap().len(), 1);
     let history = store.history(&root).await.unwrap().unwrap();
     assert_eq!((history.entries.len(), history.inherited), (2, 0));
-    // The runaway guard counts from a person's message.
+    // The runaway guard counts from a person's message, and tokens of summaries beside those of completions.
+    slice(store, &root, 71, |_, commit| commit.tokens = u64::MAX).await;
+    let note = InputBody::FromParent { text: "x".into() };
+    store.accept(input(&root, "note", note), at(72)).await.unwrap();
+    let snapshot = seen(store, &root, 72).await;
+    assert_eq!(snapshot.completions, 1);
+    assert!(snapshot.tokens >= i64::MAX as u64, "{}", snapshot.tokens);
     store.accept(message(&root, "b"), at(80)).await.unwrap();
-    assert_eq!(seen(store, &root, 80).await.completions, 0);
+    let snapshot = seen(store, &root, 80).await;
+    assert_eq!((snapshot.completions, snapshot.tokens), (0, 0));
 }
 
 /// Inputs for other threads are admitted like any others; a refused one is a dead letter (P1).

@@ -88,6 +88,7 @@ macro_rules! store_contract {
                 stop_and_go_on,
                 a_paused_thread_hears_people,
                 a_timer_outlives_a_pause,
+                a_clock_that_was_set_back,
                 going_on_above_a_running_slice,
             },
             histories::{

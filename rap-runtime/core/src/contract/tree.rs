@@ -299,3 +299,46 @@ pub async fn going_on_above_a_running_slice(store: &dyn Store) {
     assert!(matches!(store.commit(&held, all_used(&snapshot), at(22)).await, Err(StoreError::Fenced)));
     assert_eq!(seen(store, &kid, 22).await.inputs.len(), 1);
 }
+
+/// A clock that was set back while nobody ran: what is due at some time, or stopped, is told, once, and what is due
+/// is due; requests wait for as much less. Where it was not set back, nothing happens.
+pub async fn a_clock_that_was_set_back(store: &dyn Store) {
+    const HOUR: i64 = 3_600_000;
+    let (root, kid, grandkid) = family(store).await;
+    let (late, now) = (10 * HOUR, 8 * HOUR);
+    store.create(&session("quiet")).await.unwrap();
+    let told = |snapshot: &crate::Snapshot| -> Vec<i64> {
+        let by = |input: &crate::Input| match &input.body {
+            InputBody::ClockSetBack { by } => Some(*by),
+            _ => None,
+        };
+        snapshot.inputs.iter().filter_map(by).collect()
+    };
+    woken(store, &kid, "stop", late - 2, |_, commit| commit.pause = true).await;
+    woken(store, &root, "sleep", late, |_, commit| {
+        commit.calls = vec![call_row(&root, "c", CallState::Pending)];
+        commit.outbox = vec![invocation(&root, "c")];
+        commit.update.due_at = Some(at(late + HOUR));
+    })
+    .await;
+    let taken = store.take(at(late), 10).await.unwrap();
+    assert!(store.begin(taken[0].id).await.unwrap());
+    store.settle(taken[0].id, Settlement::RetryAt(at(late + 5_000)), at(late)).await.unwrap();
+    for steady in [late + HOUR / 2, late - 900] {
+        assert_eq!(store.clock_starts(at(steady)).await.unwrap(), None, "{steady}");
+    }
+    let by = store.clock_starts(at(now)).await.unwrap().unwrap();
+    assert!((2 * HOUR - 2..=2 * HOUR).contains(&by), "{by}");
+    let again = store.clock_starts(at(now)).await.unwrap();
+    assert!(again.is_none_or(|again| again == by), "{again:?}");
+    let snapshot = seen(store, &root, now).await;
+    assert_eq!(told(&snapshot), [by], "it is due, and told once");
+    slice(store, &root, now, |_, commit| commit.update.due_at = Some(at(now + HOUR))).await;
+    assert_eq!(store.claim(at(now)).await.unwrap(), None, "the stopped ones sleep, and the quiet one too");
+    woken(store, &kid, "go on", now, |snapshot, commit| {
+        assert_eq!(told(snapshot), [by]);
+        commit.resume = true;
+    })
+    .await;
+    assert_eq!(told(&seen(store, &grandkid, now).await), [by]);
+}

@@ -42,6 +42,7 @@ pub(crate) fn store(draft: &mut Draft, input: &Input) {
     }
     draft.entries.push(Entry::Summary(SummaryEntry { covers: covers.clone(), text: text.clone() }));
     draft.show(Surface::Compacted { text: text.clone() });
+    draft.spend(*usage);
     if *usage != Usage::default() {
         draft.show(Surface::Usage(*usage));
     }

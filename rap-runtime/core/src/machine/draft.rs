@@ -3,7 +3,8 @@
 use crate::{
     CallRoute, CallRow, CallState, Child, ChildKind, Commit, Compaction, DeadLetter, Entry, EventEntry,
     HistoryDigest, Input, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord,
-    Snapshot, SubscriptionRow, Surface, SurfaceEvent, ThreadUpdate, derive_call_id, history::text_of,
+    Snapshot, SubscriptionRow, Surface, SurfaceEvent, ThreadUpdate, Usage, compaction::BYTES_PER_TOKEN,
+    derive_call_id, history::text_of,
 };
 use rap_types::{CallId, ContentPart, ThreadId};
 use serde_json::Value;
@@ -21,6 +22,10 @@ fn trace_of(traceparent: &str) -> Option<&str> {
 pub(crate) struct Draft {
     pub(crate) snapshot: Snapshot,
     pub(crate) moment: Moment,
+    /// The window of the model that this slice asks, in tokens.
+    pub(crate) window: Option<u64>,
+    /// Tokens that were used and that this slice takes note of.
+    pub(crate) tokens: u64,
     pub(crate) entries: Vec<Entry>,
     pub(crate) consumed: Vec<i64>,
     pub(crate) dead_letters: Vec<DeadLetter>,
@@ -61,6 +66,8 @@ impl Draft {
             summarised: false,
             snapshot,
             moment,
+            window: None,
+            tokens: 0,
             entries: Vec::new(),
             consumed: Vec::new(),
             dead_letters: Vec::new(),
@@ -219,8 +226,10 @@ impl Draft {
 
     /// What the model is shown of a result: all of it, or its beginning with a note.
     pub(crate) fn for_model(&self, content: &[ContentPart]) -> Vec<ContentPart> {
-        let limit = self.rules().result_bytes;
-        let mut left = limit;
+        let of_window = self.window.map_or(usize::MAX, |tokens| {
+            usize::try_from(tokens.saturating_mul(BYTES_PER_TOKEN) / 10).unwrap_or(usize::MAX)
+        });
+        let mut left = self.rules().result_bytes.min(of_window);
         let mut shown = Vec::with_capacity(content.len());
         for part in content {
             match part {
@@ -242,6 +251,11 @@ impl Draft {
             }
         }
         shown
+    }
+
+    /// Takes note of tokens that the model has read and written.
+    pub(crate) fn spend(&mut self, usage: Usage) {
+        self.tokens = self.tokens.saturating_add(usage.input).saturating_add(usage.output);
     }
 
     /// Shows people the result of a call.
@@ -308,6 +322,7 @@ impl Draft {
             pause: self.pause,
             resume: self.resume,
             completed: self.completed,
+            tokens: self.tokens,
             surface: self.surface.clone(),
             update: ThreadUpdate {
                 model_owed: self.model_owed,

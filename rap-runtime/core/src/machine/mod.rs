@@ -9,6 +9,7 @@
 //! 4. one commit, with the record that explains it.
 
 mod approvals;
+mod clock;
 mod compact;
 mod draft;
 mod kit;
@@ -64,6 +65,17 @@ impl SliceMachine {
         let beginning = record::Beginning::of(&snapshot, moment);
         let draft = Draft::new(snapshot, moment);
         Self { beginning, draft, request: None, turn: None, phase: Phase::Fresh }
+    }
+
+    /// With the window of the model that [the slice asks](Snapshot::next_model), in tokens, where it is known: a result
+    /// shows at most a tenth of it ([`Rules::result_bytes`](crate::Rules::result_bytes)). To be said before the first
+    /// step; it is kept in the record (P12).
+    #[must_use]
+    pub fn with_window(mut self, window: Option<u64>) -> Self {
+        let window = window.filter(|tokens| *tokens > 0);
+        self.draft.window = window;
+        self.beginning.saw_window(window);
+        self
     }
 
     /// What to do now. Asked twice, it answers the same.

@@ -1,9 +1,9 @@
 //! What the inputs mean for the thread, before the model is asked.
 //!
-//! In this order: due timers and controls; outcomes of calls; everything else by arrival. So a message
+//! In this order: what the clock did, controls and due timers; outcomes of calls; everything else by arrival. So a message
 //! never detaches a call whose outcome is already there, and two runs order alike.
 
-use super::{Draft, approvals, compact, resolve};
+use super::{Draft, approvals, clock, compact, resolve};
 use crate::{
     CallRoute, CallRow, CallState, DeliveryKind, Entry, Input, InputBody, InputId, Millis, NewDelivery,
     NewInput, Outcome, SubscriptionRow, SubscriptionState, Surface, UserAuthor, UserEntry, builtin,
@@ -21,6 +21,7 @@ struct Arrival<'a> {
 
 pub(crate) fn prepare(draft: &mut Draft) {
     let inputs = std::mem::take(&mut draft.snapshot.inputs);
+    clock::set_back(draft, &inputs);
     controls(draft, &inputs);
     if !draft.close {
         compact::controls(draft, &inputs);
@@ -145,7 +146,7 @@ fn due_timers(draft: &Draft, state: CallState) -> Vec<CallRow> {
     rows
 }
 
-fn is_ticking(row: &CallRow) -> bool {
+pub(crate) fn is_ticking(row: &CallRow) -> bool {
     row.route == CallRoute::Timer && row.state.is_open() && row.outcome.is_none()
 }
 
@@ -285,6 +286,7 @@ fn arrivals<'a>(draft: &mut Draft, inputs: &'a [Input], paused: bool) -> Vec<Arr
             | InputBody::Close
             | InputBody::UseModel { .. }
             | InputBody::Refresh
+            | InputBody::ClockSetBack { .. }
             | InputBody::Compact
             | InputBody::NotCompacted { .. }
             | InputBody::Resend { .. } => {}
@@ -426,6 +428,7 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
         | InputBody::Close
         | InputBody::UseModel { .. }
         | InputBody::Refresh
+        | InputBody::ClockSetBack { .. }
         | InputBody::Compact
         | InputBody::NotCompacted { .. }
         | InputBody::Resend { .. } => {}

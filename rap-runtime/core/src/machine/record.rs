@@ -27,6 +27,10 @@ impl Beginning {
         }
     }
 
+    pub(crate) fn saw_window(&mut self, window: Option<u64>) {
+        self.facts.window = window;
+    }
+
     /// An empty record, for a commit that is about to be hashed.
     pub(crate) fn blank(&self) -> SliceRecord {
         SliceRecord {

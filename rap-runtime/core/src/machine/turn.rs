@@ -51,7 +51,9 @@ pub(crate) fn waiting(draft: &mut Draft, urgent: bool, oldest_held: Option<Milli
                 && !row.long_running
                 && !draft.snapshot.asking.contains(&row.id)
         });
-        let over_at = if may_soon_end { oldest + draft.rules().hold_ms } else { oldest };
+        let wait = if may_soon_end { draft.rules().hold_ms } else { 0 };
+        // What is said to have come so long after now came before the clock was set back: it has waited enough.
+        let over_at = if oldest - now > wait { now } else { oldest + wait };
         if over_at <= now {
             return Waiting::Over;
         }
@@ -111,6 +113,21 @@ pub(crate) fn write_results(draft: &mut Draft) {
     draft.model_owed = true;
 }
 
+/// What to tell people of a session that has worked for too long without a word of theirs: the runaway guard.
+fn ran_away(draft: &Draft) -> Option<String> {
+    let (rules, session) = (draft.rules(), &draft.snapshot);
+    let did = match rules.tokens {
+        _ if session.completions >= rules.completions => format!("made {} completions", rules.completions),
+        Some(budget) if session.tokens >= budget => {
+            format!("used {} tokens, of a budget of {budget},", session.tokens)
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "the agent {did} without a message from a person and was put to rest; write to it to go on"
+    ))
+}
+
 /// The request to the model, if it is owed one.
 pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
     if !draft.model_owed || draft.close || draft.is_paused() || draft.open_turn().is_some() {
@@ -129,11 +146,7 @@ pub(crate) fn request(draft: &mut Draft) -> Option<ModelRequest> {
     if draft.compaction == Compaction::Needed {
         return None;
     }
-    let limit = draft.rules().completions;
-    if draft.snapshot.completions >= limit {
-        let text = format!(
-            "the agent made {limit} completions without a message from a person and was put to rest; write to it to go on"
-        );
+    if let Some(text) = ran_away(draft) {
         draft.show(Surface::Error { text });
         rest::rest(draft, "failed");
         return None;
@@ -162,6 +175,7 @@ pub(crate) fn ended(draft: &mut Draft, outcome: TurnOutcome) {
     match outcome {
         TurnOutcome::Turn(turn) => {
             draft.completed = true;
+            draft.spend(turn.usage);
             let (usage, window) = (turn.usage, turn.window);
             resolve::resolve(draft, turn);
             compact::after_turn(draft, usage, window);

@@ -84,7 +84,7 @@ impl Memory {
                 thread.due_at = Some(thread.due_at.map_or(now, |due| due.min(now)));
             }
             if is_message && let Some(session) = self.sessions.get_mut(&thread.row.session) {
-                session.completions = 0;
+                (session.completions, session.tokens) = (0, 0);
             }
         }
         let (body, traceparent) = (new.body, new.traceparent);

@@ -49,10 +49,9 @@ impl Memory {
         let session = thread.row.session.clone();
         let version = thread.row.version;
 
-        if commit.completed
-            && let Some(state) = self.sessions.get_mut(&session)
-        {
-            state.completions += 1;
+        if let Some(state) = self.sessions.get_mut(&session) {
+            state.completions += u64::from(commit.completed);
+            state.tokens = state.tokens.saturating_add(commit.tokens);
         }
         self.write_rows(&commit, &session);
         for letter in &commit.dead_letters {

@@ -4,6 +4,7 @@
 //! operation is one synchronous step, so that a caller decides what runs beside what.
 
 mod accept;
+mod clock;
 mod commit;
 mod interact;
 mod outbox;
@@ -46,6 +47,7 @@ pub struct Memory {
 struct SessionState {
     session: Arc<Session>,
     completions: u64,
+    tokens: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -105,7 +107,7 @@ impl Memory {
         if self.sessions.contains_key(&session.id) {
             return;
         }
-        let state = SessionState { session: Arc::new(session.clone()), completions: 0 };
+        let state = SessionState { session: Arc::new(session.clone()), completions: 0, tokens: 0 };
         self.sessions.insert(session.id.clone(), state);
         let row = ThreadRow {
             id: session.id.clone(),

@@ -47,6 +47,7 @@ impl Memory {
         Ok(Snapshot {
             session: state.session.clone(),
             completions: state.completions,
+            tokens: state.tokens,
             open_threads: self.open_threads(&thread.row.session),
             thread: thread.row.clone(),
             history: shown_to_model(&thread.row.chain, &thread.row.id, &self.visible(thread)).into(),

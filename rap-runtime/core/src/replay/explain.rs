@@ -97,6 +97,9 @@ fn told(input: &Input, replayed: &Replayed) -> String {
         InputBody::Compact => "a person asked for a summary of its history".to_owned(),
         InputBody::Summary { text, .. } => format!("its history was summarised: {}", quoted(text)),
         InputBody::NotCompacted { reason } => format!("its history could not be summarised: {reason}"),
+        InputBody::ClockSetBack { by } => {
+            format!("the clock was set back by {} s while nothing ran", by / 1_000)
+        }
         InputBody::Stop => "a person stopped it".to_owned(),
         InputBody::Close => "a person closed it".to_owned(),
         #[allow(unreachable_patterns, reason = "kinds may be added")]

@@ -228,6 +228,7 @@ impl ThreadReplay {
         Ok(Snapshot {
             session: self.session_of(facts)?,
             completions: facts.completions,
+            tokens: facts.tokens,
             open_threads: facts.open_threads,
             thread: self.row_of(view, facts),
             history: shown_to_model(&self.row.chain, &self.row.id, &self.history[..seen]).into(),
@@ -340,7 +341,8 @@ type Decided = (Option<Box<ModelRequest>>, Box<Commit>);
 /// Decides again; none if the decisions panic.
 fn decide(snapshot: &Snapshot, view: &SliceView) -> Option<Decided> {
     catch_unwind(AssertUnwindSafe(|| {
-        let mut machine = SliceMachine::new(snapshot.clone(), view.record.moment);
+        let window = view.record.facts.as_ref().and_then(|facts| facts.window);
+        let mut machine = SliceMachine::new(snapshot.clone(), view.record.moment).with_window(window);
         let mut asked = None;
         loop {
             match machine.step() {

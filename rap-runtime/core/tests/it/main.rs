@@ -5,6 +5,7 @@
 mod approvals;
 mod builtins;
 mod choosing;
+mod clock;
 mod compaction;
 mod documents;
 mod interactions;

@@ -2,7 +2,8 @@
 
 use crate::world::{World, call_id, says, turn, with_text};
 use rap_core::{
-    Accepted, CallState, DeliveryKind, InputBody, NewInput, Rules, Surface, ThreadState, TurnOutcome,
+    Accepted, CallState, DeliveryKind, InputBody, InputId, ModelTurn, NewInput, Rules, Surface, ThreadState,
+    TurnOutcome, Usage,
 };
 use rap_types::{SubscriptionEvent, ToolResult};
 use serde_json::json;
@@ -503,6 +504,54 @@ fn the_runaway_guard() {
     world.user("go on");
     world.run();
     assert_eq!(world.requests.len(), 4);
+}
+
+/// Its other half: a budget of tokens, for turns and summaries together.
+#[test]
+fn the_budget_of_tokens() {
+    let used = |outcome: TurnOutcome, input: u64, output: u64| match outcome {
+        TurnOutcome::Turn(turn) => TurnOutcome::Turn(ModelTurn { usage: Usage { input, output }, ..turn }),
+        other => other,
+    };
+    let mut rules = Rules::default();
+    assert_eq!(rules.tokens, Some(50_000_000), "generous: 200 completions of a quarter of a million");
+    rules.tokens = Some(1_000);
+    let mut world = World::with(rules);
+    let again = turn("again", &[("report_to_parent", json!({"report": "x"}))]);
+    world.model([used(again.clone(), 400, 99), used(again.clone(), 400, 100), used(again.clone(), 1, 0)]);
+    world.user("loop");
+    world.run();
+    assert_eq!(world.requests.len(), 3, "999 tokens are not the budget");
+    let told = world.shown().into_iter().rev().find_map(|what| match what {
+        Surface::Error { text } => Some(text),
+        _ => None,
+    });
+    let expected = "the agent used 1000 tokens, of a budget of 1000, without a message from a person and was put to rest; write to it to go on";
+    assert_eq!(told.as_deref(), Some(expected));
+    assert_eq!(world.thread_state(&world.root), ThreadState::Resting);
+
+    // A person's message begins a new budget, which a summary counts against too.
+    world.model([used(says("enough"), 100, 0)]);
+    world.user("go on");
+    world.run();
+    assert_eq!(world.requests.len(), 4);
+    world.summaries.push_back(used(says("what was before"), 900, 0));
+    world.control(InputBody::Compact);
+    world.run();
+    let root = world.root.clone();
+    let body = InputBody::FromParent { text: "anything".into() };
+    let id = InputId::between_threads("x");
+    world.accept(NewInput { thread: root, id, source: "test".into(), body, traceparent: None });
+    world.run();
+    assert_eq!(world.requests.len(), 4, "the budget is used up");
+
+    let mut rules = Rules::default();
+    rules.tokens = None;
+    let mut world = World::with(rules);
+    world.model([used(again, u64::MAX, u64::MAX), says("no limit")]);
+    world.user("go");
+    world.run();
+    assert_eq!(world.requests.len(), 2);
 }
 
 /// P10 and P1 together: an outcome that comes while the slice runs is seen by the next one.

@@ -5,10 +5,10 @@ use crate::{
     world::{World, says, turn, with_text},
 };
 use rap_core::{
-    Answered, BUILT_IN_TOOLS, CallState, DeliveryKind, InputBody, InputId, Interaction, Moment, NewInput,
+    Answered, BUILT_IN_TOOLS, CallState, DeliveryKind, Entry, InputBody, InputId, Interaction, Moment, NewInput,
     Rules, SliceMachine, Step, ThreadState,
 };
-use rap_types::{CallId, HttpUrl, ThreadId};
+use rap_types::{CallId, ContentPart, HttpUrl, ThreadId};
 use serde_json::{Value, json};
 
 fn input(world: &World, thread: &ThreadId, body: InputBody) -> NewInput {
@@ -331,4 +331,77 @@ fn a_long_result_is_cut_for_the_model_and_whole_in_the_store() {
     assert_eq!(world.told()[2], "results: æææææ\n[cut here: 4 more bytes of this result are not shown]");
     let outcome = world.call("a").outcome.unwrap();
     assert!(format!("{outcome:?}").contains("æææææææ"), "{outcome:?}");
+}
+
+/// "… or 10 % of its window", for results and for events; the model that the slice asks counts, and the record says what
+/// its window was (P12; that all of this replays is asserted where worlds are dropped).
+#[test]
+fn a_long_result_is_cut_by_the_models_window() {
+    let long = "x".repeat(100_000);
+    for (window, shown) in [
+        (None, 64 * 1024),
+        (Some(0), 64 * 1024),
+        (Some(1_000_000), 64 * 1024),
+        (Some(128_000), 25_600),
+        (Some(500), 100),
+    ] {
+        let mut world = World::new();
+        world.window = window;
+        world.model([turn("", &[("a", json!({})), ("watch", json!({}))]), says("long")]);
+        world.user("go");
+        world.run();
+        world.result("a", &long);
+        world.confirm("watch", "watching");
+        world.run();
+        world.event_with("watch", "1", |event| with_text(event, &long).associative(true));
+        world.model([says("long as well")]);
+        world.run();
+        let history = world.store.history(&world.root).unwrap();
+        let cut = |content: &[ContentPart]| match content {
+            [ContentPart::Text(text)] => text.text.find("\n[cut here: ").unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let sizes: Vec<_> = history
+            .entries
+            .iter()
+            .filter_map(|entry| match &**entry {
+                Entry::Results { results } => Some(cut(&results[0].content)),
+                Entry::Event(event) => Some(cut(&event.content)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sizes, [shown, shown], "{window:?}");
+        let facts = |slice: rap_core::SliceView| slice.record.facts.unwrap().window;
+        let kept: Vec<_> = world.store.slices(&world.root, 0, 100).into_iter().map(facts).collect();
+        assert!(kept.iter().all(|kept| *kept == window.filter(|window| *window > 0)), "{kept:?}");
+        let outcome = world.call("a").outcome.unwrap();
+        assert!(format!("{outcome:?}").contains(&long), "whole in the store");
+    }
+}
+
+/// The model that a slice asks is known before it is made: the newest choice counts, then the thread's, then the session's.
+#[test]
+fn the_model_that_a_slice_will_ask() {
+    let mut world = World::new();
+    let root = world.root.clone();
+    let next = |world: &mut World| {
+        world.user("look");
+        let claim = world.store.claim(world.now).unwrap();
+        let next = world.store.load(&claim).unwrap().next_model().map(str::to_owned);
+        world.store.release(&claim);
+        next
+    };
+    assert_eq!(next(&mut world), None);
+    for (key, model) in [("1", Some("p/m")), ("2", Some("q/n")), ("3", None)] {
+        let body = InputBody::UseModel { model: model.map(str::to_owned) };
+        let choice = NewInput { id: InputId::control(key), ..input(&world, &root, body) };
+        world.accept(choice);
+        assert_eq!(next(&mut world).as_deref(), model);
+        world.model([says("done")]);
+        world.run();
+        assert_eq!(world.requests.last().unwrap().model.as_deref(), model);
+        assert_eq!(next(&mut world).as_deref(), model);
+        world.model([says("done")]);
+        world.run();
+    }
 }

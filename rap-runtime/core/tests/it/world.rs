@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) offline: bool,
     /// What is held.
     pub(crate) held: Vec<Delivery>,
+    /// The window of the model, in tokens.
+    pub(crate) window: Option<u64>,
     keys: u32,
 }
 
@@ -112,6 +114,7 @@ impl World {
             sent: Vec::new(),
             offline: false,
             held: Vec::new(),
+            window: None,
             keys: 0,
         }
     }
@@ -139,7 +142,7 @@ impl World {
         let Some(claim) = self.store.claim(self.now) else { return false };
         let snapshot = self.store.load(&claim).unwrap();
         let moment = Moment { now: self.now, seed: 7 };
-        let mut machine = SliceMachine::new(snapshot.clone(), moment);
+        let mut machine = SliceMachine::new(snapshot.clone(), moment).with_window(self.window);
         let mut outcome = None;
         loop {
             match machine.step() {
@@ -153,7 +156,8 @@ impl World {
                     machine.turn(said);
                 }
                 Step::Commit(commit) => {
-                    assert_eq!(*commit, replay(snapshot.clone(), moment, outcome.clone()), "P12: it replays");
+                    let again = replay(snapshot.clone(), moment, self.window, outcome.clone());
+                    assert_eq!(*commit, again, "P12: it replays");
                     self.store.commit(&claim, *commit, self.now).unwrap();
                     machine.committed();
                 }
@@ -330,8 +334,13 @@ impl Drop for World {
     }
 }
 
-fn replay(snapshot: rap_core::Snapshot, moment: Moment, outcome: Option<TurnOutcome>) -> rap_core::Commit {
-    let mut machine = SliceMachine::new(snapshot, moment);
+fn replay(
+    snapshot: rap_core::Snapshot,
+    moment: Moment,
+    window: Option<u64>,
+    outcome: Option<TurnOutcome>,
+) -> rap_core::Commit {
+    let mut machine = SliceMachine::new(snapshot, moment).with_window(window);
     loop {
         match machine.step() {
             Step::Complete(_) => machine.turn(outcome.clone().unwrap()),

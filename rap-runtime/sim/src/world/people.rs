@@ -48,6 +48,25 @@ impl World {
         self.store.accept(input, self.clock());
     }
 
+    /// A person has another model answer, or again the one that the session began with.
+    pub(super) fn person_chooses(&mut self, n: u32) {
+        if !self.up || self.store_fails() {
+            self.queue.push(self.now + self.patience(), Happening::Choose { n });
+            return;
+        }
+        let model = match dice(self.seed, ("which", n)) % 4 {
+            0 => None,
+            m => Some(format!("simulated/{m}")),
+        };
+        let (thread, id) = (self.root.clone(), InputId::control(&format!("choice {n}")));
+        let body = InputBody::UseModel { model: model.clone() };
+        let input = NewInput { thread, id, source: "sim".into(), body, traceparent: None };
+        if self.store.accept(input, self.clock()) == Accepted::Accepted {
+            self.report.choices += 1;
+            self.checks.chosen(model);
+        }
+    }
+
     /// A question is shown. A person answers it after a while; of some questions, never.
     pub(super) fn asked(&mut self, call: &CallId) {
         if !self.checks.asked(call) {

@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::{
+    model::dice,
     network::Happening,
     server::{DESTRUCTIVE, TOOLS},
 };
@@ -41,6 +42,11 @@ impl World {
             let begins = self.dice.i64(0..at.max(1) + 60_000);
             let ms = self.dice.i64(0..72 * HOUR);
             self.queue.push(Millis(begins), Happening::Outage { ms });
+        }
+        // By dice of its own, so that what else happens in a world stays what it was.
+        for n in 0..u32::try_from(dice(self.seed, "choices") % 4).unwrap_or(0).saturating_sub(1) {
+            let when = dice(self.seed, ("choice", n)) % at.max(1).unsigned_abs();
+            self.queue.push(Millis(when as i64), Happening::Choose { n });
         }
         for _ in 0..self.dice.u32(0..5) {
             let crash = self.dice.i64(0..at.max(1) + 60_000);

@@ -20,6 +20,11 @@ const WORKERS: usize = 3;
 pub(crate) const TRIES: u32 = 3;
 
 impl World {
+    /// The window of the model, as slices know it.
+    fn window(&self) -> Option<u64> {
+        (!self.is(Fault::ShowAllOfAResult)).then_some(model::WINDOW)
+    }
+
     pub(super) fn claim(&mut self) -> Result<bool, Violation> {
         if self.workers.len() >= WORKERS {
             return Ok(false);
@@ -60,7 +65,7 @@ impl World {
             real.now = real.now + self.dice.i64(0..50_000);
         }
         self.next_worker += 1;
-        let machine = SliceMachine::new(snapshot.clone(), real);
+        let machine = machine(snapshot.clone(), real, self.window());
         let id = self.next_worker;
         let slices_before = self.checks.slices(&claim.thread);
         self.workers.push(Work {
@@ -82,6 +87,7 @@ impl World {
         match self.workers[index].machine.step() {
             Step::Complete(request) => {
                 self.checks.request(&request)?;
+                self.checks.answers(&request, &self.workers[index].snapshot)?;
                 self.asks(index)?;
                 self.completions += 1;
                 let said = model::says(self.seed, &request, self.completions > self.loud());
@@ -115,7 +121,7 @@ impl World {
 
     fn commit(&mut self, index: usize, mut commit: Commit) -> Checked {
         let work = &self.workers[index];
-        let replayed = replay(work.snapshot.clone(), work.moment, work.said.clone());
+        let replayed = replay(work.snapshot.clone(), work.moment, self.window(), work.said.clone());
         if replayed != commit {
             return Err(broken("P12", format!("a slice of {} does not replay to its commit", commit.thread)));
         }
@@ -198,6 +204,10 @@ impl World {
             }
             Some(Fault::SummariseForEver) if commit.update.compaction == Compaction::Fresh => {
                 commit.update.compaction = Compaction::Asked;
+            }
+            Some(Fault::ForgetTheChosenModel) => commit.update.model = None,
+            Some(Fault::ChooseForOneThreadOnly) => {
+                commit.inputs.retain(|input| !matches!(input.body, InputBody::UseModel { .. }));
             }
             Some(Fault::LosePeoplesWords) => commit.seen = self.workers[index].newest_input,
             Some(Fault::RewriteWhatStands) => {
@@ -307,8 +317,18 @@ fn reuse_call_id(commit: &mut Commit) {
     }
 }
 
-pub(crate) fn replay(snapshot: Snapshot, moment: Moment, said: Option<TurnOutcome>) -> Commit {
-    let mut machine = SliceMachine::new(snapshot, moment);
+/// A slice that knows the window of the simulated model.
+pub(crate) fn machine(snapshot: Snapshot, moment: Moment, window: Option<u64>) -> SliceMachine {
+    SliceMachine::new(snapshot, moment).with_window(window)
+}
+
+pub(crate) fn replay(
+    snapshot: Snapshot,
+    moment: Moment,
+    window: Option<u64>,
+    said: Option<TurnOutcome>,
+) -> Commit {
+    let mut machine = machine(snapshot, moment, window);
     loop {
         match machine.step() {
             Step::Complete(_) => {

@@ -159,8 +159,11 @@ fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) ->
         }
         InputBody::Message { .. } => {
             // Only where it changes something: most messages follow few completions, but not none.
-            conn.prepare_cached("UPDATE sessions SET completions = 0 WHERE n = ?1 AND completions <> 0")?
-                .execute([target.session])?;
+            conn.prepare_cached(
+                "UPDATE sessions SET completions = 0, tokens = 0
+                WHERE n = ?1 AND (completions <> 0 OR tokens <> 0)",
+            )?
+            .execute([target.session])?;
         }
         _ => {}
     }

@@ -178,7 +178,7 @@ struct SliceBody<'a> {
     consumed: &'a [i64],
 }
 
-/// The record of the slice (P12), and the runaway guard's count.
+/// The record of the slice (P12), and the runaway guard's counts.
 fn record(write: &Write<'_>, n: i64, session: i64, commit: &Commit) -> Done<()> {
     let body = SliceBody { record: &commit.record, consumed: &commit.consumed };
     write.conn.prepare_cached("INSERT INTO slices VALUES (?1, ?2, ?3)")?.execute(params![
@@ -186,11 +186,16 @@ fn record(write: &Write<'_>, n: i64, session: i64, commit: &Commit) -> Done<()> 
         commit.version + 1,
         bodies::put_away(write.conn, json(&body))?
     ])?;
-    if commit.completed {
+    if commit.completed || commit.tokens > 0 {
         write
             .conn
-            .prepare_cached("UPDATE sessions SET completions = completions + 1 WHERE n = ?1")?
-            .execute([session])?;
+            .prepare_cached(
+                // More than there is a number for stays the largest one.
+                "UPDATE sessions SET completions = completions + ?2,
+                    tokens = CASE WHEN tokens > 9223372036854775807 - ?3 THEN 9223372036854775807 ELSE tokens + ?3 END
+                WHERE n = ?1",
+            )?
+            .execute(params![session, commit.completed, signed(commit.tokens)])?;
     }
     Ok(())
 }

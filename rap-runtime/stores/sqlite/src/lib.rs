@@ -4,6 +4,7 @@
 mod accept;
 mod bodies;
 mod bystander;
+mod clock;
 mod commit;
 mod fault;
 mod interact;

@@ -28,11 +28,12 @@ pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim, most: u64)
     }
     let Some(history) = shown(conn, shared, &thread, most)? else { return Ok(None) };
     let missing = || damaged(format!("thread {}", thread.row.id), "its session is missing");
-    let (completions, revision, open_threads) = session_counts(conn, thread.session)?.ok_or_else(missing)?;
+    let counts = session_counts(conn, thread.session)?.ok_or_else(missing)?;
     Ok(Some(Snapshot {
-        session: session(conn, shared, thread.session, revision)?,
-        completions: unsigned(completions),
-        open_threads: count(open_threads),
+        session: session(conn, shared, thread.session, counts.revision)?,
+        completions: unsigned(counts.completions),
+        tokens: unsigned(counts.tokens),
+        open_threads: count(counts.open_threads),
         history,
         calls: calls(conn, thread.n, &thread.row.id)?,
         subscriptions: subscriptions(conn, thread.n, &thread.row.id)?,
@@ -43,13 +44,28 @@ pub(crate) fn load(conn: &Connection, shared: &Shared, claim: &Claim, most: u64)
     }))
 }
 
-/// A session's completions, the revision of its settings, and how many of its threads are open.
-fn session_counts(conn: &Connection, session: i64) -> Done<Option<(i64, i64, i64)>> {
+/// A session's completions and tokens, the revision of its settings, and how many of its threads are open.
+struct Counts {
+    completions: i64,
+    tokens: i64,
+    revision: i64,
+    open_threads: i64,
+}
+
+fn session_counts(conn: &Connection, session: i64) -> Done<Option<Counts>> {
     let mut statement = conn.prepare_cached(
-        "SELECT completions, revision, (SELECT count(*) FROM threads WHERE session = ?1 AND closed = 0)
+        "SELECT completions, tokens, revision, (SELECT count(*) FROM threads WHERE session = ?1 AND closed = 0)
         FROM sessions WHERE n = ?1",
     )?;
-    Ok(statement.query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?)
+    let counts = |row: &rusqlite::Row<'_>| {
+        Ok(Counts {
+            completions: row.get(0)?,
+            tokens: row.get(1)?,
+            revision: row.get(2)?,
+            open_threads: row.get(3)?,
+        })
+    };
+    Ok(statement.query_row([session], counts).optional()?)
 }
 
 /// Prepares whatever a slice reads, of no thread, so that the first slice after an opening need not.

@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -260,6 +260,11 @@ CREATE TABLE bodies (n INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, body TEXT
 -- As those of a segment; none where an older version wrote the row.
 ALTER TABLE entries ADD COLUMN flags INTEGER;
 ALTER TABLE entries ADD COLUMN crc INTEGER;
+";
+
+/// What models have read and written since a person last wrote.
+const SEVENTH: &str = "
+ALTER TABLE sessions ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

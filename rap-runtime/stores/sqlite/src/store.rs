@@ -1,7 +1,7 @@
 //! The store: one thread that writes, a few that read, and the contract on top.
 
 use crate::{
-    accept, commit,
+    accept, clock, commit,
     fault::{Done, json},
     interact, lent, load, open, outbox,
     reader::{Readers, Source},
@@ -202,6 +202,14 @@ impl Store for SqliteStore {
             Ok(())
         })
         .await
+    }
+
+    async fn clock_starts(&self, now: Millis) -> Result<Option<i64>, StoreError> {
+        // Only what is worth it costs a flush.
+        if self.read_here(move |conn, _| clock::set_back_by(conn, now)).await?.is_none() {
+            return Ok(None);
+        }
+        self.write(move |write| clock::starts(write, now)).await
     }
 
     async fn accept(&self, input: NewInput, now: Millis) -> Result<Accepted, StoreError> {
