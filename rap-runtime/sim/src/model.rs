@@ -67,6 +67,12 @@ pub(crate) fn breaks(seed: u64, request: impl Hash, before: u32) -> bool {
     d.is_multiple_of(200) || (d.is_multiple_of(70) && u64::from(before) <= d / 70 % 2)
 }
 
+/// For how long the model asks to be left alone, in milliseconds: one completion in sixty.
+pub(crate) fn later(seed: u64, request: impl Hash) -> Option<i64> {
+    let d = dice(seed, (request, "later"));
+    d.is_multiple_of(60).then_some(10_000 + (d / 60 % 3_600_000) as i64)
+}
+
 pub(crate) fn turn(text: String, calls: Vec<ModelCall>) -> ModelTurn {
     ModelTurn { text, calls, model: "simulated".into(), ..ModelTurn::default() }
 }

@@ -53,6 +53,8 @@ pub struct Report {
     pub refreshes: u64,
     /// Slices that were replayed from their records.
     pub replayed: u64,
+    /// Times the model asked for a later time.
+    pub put_off: u64,
     /// Times a person chose a model.
     pub choices: u64,
     /// Times the clock turned out to have been set back while the runtime was gone.
@@ -75,6 +77,7 @@ impl Report {
         self.outages += other.outages;
         self.refreshes += other.refreshes;
         self.replayed += other.replayed;
+        self.put_off += other.put_off;
         self.choices += other.choices;
         self.set_back += other.set_back;
     }

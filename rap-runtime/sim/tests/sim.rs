@@ -32,6 +32,7 @@ fn promises_hold() {
         ("changes of the toolbox", total.refreshes),
         ("slices replayed from their records", total.replayed),
         ("models chosen", total.choices),
+        ("turns put off", total.put_off),
         ("clocks that were set back", total.set_back),
     ] {
         assert!(times > 0, "no {what} in five hundred worlds");

@@ -90,7 +90,7 @@ fn hash_request(request: &ModelRequest, session: &Arc<Session>) -> String {
     hash.hex()
 }
 
-/// The hash of a request as versions of the decisions before the third made it: of every entry.
+/// The hash of a request as it was made before histories had digests: of every entry.
 pub(crate) fn hash_request_of_old(request: &ModelRequest, session: &Arc<Session>) -> String {
     let mut hash = beginning(request, session);
     request.history.iter().for_each(|entry| hash.add(&**entry));

@@ -3,10 +3,13 @@
 
 use crate::world::{World, says, turn};
 use rap_core::{
-    SliceView, TurnOutcome,
+    Compaction, Entry, HistoryView, Millis, Session, SliceView, ThreadKind, ThreadRow, ThreadState, ThreadView,
+    TurnOutcome,
     replay::{Explanation, Replayed, ThreadReplay, Verdict},
 };
+use serde::Deserialize;
 use serde_json::json;
+use std::sync::Arc;
 
 /// A message, a turn with two calls, one answered and one waited for in vain, an answer.
 fn told() -> World {
@@ -101,4 +104,70 @@ fn a_slice_in_words() {
     let [woke, _, decided, _] = told(2).map(plain);
     assert_eq!(woke, "it was time to go on without the calls that are still open");
     assert!(decided.contains("call a (<2>): no longer waited for"), "{decided}");
+}
+
+/// A thread as an earlier version left it: its session, its history, its slices.
+#[derive(Deserialize)]
+struct Golden {
+    session: Session,
+    entries: Vec<Entry>,
+    slices: Vec<SliceView>,
+}
+
+impl Golden {
+    fn verdicts(self) -> Vec<Verdict> {
+        let row = ThreadRow {
+            id: self.session.id.clone(),
+            session: self.session.id.clone(),
+            ancestors: Vec::new(),
+            chain: Vec::new(),
+            kind: ThreadKind::Root,
+            version: 0,
+            next_entry: self.entries.len() as u64,
+            paused: false,
+            closed: false,
+            model_owed: false,
+            turn_at: None,
+            reported: false,
+            retry_at: None,
+            compaction: Compaction::Idle,
+            waits_for_room: None,
+            model: None,
+            last_record: String::new(),
+        };
+        let thread = ThreadView {
+            row,
+            state: ThreadState::Resting,
+            created_at: Millis(0),
+            open_calls: 0,
+            subscriptions: 0,
+        };
+        let entries = self.entries.into_iter().map(Arc::new).collect();
+        let history = HistoryView { thread, entries, inherited: 0, left_out: 0 };
+        let mut replay = ThreadReplay::new(Arc::new(self.session), history);
+        self.slices.iter().map(|slice| replay.slice(slice).verdict).collect()
+    }
+}
+
+/// P12 across upgrades: records that were written by versions 2 and 3 of the decisions, when a request's hash was made of
+/// every entry, replay to the same commits; and one that was altered since is found.
+#[test]
+fn records_of_before_digests() {
+    for (version, written) in [
+        (2, include_str!("../golden/decisions-2.json")),
+        (3, include_str!("../golden/decisions-3.json")),
+    ] {
+        let golden = || serde_json::from_str::<Golden>(written).unwrap();
+        let decisions: Vec<_> = golden().slices.iter().map(|slice| slice.record.decisions).collect();
+        assert_eq!(decisions, [version; 3]);
+        assert_eq!(golden().slices.iter().filter(|slice| slice.record.request.is_some()).count(), 2);
+        let verdicts = golden().verdicts();
+        assert!(verdicts.iter().all(Verdict::is_same), "version {version}: {verdicts:?}");
+
+        let mut altered = golden();
+        altered.session.system.push('!');
+        let told = altered.verdicts()[0].to_string();
+        assert!(told.contains("the model would be asked something else"), "{told}");
+        assert!(told.contains(&format!("it was decided by version {version} of the decisions")), "{told}");
+    }
 }

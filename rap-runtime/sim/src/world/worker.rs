@@ -90,7 +90,16 @@ impl World {
                 self.checks.answers(&request, &self.workers[index].snapshot)?;
                 self.asks(index)?;
                 self.completions += 1;
-                let said = model::says(self.seed, &request, self.completions > self.loud());
+                let quiet = self.completions > self.loud();
+                let slices = self.checks.slices(&request.thread);
+                let said = match model::later(self.seed, (request.thread.as_str(), slices)) {
+                    Some(wait) if !quiet => {
+                        self.report.put_off += 1;
+                        let message = "the simulated model has no time".to_owned();
+                        TurnOutcome::RetryAt { at: self.clock() + wait, message }
+                    }
+                    _ => model::says(self.seed, &request, quiet),
+                };
                 let takes = (dice(self.seed, (request.thread.as_str(), request.history.len(), "time"))
                     % 8_000) as i64;
                 let work = &mut self.workers[index];
