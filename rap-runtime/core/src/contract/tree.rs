@@ -1,12 +1,12 @@
 //! The store contract: threads below threads.
 
 use super::hand::{
-    all_used, at, call_row, child, claim, event, input, invocation, message, root, seen, slice, subscription,
-    thread, woken,
+    all_used, at, call_row, child, claim, event, input, invocation, message, root, seen, session, slice,
+    subscription, thread, woken,
 };
 use crate::{
-    Accepted, CallRoute, CallState, Child, ChildKind, DeliveryKind, Entry, InputBody, Store, StoreError,
-    SubscriptionState, Surface, SurfaceEvent, ThreadState,
+    Accepted, CallRoute, CallState, Child, ChildKind, DeliveryKind, Entry, InputBody, Settlement, Store,
+    StoreError, SubscriptionState, Surface, SurfaceEvent, ThreadState,
 };
 use rap_types::ThreadId;
 
