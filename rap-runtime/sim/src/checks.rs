@@ -131,10 +131,8 @@ impl Checks {
         let threads = store.threads(root);
         let another = threads.iter().find(|view| open(view.state) && view.row.model != *chosen);
         another.map_or(Ok(()), |view| {
-            let message = format!(
-                "{chosen:?} was chosen, and {:?} answers in {}",
-                view.row.model, view.row.id
-            );
+            let message =
+                format!("{chosen:?} was chosen, and {:?} answers in {}", view.row.model, view.row.id);
             Err(broken("P1", message))
         })
     }

@@ -15,8 +15,7 @@ use crate::{
 };
 use rap_core::{
     Accepted, Answered, CallRow, CallState, Claim, Compactor, CompactorStep, Delivery, DeliveryKind, Entry,
-    InputBody, InputId, Interaction, Millis, Moment, NewInput, Settlement, Step, TurnOutcome,
-    memory::Memory,
+    InputBody, InputId, Interaction, Millis, Moment, NewInput, Settlement, Step, TurnOutcome, memory::Memory,
 };
 use rap_runtime::ScriptedModel;
 use rap_types::{CallId, CallbackMessage, ContentPart, HttpUrl, ThreadId, ToolResult, UserChoice};

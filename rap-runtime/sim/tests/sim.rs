@@ -141,9 +141,14 @@ fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
 fn of_the_runtime() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = Vec::new();
-    for part in
-        ["rap-http/src", "rap-client/src", "rap-runtime/src", "rap-runtime/core/src", "rap-runtime/stores", "rap-runtime/models/src"]
-    {
+    for part in [
+        "rap-http/src",
+        "rap-client/src",
+        "rap-runtime/src",
+        "rap-runtime/core/src",
+        "rap-runtime/stores",
+        "rap-runtime/models/src",
+    ] {
         sources(&root.join(part), &mut found);
     }
     for manifest in ["rap-http", "rap-client", "rap-runtime", "rap-runtime/core", "rap-runtime/models"] {
@@ -165,7 +170,11 @@ fn no_lock_is_broken_by_a_panic() {
         for taken in ["lock", "read", "write"] {
             for careless in [".unwrap()", ".expect("] {
                 let found = text.contains(&format!(".{taken}(){careless}"));
-                assert!(!found || path.components().any(|part| part.as_os_str() == "tests"), "{}: .{taken}(){careless}", path.display());
+                assert!(
+                    !found || path.components().any(|part| part.as_os_str() == "tests"),
+                    "{}: .{taken}(){careless}",
+                    path.display()
+                );
             }
         }
     }
@@ -176,6 +185,10 @@ fn no_lock_is_broken_by_a_panic() {
 #[test]
 fn nothing_here_runs_a_script() {
     for (path, text) in of_the_runtime().into_iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
-        assert!(!text.contains("rhai"), "{} runs scripts: bound their steps, depth, sizes and time", path.display());
+        assert!(
+            !text.contains("rhai"),
+            "{} runs scripts: bound their steps, depth, sizes and time",
+            path.display()
+        );
     }
 }

@@ -174,7 +174,10 @@ impl Driver {
         let store = &self.runtime.inner.store;
         if !self.started.load(Ordering::Relaxed) {
             if let Some(by) = store.clock_starts(clock::now()).await? {
-                tracing::warn!(by_ms = by, "the clock was set back while nothing ran; what waits is looked at again");
+                tracing::warn!(
+                    by_ms = by,
+                    "the clock was set back while nothing ran; what waits is looked at again"
+                );
             }
             self.started.store(true, Ordering::Relaxed);
         }

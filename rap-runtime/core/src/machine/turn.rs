@@ -123,9 +123,7 @@ fn ran_away(draft: &Draft) -> Option<String> {
         }
         _ => return None,
     };
-    Some(format!(
-        "the agent {did} without a message from a person and was put to rest; write to it to go on"
-    ))
+    Some(format!("the agent {did} without a message from a person and was put to rest; write to it to go on"))
 }
 
 /// The request to the model, if it is owed one.

@@ -19,9 +19,10 @@ impl Memory {
         for row in self.outbox.values_mut().filter(|row| row.due_at > now) {
             row.due_at = row.due_at + -by;
         }
-        let waits = self.threads.values().filter(|thread| {
-            !thread.row.closed && (thread.due_at.is_some() || thread.row.paused)
-        });
+        let waits = self
+            .threads
+            .values()
+            .filter(|thread| !thread.row.closed && (thread.due_at.is_some() || thread.row.paused));
         let mut waits: Vec<(i64, ThreadId)> =
             waits.map(|thread| (thread.order, thread.row.id.clone())).collect();
         waits.sort();

@@ -3,13 +3,12 @@
 
 use crate::world::{World, says, turn};
 use rap_core::{
-    Compaction, Entry, HistoryView, Millis, Session, SliceView, ThreadKind, ThreadRow, ThreadState, ThreadView,
-    TurnOutcome,
+    ModelRequest, Session, SliceView, TurnOutcome,
     replay::{Explanation, Replayed, ThreadReplay, Verdict},
 };
-use serde::Deserialize;
+use serde::Serialize;
 use serde_json::json;
-use std::sync::Arc;
+use sha2::{Digest, Sha256};
 
 /// A message, a turn with two calls, one answered and one waited for in vain, an answer.
 fn told() -> World {
@@ -106,68 +105,63 @@ fn a_slice_in_words() {
     assert!(decided.contains("call a (<2>): no longer waited for"), "{decided}");
 }
 
-/// A thread as an earlier version left it: its session, its history, its slices.
-#[derive(Deserialize)]
-struct Golden {
-    session: Session,
-    entries: Vec<Entry>,
-    slices: Vec<SliceView>,
+fn hashed<T: Serialize>(hash: &mut Sha256, value: &T) {
+    hash.update(serde_json::to_vec(value).unwrap());
 }
 
-impl Golden {
-    fn verdicts(self) -> Vec<Verdict> {
-        let row = ThreadRow {
-            id: self.session.id.clone(),
-            session: self.session.id.clone(),
-            ancestors: Vec::new(),
-            chain: Vec::new(),
-            kind: ThreadKind::Root,
-            version: 0,
-            next_entry: self.entries.len() as u64,
-            paused: false,
-            closed: false,
-            model_owed: false,
-            turn_at: None,
-            reported: false,
-            retry_at: None,
-            compaction: Compaction::Idle,
-            waits_for_room: None,
-            model: None,
-            last_record: String::new(),
-        };
-        let thread = ThreadView {
-            row,
-            state: ThreadState::Resting,
-            created_at: Millis(0),
-            open_calls: 0,
-            subscriptions: 0,
-        };
-        let entries = self.entries.into_iter().map(Arc::new).collect();
-        let history = HistoryView { thread, entries, inherited: 0, left_out: 0 };
-        let mut replay = ThreadReplay::new(Arc::new(self.session), history);
-        self.slices.iter().map(|slice| replay.slice(slice).verdict).collect()
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The hash of a request as it was made before histories had digests, written down once more: of the session's model and
+/// prompt, each tool, the thread, each entry.
+fn of_every_entry(session: &Session, request: &ModelRequest) -> String {
+    let mut hash = Sha256::new();
+    hashed(&mut hash, &(&session.model, &session.system));
+    request.tools.iter().for_each(|tool| hashed(&mut hash, tool));
+    hashed(&mut hash, &request.thread);
+    request.history.iter().for_each(|entry| hashed(&mut hash, &**entry));
+    hex(hash)
+}
+
+/// The records as an earlier version of the decisions wrote them.
+fn as_written_by(world: &World, decisions: u32, honest: &[SliceView]) -> Vec<SliceView> {
+    let session = world.store.session(&world.root).unwrap();
+    let mut slices = honest.to_vec();
+    let mut previous = String::new();
+    for (slice, replayed) in slices.iter_mut().zip(replay(world, honest)) {
+        let record = &mut slice.record;
+        record.decisions = decisions;
+        record.request = replayed.request.map(|request| of_every_entry(&session, &request));
+        record.previous = std::mem::take(&mut previous);
+        record.hash = String::new();
+        let mut hash = Sha256::new();
+        hashed(&mut hash, record);
+        record.hash = hex(hash);
+        previous.clone_from(&record.hash);
     }
+    slices
 }
 
-/// P12 across upgrades: records that were written by versions 2 and 3 of the decisions, when a request's hash was made of
-/// every entry, replay to the same commits; and one that was altered since is found.
+/// P12 across upgrades: records of versions 2 and 3 of the decisions, when a request's hash was made of every entry, replay
+/// to the same commits; one whose request was another is found, and a later version never wrote such a hash.
 #[test]
 fn records_of_before_digests() {
-    for (version, written) in [
-        (2, include_str!("../golden/decisions-2.json")),
-        (3, include_str!("../golden/decisions-3.json")),
-    ] {
-        let golden = || serde_json::from_str::<Golden>(written).unwrap();
-        let decisions: Vec<_> = golden().slices.iter().map(|slice| slice.record.decisions).collect();
-        assert_eq!(decisions, [version; 3]);
-        assert_eq!(golden().slices.iter().filter(|slice| slice.record.request.is_some()).count(), 2);
-        let verdicts = golden().verdicts();
+    let world = told();
+    let honest = slices(&world);
+    for version in [2, 3] {
+        let old = as_written_by(&world, version, &honest);
+        assert_ne!(old[0].record.request, honest[0].record.request);
+        assert_eq!(old.iter().filter(|slice| slice.record.request.is_some()).count(), 2);
+        let verdicts: Vec<_> = replay(&world, &old).into_iter().map(|slice| slice.verdict).collect();
         assert!(verdicts.iter().all(Verdict::is_same), "version {version}: {verdicts:?}");
 
-        let mut altered = golden();
-        altered.session.system.push('!');
-        let told = altered.verdicts()[0].to_string();
+        let mut altered = old;
+        altered[2].record.request = altered[0].record.request.clone();
+        let told = replay(&world, &altered)[2].verdict.to_string();
         assert!(told.contains("the model would be asked something else"), "{told}");
         assert!(told.contains(&format!("it was decided by version {version} of the decisions")), "{told}");
     }
+    let never = replay(&world, &as_written_by(&world, 4, &honest));
+    assert!(never[0].verdict.is_different() && never[2].verdict.is_different());
 }

@@ -5,8 +5,8 @@ use crate::{
     world::{World, says, turn, with_text},
 };
 use rap_core::{
-    Answered, BUILT_IN_TOOLS, CallState, DeliveryKind, Entry, InputBody, InputId, Interaction, Moment, NewInput,
-    Rules, SliceMachine, Step, ThreadState,
+    Answered, BUILT_IN_TOOLS, CallState, DeliveryKind, Entry, InputBody, InputId, Interaction, Moment,
+    NewInput, Rules, SliceMachine, Step, ThreadState,
 };
 use rap_types::{CallId, ContentPart, HttpUrl, ThreadId};
 use serde_json::{Value, json};
