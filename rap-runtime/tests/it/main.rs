@@ -11,7 +11,6 @@ mod failures;
 mod gateway;
 mod hooks;
 mod letters;
-mod limits;
 mod live;
 mod memory;
 mod models;
