@@ -1,6 +1,7 @@
 """The Reactive Agent Protocol as data.
 
-``files()`` is the folder that holds ``schema/``, ``vectors/``, ``openapi/`` and ``requirements.toml``.
+``files()`` is the folder that holds ``schema/``, ``vectors/``, ``openapi/``, ``text/`` (the book's source) and
+``requirements.toml``.
 """
 
 from importlib import resources

@@ -70,6 +70,10 @@ fn made(root: &Path) -> Result<Files, String> {
     book::make(root, &schemas, &mut files)?;
     schemas.files(&mut files);
     tables::make(root, &files.clone(), &mut files)?;
+    // Packages carry their licences; a package for npm or PyPI holds only what lies in its folder.
+    for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        files.insert(Path::new("spec").join(name), read(&root.join(name))?);
+    }
     Ok(files)
 }
 

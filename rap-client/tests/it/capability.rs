@@ -135,3 +135,13 @@ fn no_key_and_no_token_in_debug() {
     let token = minted.as_str().strip_prefix("http://127.0.0.1:4000/rap/callback/").unwrap();
     assert!(keys.check(token).is_some());
 }
+
+/// The book shows a token with the key that made it: what it shows is what is minted.
+#[test]
+fn the_book_shows_a_real_token() {
+    let keys = KeyRing::from_text("rap-key-1 00c0ffee AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").unwrap();
+    let token = keys.mint(&thread("thread-7"), &call("call-1"));
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/text/capability.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(&format!("/callback/{token}\n")), "the page shows another token than {token}");
+}
