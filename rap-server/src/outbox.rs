@@ -286,7 +286,20 @@ impl Outbox {
                     return (delivered, attempts, end.reason);
                 }
                 Verdict::Retry { after, .. } => {
-                    tracing::debug!(origin, attempts, ?after, "a callback is to be tried again: {attempt}");
+                    if attempts == 1 {
+                        tracing::warn!(
+                            origin,
+                            ?after,
+                            "a callback was not taken, and is tried again: {attempt}"
+                        );
+                    } else {
+                        tracing::debug!(
+                            origin,
+                            attempts,
+                            ?after,
+                            "a callback is to be tried again: {attempt}"
+                        );
+                    }
                     let refused = matches!(attempt, Attempt::Refused);
                     if self.pause(origin, after, refused).await {
                         // Brought forward by others' success: not one of the schedule's tries.

@@ -38,7 +38,8 @@ pub mod by {
 /// | [`Subscribed`] | the confirmation of a subscription |
 /// | `Result<any of these, E>` | the good side, or the error's public text |
 ///
-/// An `E` is a [`ToolError`], any `std::error::Error` (its words stay private), or a string.
+/// An `E` is a [`ToolError`], any `std::error::Error` (its words stay private; a boxed one needs words, by
+/// [`ToolError::caused_by`]), or a string, which is public.
 ///
 /// ```
 /// use rap_server::{IntoToolResult, Reply, ToolError, ToolOutput};

@@ -131,7 +131,8 @@ pub struct Bound {
 }
 
 impl ToolServer {
-    /// Serves until SIGINT or SIGTERM, then ends cleanly: functions are told, results delivered.
+    /// Serves until SIGINT or SIGTERM, then ends cleanly: functions are told, results delivered, for at most
+    /// [`drain`](Self::drain). A second signal ends it at once.
     ///
     /// # Errors
     /// Everything that keeps it from starting, at once.
@@ -153,20 +154,38 @@ impl ToolServer {
     /// Everything that keeps it from starting, at once.
     pub async fn serve_with(self, options: ServeOptions) -> Result<(), StartError> {
         let bound = self.bind(&options.address).await?;
-        let signals = signals()?;
+        let mut signals = Signals::new()?;
         if options.announce {
             announce(bound.local_addr()).map_err(|e| StartError::io("cannot write the port to stdout", e))?;
         }
         tracing::info!(address = %bound.local_addr(), "serving tools");
-        let stop = async {
+        let (drain, handle) = (bound.drain, bound.handle());
+        let (stopping, stopped) = tokio::sync::oneshot::channel::<Signals>();
+        let impatient = async {
+            // Whoever asks twice means it.
+            let Ok(mut signals) = stopped.await else { return std::future::pending().await };
+            signals.next().await;
+        };
+        let stop = async move {
             tokio::select! {
-                () = signals => {}
+                () = signals.next() => {}
                 () = stdin_end(), if options.stop_on_stdin_end => {}
             }
+            tracing::info!(
+                open_calls = handle.open_calls(), limit = ?drain,
+                "ending: what is owed is delivered first; a second signal ends it at once"
+            );
+            let _ = stopping.send(signals);
         };
-        let Undelivered(owed) = bound.run_until(stop).await;
-        if !owed.is_empty() {
-            tracing::error!(count = owed.len(), "callbacks were not delivered before the end");
+        let owed = tokio::select! {
+            Undelivered(owed) = bound.run_until(stop) => owed,
+            () = impatient => {
+                tracing::error!("ended at once by a second signal; what was owed is lost");
+                return Ok(());
+            }
+        };
+        for letter in owed {
+            tracing::error!(?letter, "a callback was not delivered before the end");
         }
         Ok(())
     }
@@ -240,24 +259,41 @@ fn announce(address: SocketAddr) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Done on SIGINT or SIGTERM (Ctrl-C elsewhere); taken from the moment this is called.
-fn signals() -> Result<impl Future<Output = ()>, StartError> {
-    #[cfg(unix)]
-    {
+/// SIGINT and SIGTERM (Ctrl-C elsewhere), taken from the moment this is made.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Result<Self, StartError> {
         use tokio::signal::unix::{SignalKind, signal};
         let take = |kind| signal(kind).map_err(|e| StartError::io("cannot wait for signals", e));
-        let (mut interrupt, mut terminate) = (take(SignalKind::interrupt())?, take(SignalKind::terminate())?);
-        Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
+        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
     }
-    #[cfg(not(unix))]
-    Ok(async {
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Result<Self, StartError> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
-    })
+    }
 }
 
 /// Done when stdin ends. On a thread of its own: a read of stdin cannot be called off, and must not keep the

@@ -2,7 +2,7 @@
 //! All faults of all of it are found at once, when it starts.
 
 use crate::{
-    IntoTool, StartError, Tool, ToolService,
+    IntoTool, StartError, Tool, ToolService, Undelivered,
     book::Remembered,
     engine::{Engine, Settings},
     extract::States,
@@ -144,8 +144,8 @@ impl ToolServer {
         self
     }
 
-    /// A network, e.g. `10.1.0.0/16`, whose addresses callbacks may go to although they are not public.
-    /// Loopback is allowed when this server listens on loopback.
+    /// A network, e.g. `10.1.0.0/16`, or an address, whose addresses callbacks may go to although they are not
+    /// public. Loopback is allowed when this server listens on loopback.
     pub fn allow_target(mut self, network: impl Into<String>) -> Self {
         self.allowed.push(network.into());
         self
@@ -212,10 +212,38 @@ impl ToolServer {
     }
 
     /// The service that answers under this URL, to be mounted where a program of your own listens. It asks
-    /// for authentication as configured; `loopback` says whether only this machine reaches it.
+    /// for authentication as configured; `loopback` says whether only this machine reaches it, as when you listen
+    /// on 127.0.0.1: then no authentication is needed, and callbacks may go to this machine. The
+    /// [handle](ToolService::handle) ends the calls when your program ends.
     ///
     /// # Errors
     /// Everything that is wrong, at once. The public URL must be given.
+    ///
+    /// ```
+    /// # use rap_server::{ToolServer, tool};
+    /// # use std::time::Duration;
+    /// # /// Says hello.
+    /// # #[tool] async fn hello() -> &'static str { "hello" }
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tools = ToolServer::new("greeter")
+    ///     .tool(hello)
+    ///     .public_url("http://127.0.0.1:3010/tools")
+    ///     .into_service(true)?;
+    /// let handle = tools.handle();
+    /// let app = axum::Router::new().nest("/tools", tools.into());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3010").await?;
+    /// let ended = handle.clone();
+    /// axum::serve(listener, app)
+    ///     .with_graceful_shutdown(async move {
+    ///         tokio::signal::ctrl_c().await.ok();
+    ///         // While it still answers: calls end, what is owed goes out.
+    ///         let owed = ended.shut_down(Duration::from_secs(10)).await;
+    ///         owed.0.iter().for_each(|letter| eprintln!("not delivered: {letter:?}"));
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_service(self, loopback: bool) -> Result<ToolService, StartError> {
         let mut faults = Vec::new();
         if self.public_url.is_none() {
@@ -231,8 +259,9 @@ impl ToolServer {
         Ok(ToolService::new(engine, &server, loopback))
     }
 
-    /// The service as an axum router, to be merged or nested. As [`into_service`](Self::into_service), for a
-    /// program that can be reached from other machines.
+    /// The service as an axum router, to be merged or nested. As [`into_service(false)`](Self::into_service), for a
+    /// program that can be reached from other machines: authentication is needed. It leaves no handle, so that a
+    /// shutdown of the program does not end its calls; take `into_service` where it should.
     ///
     /// ```
     /// # use rap_server::{ToolServer, tool};
@@ -284,9 +313,12 @@ impl ToolServer {
             policy = policy.allow_plain_http();
         }
         for network in &self.allowed {
-            match network.parse::<ipnet::IpNet>() {
+            let address = || network.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+            match network.parse::<ipnet::IpNet>().or_else(|e| address().map_err(|_| e)) {
                 Ok(network) => policy = policy.allow(network),
-                Err(e) => faults.push(format!("allow_target {network:?}: {e}; write e.g. 10.1.0.0/16")),
+                Err(e) => {
+                    faults.push(format!("allow_target {network:?}: {e}; write e.g. 10.1.0.0/16 or 10.1.2.3"))
+                }
             }
         }
         policy
@@ -366,7 +398,7 @@ impl ToolServer {
 }
 
 pub(crate) const EXPOSED: &str = "other machines can reach it and no authentication is configured; \
-     give .bearer_token(..), or listen on 127.0.0.1";
+     give .bearer_token(..), or listen on 127.0.0.1 (in a router of your own that does: .into_service(true))";
 
 impl TryFrom<ToolServer> for axum::Router {
     type Error = StartError;
@@ -418,6 +450,14 @@ impl ServerHandle {
     /// The callbacks that were given up, oldest first; the newest 10,000 are kept.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.engine.outbox.dead_letters()
+    }
+
+    /// Ends the server within a limit: no more calls are taken (503), functions are told and end in results,
+    /// subscriptions say goodbye, what is owed is delivered. What was not comes back. For servers in a router of
+    /// one's own; [`serve`](ToolServer::serve) and [`Bound::run_until`](crate::Bound::run_until) do it themselves.
+    /// Requests must still be answered meanwhile: people's answers and notices count to the last.
+    pub async fn shut_down(&self, limit: Duration) -> Undelivered {
+        Undelivered(self.engine.shut_down(limit).await)
     }
 
     /// Sends a dead letter again, by the whole schedule if need be; whether it was taken.

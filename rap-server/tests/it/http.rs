@@ -226,7 +226,7 @@ async fn targets() {
         ("http://10.1.2.3/cb", |s| s, 400),
         ("http://10.1.2.3/cb", |s| s.allow_target("10.1.0.0/16"), 200),
         ("http://10.2.2.3/cb", |s| s.allow_target("10.1.0.0/16"), 400),
-        ("http://10.2.2.3/cb", |s| s.allow_target("10.1.0.0/16").allow_target("10.2.2.3/32"), 200),
+        ("http://10.2.2.3/cb", |s| s.allow_target("10.1.0.0/16").allow_target("10.2.2.3"), 200),
         ("http://93.184.216.34/cb", |s| s, 400),
         ("http://93.184.216.34/cb", ToolServer::allow_plain_http, 200),
         ("http://10.1.2.3/cb", ToolServer::allow_plain_http, 400),

@@ -130,3 +130,80 @@ async fn a_short_drain() {
     assert!(owed.0[0].is_result() && owed.0[0].call().as_str() == "c");
     assert!(!format!("{owed:?}").contains("very-secret"), "{owed:?}");
 }
+
+/// In a router of one's own, the handle ends the calls: a tool that runs ends in an error result (ERR-01).
+#[tokio::test]
+async fn a_nested_server_ends_its_calls() {
+    let forever = Tool::new("forever", "d", async || std::future::pending::<String>().await);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tools = ToolServer::new("test")
+        .tool(forever)
+        .grace(Duration::ZERO)
+        .public_url(format!("http://{address}/tools"))
+        .into_service(true)
+        .unwrap();
+    let handle = tools.handle();
+    let app = axum::Router::new().nest("/tools", tools.into());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (ended, end) = oneshot::channel();
+    let serving = axum::serve(listener, app).with_graceful_shutdown({
+        let handle = handle.clone();
+        async move {
+            let _ = stopped.await;
+            let _ = ended.send(handle.shut_down(Duration::from_secs(10)).await);
+        }
+    });
+    tokio::spawn(serving.into_future());
+    let (callback_url, mut arrivals) = callbacks().await;
+    let mut sent = invocation("forever", json!({}), "t", "c");
+    sent["callback_url"] = json!(callback_url);
+    let invoke = url(format!("http://{address}/tools/invoke"));
+    let body = Bytes::from(sent.to_string());
+    assert_eq!(client().post_json(&invoke, body, HeaderMap::new()).await, Attempt::status(200));
+    stop.send(()).unwrap();
+    let result = tokio::time::timeout(Duration::from_secs(10), arrivals.recv()).await.unwrap().unwrap();
+    assert!(result["text"].as_str().unwrap().starts_with("Error: "), "{result}");
+    let owed = tokio::time::timeout(Duration::from_secs(10), end).await.unwrap().unwrap();
+    assert!(owed.0.is_empty(), "{owed:?}");
+    assert_eq!(handle.open_calls(), 0);
+}
+
+/// The first signal lets it deliver what it owes, a second one ends it at once.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_signal() {
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let hour = Duration::from_secs(3600);
+    let address = free.to_string();
+    let running = tokio::spawn(async move { server().drain(hour).serve(&address).await });
+    let invoke = url(format!("http://{free}/invoke"));
+    let call = async |id: &str| {
+        let mut sent = invocation("echo", json!({}), "t", id);
+        // Nobody listens there.
+        sent["callback_url"] = json!("http://127.0.0.1:9/cb");
+        client().post_json(&invoke, Bytes::from(sent.to_string()), HeaderMap::new()).await
+    };
+    let until = async |status: u16| {
+        let asking = async {
+            for n in 0_u64.. {
+                let answer = call(&format!("{status}-{n}")).await;
+                if matches!(answer, Attempt::Status { code, .. } if code == status) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), asking).await.expect("an answer");
+    };
+    let signal = || {
+        let pid = std::process::id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    };
+    until(200).await;
+    signal();
+    until(503).await;
+    assert!(!running.is_finished(), "it owes a result");
+    signal();
+    tokio::time::timeout(Duration::from_secs(30), running).await.expect("an end").unwrap().unwrap();
+}
