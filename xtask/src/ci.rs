@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold before a change is good, in the order in which it fails
 //! soonest. Each step is an ordinary command that can be run alone; its name and time are printed.
 
-use crate::{consumers, examples, fuzz, say, sim, tools, torture};
+use crate::{book, consumers, examples, fuzz, say, sim, tools, torture};
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Result<(), String> {
         run_with(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])
     })?;
     step("conformance", conformance)?;
-    step("the book", book)?;
+    step("the book", book::run)?;
     step("fuzzing", || fuzz::run(&["--seconds", FUZZ_SECONDS]))?;
     step("pure packages on wasm32", pure)?;
     step("types for other languages", other_languages)?;
@@ -143,22 +143,6 @@ fn other_languages() -> Result<(), String> {
             Ok(())
         }
     }
-}
-
-/// Builds the specification as a book. A warning of mdBook's is a failure.
-pub(crate) fn book() -> Result<(), String> {
-    let mdbook = tools::mdbook()?;
-    let mut command = Command::new(mdbook);
-    command.args(["build", "spec"]).current_dir(crate::r#gen::root()).env("RUST_LOG", "mdbook=info");
-    let output = command.output().map_err(|e| format!("mdbook cannot be started: {e}"))?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let warned = said.lines().any(|line| line.contains("WARN") || line.contains("ERROR"));
-    if output.status.success() && !warned {
-        say("the book: target/book/index.html");
-        return Ok(());
-    }
-    Err(format!("mdbook ended with {} and said\n{said}", output.status))
 }
 
 /// Judges the servers; the fixture in Python needs Python. Where it is missing, it says so; in CI that is a

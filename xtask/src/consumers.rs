@@ -83,10 +83,16 @@ fn packages(root: &Path, work: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Installs packages from npm into a folder.
+pub(crate) fn npm(folder: &Path, packages: &[&str]) -> Result<(), String> {
+    fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let install = ["install", "--prefix", ".", "--no-fund", "--no-audit", "--loglevel", "error"];
+    command(folder, "npm", install.iter().chain(packages))
+}
+
 fn typescript(root: &Path, work: &Path) -> Result<(), String> {
     if !work.join("npm/node_modules/.bin/json2ts").exists() {
-        let install = ["install", "--prefix", "npm", "--no-fund", "--no-audit", "--loglevel", "error"];
-        command(work, "npm", install.iter().chain(NPM))?;
+        npm(&work.join("npm"), NPM)?;
     }
     let bundle = path(&root.join("spec/schema/rap.json"));
     let json2ts = path(&work.join("npm/node_modules/.bin/json2ts"));

@@ -1,6 +1,7 @@
 //! Tasks of the repository: `cargo xtask <task>`.
 
 mod bench;
+mod book;
 mod ci;
 mod conformance;
 mod consumers;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         ["gen", "--check"] => r#gen::check(),
         ["ci"] => ci::run(),
         ["bench", options @ ..] => bench::run(options),
-        ["book"] => ci::book(),
+        ["book"] => book::run(),
         ["conformance", options @ ..] => conformance::run(options),
         ["examples"] => examples::run(),
         ["consumers"] => consumers::run(),
