@@ -35,14 +35,14 @@ fn diagrams(book: &Path) -> Result<(), String> {
     }
     let work = root().join("target/mermaid");
     let drawing = work.join("node_modules/mermaid/dist/mermaid.min.js");
-    if !drawing.exists() {
-        if let Err(why) = npm(&work, &[MERMAID]) {
-            if std::env::var("CI").as_deref() == Ok("true") {
-                return Err(why);
-            }
-            say(&format!("SKIPPED: the diagrams stay text, for mermaid could not be installed: {why}"));
-            return Ok(());
+    if !drawing.exists()
+        && let Err(why) = npm(&work, &[MERMAID])
+    {
+        if std::env::var("CI").as_deref() == Ok("true") {
+            return Err(why);
         }
+        say(&format!("SKIPPED: the diagrams stay text, for mermaid could not be installed: {why}"));
+        return Ok(());
     }
     let beside = book.join("mermaid.min.js");
     fs::copy(&drawing, &beside).map_err(|e| format!("{}: {e}", beside.display()))?;
