@@ -11,6 +11,7 @@ mod failures;
 mod gateway;
 mod hooks;
 mod letters;
+mod limits;
 mod live;
 mod memory;
 mod models;
