@@ -67,6 +67,7 @@ impl Memory {
 
     fn enter(&mut self, new: NewInput, now: Millis) {
         let seq = self.number();
+        self.accepted_at = Some(now);
         self.seen.insert((new.thread.clone(), new.id.as_str().to_owned()));
         if let InputBody::Outcome { call, .. } = &new.body
             && let Some(call) = self.calls.get_mut(call)

@@ -10,8 +10,7 @@ const UNSTEADY_MS: i64 = 1_000;
 impl Memory {
     /// See [`Store::clock_starts`](crate::Store::clock_starts).
     pub fn clock_starts(&mut self, now: Millis) -> Option<i64> {
-        let accepted = self.inbox.last_key_value().map(|(_, pending)| pending.input.accepted_at);
-        let newest = accepted.max(self.surface.last().map(|(_, event)| event.at))?;
+        let newest = self.accepted_at.max(self.surface.last().map(|(_, event)| event.at))?;
         let by = newest - now;
         if by < UNSTEADY_MS {
             return None;

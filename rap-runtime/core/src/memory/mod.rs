@@ -41,6 +41,8 @@ pub struct Memory {
     questions: BTreeMap<CallId, Question>,
     names: BTreeMap<String, String>,
     last_number: i64,
+    /// When the newest input was accepted.
+    accepted_at: Option<Millis>,
 }
 
 #[derive(Debug, Clone)]
