@@ -19,6 +19,7 @@ mod letters;
 mod memory;
 mod model;
 mod net;
+mod own;
 mod remote;
 mod runtime;
 mod scripted;
@@ -39,6 +40,7 @@ pub use memory::MemoryStore;
 pub use model::{
     CallIds, Delta, IdAlphabet, ModelCard, ModelError, ModelProvider, ReasoningPolicy, Retry, Roles,
 };
+pub use own::OwnCall;
 pub use remote::RemoteHost;
 pub use runtime::{Approval, Choices, DEFAULT_SYSTEM_PROMPT, Runtime, RuntimeBuilder, RuntimeError};
 pub use scripted::{ScriptError, ScriptedModel};

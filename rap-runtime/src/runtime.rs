@@ -1,9 +1,15 @@
 //! The runtime as a value: built once, cloned freely, driven by [`Runtime::run_until`].
 
-use crate::{ModelProvider, NothingKnown, ScriptedModel, ServerConfig, hub::Hub, net::Net, servers::Servers};
+use crate::{
+    ModelProvider, NothingKnown, OwnCall, ScriptedModel, ServerConfig,
+    hub::Hub,
+    net::Net,
+    own::{Gathered, OwnTools},
+    servers::Servers,
+};
 use ipnet::IpNet;
 use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
-use rap_core::{DestructivePolicy, Rules, Store};
+use rap_core::{DestructivePolicy, InstantCall, Outcome, OwnTool, Rules, Store};
 use rap_types::{CallId, HttpUrl};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) rules: Rules,
     pub(crate) system_prompt: String,
     pub(crate) without: Vec<String>,
+    pub(crate) own: OwnTools,
     pub(crate) slices_at_once: usize,
     pub(crate) model_idle: Duration,
     pub(crate) choices: Choices,
@@ -92,6 +99,7 @@ pub struct RuntimeBuilder {
     rules: Rules,
     system_prompt: String,
     without: Vec<String>,
+    own: Gathered,
     targets: Vec<IpNet>,
     slices_at_once: usize,
     model_idle: Duration,
@@ -117,6 +125,9 @@ pub enum RuntimeError {
     /// Two servers of one origin have credentials of their own, or one name.
     #[error("{0}")]
     Servers(String),
+    /// A tool of the program's own cannot be offered.
+    #[error("{0}")]
+    Tools(String),
     /// No signing key could be made.
     #[error(transparent)]
     Keys(#[from] KeyRingError),
@@ -135,6 +146,7 @@ impl Runtime {
             rules: Rules::default(),
             system_prompt: DEFAULT_SYSTEM_PROMPT.to_owned(),
             without: Vec::new(),
+            own: Gathered::default(),
             targets: Vec::new(),
             slices_at_once: 64,
             model_idle: Duration::from_secs(120),
@@ -291,6 +303,30 @@ impl RuntimeBuilder {
         self
     }
 
+    /// A tool of the program's own that new sessions are offered, without a server: its calls are worked from the outbox,
+    /// after their commit, and again after a kill, with the same id ([`OwnCall`]). Any number runs at once; none holds a
+    /// slice up. In every later program that drives the same store it must be there, or its calls end in errors.
+    pub fn own_tool<F: Future<Output = Outcome> + Send + 'static>(
+        mut self,
+        tool: OwnTool,
+        work: impl Fn(OwnCall) -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.own.call(tool, work);
+        self
+    }
+
+    /// A pure tool of the program's own that new sessions are offered: a function of its call alone, without I/O, clock
+    /// or dice, answered inside the decision, before anything is committed, and in the same turn. It blocks the slice for
+    /// as long as it takes.
+    pub fn instant_tool(
+        mut self,
+        tool: OwnTool,
+        answer: impl Fn(&InstantCall<'_>) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        self.own.instant(tool, answer);
+        self
+    }
+
     /// Lets servers live in this network, e.g. `10.1.0.0/16`, plain http included. Public https addresses
     /// are always allowed; this machine is where a configured server's own base URL is.
     pub fn allow_target(mut self, network: IpNet) -> Self {
@@ -352,6 +388,7 @@ impl RuntimeBuilder {
             None => KeyRing::generate()?,
         };
         check(&self.servers)?;
+        let own = self.own.checked(&self.without)?;
         let mut models = self.models;
         if models.is_empty() {
             models.push(Arc::new(ScriptedModel::demo()));
@@ -370,6 +407,7 @@ impl RuntimeBuilder {
                 rules: self.rules,
                 system_prompt: self.system_prompt,
                 without: self.without,
+                own,
                 slices_at_once: self.slices_at_once,
                 model_idle: self.model_idle,
                 choices: self.choices,

@@ -7,8 +7,8 @@ use crate::{
 };
 use rap_client::{DiscoverError, catalog, catalog::CatalogProblem};
 use rap_core::{
-    BUILT_IN_TOOLS, LiveServers, Millis, OfferedTool, ServerCard, ServerNews, Session, StoreError, Surface,
-    SurfaceEvent, Toolbox, replay::toolbox_name,
+    BUILT_IN_TOOLS, LiveServers, Millis, OfferedTool, OwnTool, ServerCard, ServerNews, Session, StoreError,
+    Surface, SurfaceEvent, Toolbox, replay::toolbox_name,
 };
 use rap_types::{HttpUrl, ThreadId, Tool, validate::CompiledToolset};
 use std::{
@@ -48,7 +48,7 @@ impl Runtime {
                 }
             }
         }
-        let toolbox = freeze(toolsets, &self.inner.without, live, &mut problems);
+        let toolbox = freeze(toolsets, &self.inner.without, &self.inner.own.offered, live, &mut problems);
         (toolbox, problems)
     }
 
@@ -191,6 +191,7 @@ pub(crate) fn told(problem: &ToolsetProblem) -> News {
 fn freeze(
     toolsets: Vec<(HttpUrl, CompiledToolset)>,
     without: &[String],
+    own: &[OwnTool],
     mut live: LiveServers,
     problems: &mut Vec<ToolsetProblem>,
 ) -> Toolbox {
@@ -205,7 +206,8 @@ fn freeze(
     let places: HashMap<HttpUrl, usize> =
         servers.iter().enumerate().map(|(index, card)| (card.base.clone(), index)).collect();
     let built_in = BUILT_IN_TOOLS.iter().copied().filter(|name| !without.iter().any(|off| off == name));
-    let catalog = catalog::merge(toolsets, built_in);
+    let own_names = own.iter().map(|tool| tool.name.as_str());
+    let catalog = catalog::merge(toolsets, built_in.chain(own_names));
     problems.extend(catalog.problems().iter().map(catalog_problem));
     live.withheld.extend(catalog.problems().iter().filter_map(|problem| match problem {
         CatalogProblem::Duplicate { name, .. } => Some(name.clone()),
@@ -216,6 +218,7 @@ fn freeze(
         .filter(|tool| tool.tool().name.is_portable())
         .map(|tool| tool.tool().name.to_string())
         .chain(BUILT_IN_TOOLS.iter().map(ToString::to_string))
+        .chain(own.iter().map(|tool| tool.name.clone()))
         .collect();
     let tools = catalog
         .iter()
@@ -226,7 +229,7 @@ fn freeze(
             Some(offered(tool, name, server))
         })
         .collect();
-    Toolbox { tools, servers, without: without.to_vec(), live }
+    Toolbox { tools, servers, without: without.to_vec(), own: own.to_vec(), live }
 }
 
 /// Takes in a server that was absent: its tools come after all that are there. It takes no name from anybody
@@ -237,12 +240,17 @@ fn join(
     now: &HttpUrl,
     toolset: &CompiledToolset,
 ) -> Vec<ToolsetProblem> {
-    let is_on = |name: &str| BUILT_IN_TOOLS.contains(&name) && !toolbox.without.iter().any(|off| off == name);
+    let own: Vec<String> = toolbox.own.iter().map(|tool| tool.name.clone()).collect();
+    let is_on = |name: &str| {
+        let built_in = BUILT_IN_TOOLS.contains(&name) && !toolbox.without.iter().any(|off| off == name);
+        built_in || own.iter().any(|own| own == name)
+    };
     let mut names: HashSet<String> = toolbox
         .tools
         .iter()
         .map(|tool| tool.name.clone())
         .chain(BUILT_IN_TOOLS.iter().map(ToString::to_string).filter(|name| is_on(name)))
+        .chain(own.iter().cloned())
         .collect();
     let server = toolbox.servers.len();
     let (mut problems, mut tools) = (Vec::new(), Vec::new());

@@ -1,8 +1,8 @@
 //! What a slice decides: everything it changes, to be written in one transaction.
 
 use crate::{
-    CallRow, Compaction, DeliveryKind, Entry, HistoryDigest, InputId, Millis, Moment, NewInput, Snapshot,
-    SubscriptionRow, SurfaceEvent, ThreadRow, TurnOutcome,
+    CallRow, Compaction, DeliveryKind, Entry, HistoryDigest, InputId, Millis, Moment, NewInput, Outcome,
+    Snapshot, SubscriptionRow, SurfaceEvent, ThreadRow, TurnOutcome,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,9 @@ pub struct SliceRecord {
     pub turn: Option<TurnOutcome>,
     /// [`DECISIONS_VERSION`](crate::DECISIONS_VERSION).
     pub decisions: u32,
+    /// What [instant tools](crate::InstantTools) of the program answered, in call order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instants: Vec<Outcome>,
     /// What the slice saw that no other row tells later; none in records of before this was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<SliceFacts>,

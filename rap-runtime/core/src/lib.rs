@@ -15,6 +15,7 @@ mod machine;
 
 pub mod memory;
 mod model;
+mod own;
 pub mod replay;
 mod rows;
 mod rules;
@@ -40,6 +41,7 @@ pub use compaction::{Compactor, CompactorStep};
 pub use interaction::{APPROVAL_CHOICES, Answered, Interaction, OpenInteraction, approval};
 pub use machine::{SliceMachine, Step};
 pub use model::{ModelCall, ModelRequest, ModelTurn, StopReason, TurnOutcome, Usage};
+pub use own::{EMBEDDED_URL, InstantCall, InstantTools, OwnTool};
 pub use rows::{
     CallRoute, CallRow, CallState, Child, ChildKind, Compaction, DeliveryKind, Segment, Session, Snapshot,
     SubscriptionRow, SubscriptionState, ThreadKind, ThreadRow, ThreadState,

@@ -142,6 +142,15 @@ pub enum CallRoute {
     Instant,
     /// Nowhere: a due time answers it.
     Timer,
+    /// To the program around the runtime, by the outbox.
+    Embedded,
+}
+
+impl CallRoute {
+    /// Whether calls of this route leave by the outbox and are answered later.
+    pub fn is_sent(self) -> bool {
+        matches!(self, Self::Rap | Self::Embedded)
+    }
 }
 
 /// Where a call is in its life.

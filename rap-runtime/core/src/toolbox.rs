@@ -1,7 +1,7 @@
 //! A session's tools: frozen when the session begins, so that its prompt never changes under it. Where its servers
 //! listen is live, and a server that was not there at the beginning may join: its tools come after all others.
 
-use crate::DeliveryKind;
+use crate::{DeliveryKind, OwnTool};
 use rap_types::{HttpUrl, ToolName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,6 +17,9 @@ pub struct Toolbox {
     /// Built-in tools that are switched off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<String>,
+    /// Tools of the program around the runtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<OwnTool>,
     /// What is live.
     #[serde(default, skip_serializing_if = "LiveServers::is_empty")]
     pub live: LiveServers,
@@ -101,6 +104,11 @@ impl Toolbox {
     /// The tool that the model calls by a name.
     pub fn tool(&self, name: &str) -> Option<&OfferedTool> {
         self.tools.iter().find(|tool| tool.name == name)
+    }
+
+    /// The program's own tool of a name.
+    pub fn own_tool(&self, name: &str) -> Option<&OwnTool> {
+        self.own.iter().find(|tool| tool.name == name)
     }
 
     /// The base URLs of all servers of the session, those included that could not be used so far: notices go to each
@@ -196,12 +204,21 @@ impl Toolbox {
             add(&tool.server.to_string());
         }
         self.without.iter().for_each(|name| add(name));
+        for tool in &self.own {
+            add("own");
+            add(&tool.name);
+        }
         data_encoding::HEXLOWER.encode(&hash.finalize()[..8])
     }
 
-    /// The built-in tools that are switched on, then the servers' tools.
+    /// The built-in tools that are switched on, then the program's own, then the servers' tools.
     pub fn for_model(&self) -> Vec<ToolForModel> {
         let mut tools = crate::builtin::definitions(&self.without);
+        tools.extend(self.own.iter().map(|tool| ToolForModel {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            input_schema: tool.input_schema.clone(),
+        }));
         tools.extend(self.tools.iter().map(|tool| ToolForModel {
             name: tool.name.clone(),
             description: tool.description.clone(),

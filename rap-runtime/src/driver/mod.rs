@@ -9,6 +9,7 @@ mod compact;
 mod completion;
 #[cfg(feature = "sqlite")]
 mod elsewhere;
+mod embedded;
 #[cfg(feature = "sqlite")]
 mod guest;
 mod held;

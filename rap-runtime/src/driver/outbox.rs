@@ -3,8 +3,8 @@
 //! Each delivery is a task of its own. A server that is down or hangs holds up only its own deliveries: they wait
 //! for its origin, and when many wait they go back to the store for a while, so that others find room.
 
-use super::{live, slice::caught};
-use crate::{Runtime, clock};
+use super::{embedded, live, slice::caught};
+use crate::{OwnCall, Runtime, clock};
 use bytes::Bytes;
 use rap_client::Gateway;
 use rap_core::{Delivery, DeliveryKind, InputBody, InputId, Millis, NewInput, Settlement};
@@ -105,6 +105,9 @@ impl Senders {
         let settlement = caught(async {
             if delivery.kind == DeliveryKind::Refresh {
                 return self.refresh(&delivery).await;
+            }
+            if let Some(call) = OwnCall::new(&delivery) {
+                return embedded::work(&self.runtime, &self.ending, &delivery, call).await;
             }
             match self.body(&delivery) {
                 Ok(body) => self.deliver(&delivery, body).await,
@@ -363,7 +366,7 @@ fn for_the_model(attempt: &Attempt) -> String {
     }
 }
 
-fn gave_up(delivery: &Delivery, reason: &str, may_have_arrived: bool) -> Settlement {
+pub(super) fn gave_up(delivery: &Delivery, reason: &str, may_have_arrived: bool) -> Settlement {
     let input = delivery.call.clone().filter(|_| delivery.kind == DeliveryKind::Invocation).map(|call| {
         Box::new(NewInput {
             thread: delivery.thread.clone(),

@@ -4,7 +4,8 @@ use super::completion::{Completed, Completion, Patience};
 use crate::{Runtime, clock, hub::RunningSlice};
 use futures_util::FutureExt;
 use rap_core::{
-    Claim, Commit, Committed, ModelRequest, Moment, SliceMachine, Snapshot, Step, StoreError, TurnOutcome,
+    Claim, Commit, Committed, InstantTools, ModelRequest, Moment, SliceMachine, Snapshot, Step, StoreError,
+    TurnOutcome,
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -85,7 +86,8 @@ impl Streak {
         self.runtime.inner.servers.session_runs(&snapshot.session);
         let moment = clock::moment();
         let window = self.window(&snapshot);
-        let mut machine = Machine::new(snapshot, moment, window);
+        let tools = self.runtime.inner.own.instants.clone();
+        let mut machine = Machine::new(snapshot, moment, window, tools);
         let mut attempt = None;
         let ended = loop {
             match machine.next()? {
@@ -177,16 +179,20 @@ struct Machine {
     snapshot: Option<Snapshot>,
     moment: Moment,
     window: Option<u64>,
+    tools: InstantTools,
 }
 
 impl Machine {
-    fn new(snapshot: Snapshot, moment: Moment, window: Option<u64>) -> Self {
+    fn new(snapshot: Snapshot, moment: Moment, window: Option<u64>, tools: InstantTools) -> Self {
         Self {
             session: snapshot.session.id.clone(),
             snapshot: Some(snapshot.clone()),
-            machine: SliceMachine::new(snapshot, moment).with_window(window),
+            machine: SliceMachine::new(snapshot, moment)
+                .with_window(window)
+                .with_instant_tools(tools.clone()),
             moment,
             window,
+            tools,
         }
     }
 
@@ -204,7 +210,9 @@ impl Machine {
         }
         tracing::error!("bug: the decisions about a turn panicked; the turn is dropped");
         let snapshot = self.snapshot.take().ok_or_else(|| bug("the decisions of a slice panicked twice"))?;
-        self.machine = SliceMachine::new(snapshot, self.moment).with_window(self.window);
+        self.machine = SliceMachine::new(snapshot, self.moment)
+            .with_window(self.window)
+            .with_instant_tools(self.tools.clone());
         let message = "the runtime could not make sense of the model's turn, which is a bug of the runtime; write again";
         match self.next()? {
             Step::Complete(_) => {

@@ -15,6 +15,7 @@ mod limits;
 mod live;
 mod memory;
 mod models;
+mod own;
 mod peer;
 #[cfg(feature = "sqlite")]
 mod restart;

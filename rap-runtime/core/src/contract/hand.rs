@@ -184,6 +184,7 @@ pub fn nothing(snapshot: &Snapshot) -> Commit {
             inputs: vec![],
             request: None,
             turn: None,
+            instants: vec![],
             decisions: 1,
             facts: None,
             commit: String::new(),

@@ -1,8 +1,8 @@
 //! The draft of a commit: the snapshot and everything that the slice has decided so far.
 
 use crate::{
-    CallRoute, CallRow, CallState, Child, ChildKind, Commit, Compaction, DeadLetter, Entry, EventEntry,
-    HistoryDigest, Input, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord,
+    CallRow, CallState, Child, ChildKind, Commit, Compaction, DeadLetter, Entry, EventEntry, HistoryDigest,
+    Input, InstantTools, Millis, Moment, NewDelivery, NewInput, NewThread, Outcome, Rules, SliceRecord,
     Snapshot, SubscriptionRow, Surface, SurfaceEvent, ThreadUpdate, Usage, compaction::BYTES_PER_TOKEN,
     derive_call_id, history::text_of,
 };
@@ -24,6 +24,9 @@ pub(crate) struct Draft {
     pub(crate) moment: Moment,
     /// The window of the model that this slice asks, in tokens.
     pub(crate) window: Option<u64>,
+    pub(crate) instant_tools: InstantTools,
+    /// What they answered.
+    pub(crate) instants: Vec<Outcome>,
     /// Tokens that were used and that this slice takes note of.
     pub(crate) tokens: u64,
     pub(crate) entries: Vec<Entry>,
@@ -67,6 +70,8 @@ impl Draft {
             snapshot,
             moment,
             window: None,
+            instant_tools: InstantTools::none(),
+            instants: Vec::new(),
             tokens: 0,
             entries: Vec::new(),
             consumed: Vec::new(),
@@ -202,9 +207,10 @@ impl Draft {
         self.threads.push(thread);
     }
 
-    /// Cancels a call's work at its servers, whatever state its row is in.
+    /// Cancels a call's work at its servers, whatever state its row is in. The program's own is taken back where nobody
+    /// has begun it.
     pub(crate) fn cancel_at_servers(&mut self, call: &CallRow) {
-        if call.route == CallRoute::Rap {
+        if call.route.is_sent() {
             self.cancel.push(call.id.clone());
         }
     }

@@ -3,8 +3,9 @@
 //! sessions that were needed last. A session never changes behind its `Arc`, so a kit that is found is right.
 
 use super::record::Hashing;
-use crate::{OfferedTool, Session, ToolForModel};
+use crate::{Session, ToolForModel};
 use rap_types::validate::CompiledSchema;
+use serde_json::{Map, Value};
 use std::{
     cell::{OnceCell, RefCell},
     rc::Rc,
@@ -30,6 +31,7 @@ pub(crate) struct Kit {
     pub(super) hash: Hashing,
     /// [`Toolbox::fingerprint`](crate::Toolbox::fingerprint).
     pub(crate) fingerprint: String,
+    /// Of the program's own tools, then of the servers'.
     schemas: Vec<OnceCell<Result<CompiledSchema, String>>>,
 }
 
@@ -71,13 +73,13 @@ impl Kit {
             model: session.model.clone(),
             hash,
             fingerprint: session.toolbox.fingerprint(),
-            schemas: session.toolbox.tools.iter().map(|_| OnceCell::new()).collect(),
+            schemas: vec![OnceCell::new(); session.toolbox.own.len() + session.toolbox.tools.len()],
         }
     }
 
-    /// The compiled schema of the session's nth tool, or what is wrong with it.
-    pub(crate) fn schema(&self, n: usize, tool: &OfferedTool) -> Result<CompiledSchema, String> {
-        let compile = || CompiledSchema::new(&tool.input_schema).map_err(|fault| fault.to_string());
+    /// The compiled schema of the session's nth tool, the program's own first, or what is wrong with it.
+    pub(crate) fn schema(&self, n: usize, schema: &Map<String, Value>) -> Result<CompiledSchema, String> {
+        let compile = || CompiledSchema::new(schema).map_err(|fault| fault.to_string());
         self.schemas.get(n).map_or_else(compile, |schema| schema.get_or_init(compile).clone())
     }
 }

@@ -22,7 +22,7 @@ mod turn;
 pub(crate) use draft::Draft;
 pub(crate) use resolve::Resolution;
 
-use crate::{Commit, ModelRequest, Moment, Session, Snapshot, TurnOutcome};
+use crate::{Commit, InstantTools, ModelRequest, Moment, Session, Snapshot, TurnOutcome};
 use std::sync::Arc;
 
 /// The fingerprint of a session's toolbox, which is the same for all its slices.
@@ -78,6 +78,14 @@ impl SliceMachine {
         self
     }
 
+    /// With what answers the program's own instant tools. Without, each answers that it is there no more. To be said
+    /// before the first step.
+    #[must_use]
+    pub fn with_instant_tools(mut self, tools: InstantTools) -> Self {
+        self.draft.instant_tools = tools;
+        self
+    }
+
     /// What to do now. Asked twice, it answers the same.
     pub fn step(&mut self) -> Step {
         loop {
@@ -93,6 +101,7 @@ impl SliceMachine {
                 }
                 Phase::Decided => {
                     let mut commit = self.draft.commit(self.beginning.blank());
+                    commit.record.instants.clone_from(&self.draft.instants);
                     record::seal(
                         &mut commit,
                         &self.draft.snapshot.session,

@@ -193,7 +193,7 @@ fn resend(draft: &mut Draft, inputs: &[Input]) {
         let InputBody::Resend { call } = &input.body else { continue };
         draft.consume(input);
         let given_up = |row: &&CallRow| {
-            row.route == CallRoute::Rap
+            row.route.is_sent()
                 && matches!(row.state, CallState::Refused | CallState::PresumedLost)
                 && !draft.outbox.iter().any(|delivery| delivery.call.as_ref() == Some(&row.id))
         };

@@ -38,6 +38,7 @@ impl Beginning {
             inputs: self.inputs.clone(),
             request: None,
             turn: None,
+            instants: Vec::new(),
             decisions: DECISIONS_VERSION,
             facts: Some(self.facts.clone()),
             commit: String::new(),

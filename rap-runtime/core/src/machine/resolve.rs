@@ -2,8 +2,9 @@
 
 use super::{Draft, kit, prepare, rest, turn};
 use crate::{
-    CallRoute, CallRow, CallState, DeliveryKind, DestructivePolicy, Entry, ModelCall, ModelTurn, NewDelivery,
-    OfferedTool, Outcome, Surface, TurnCall, TurnEntry, builtin, derive_call_id,
+    CallRoute, CallRow, CallState, DeliveryKind, DestructivePolicy, Entry, InstantCall, ModelCall, ModelTurn,
+    NewDelivery, OfferedTool, Outcome, OwnTool, Surface, Toolbox, TurnCall, TurnEntry, builtin,
+    derive_call_id, own::embedded_url,
 };
 use rap_types::{CallId, RECEIVE_EVENT};
 use serde_json::{Map, Value, json};
@@ -108,7 +109,9 @@ fn show_turn(draft: &mut Draft, text: &str, reasoning: &[crate::ReasoningBlock],
 
 /// Whether a call would leave something open behind a closed thread.
 fn leaves_the_house(draft: &Draft, call: &TurnCall) -> bool {
-    draft.snapshot.session.toolbox.tool(&call.name).is_some() || builtin::is_timed(&call.name)
+    let toolbox = &draft.snapshot.session.toolbox;
+    let own = toolbox.own_tool(&call.name).is_some_and(|tool| !tool.instant);
+    own || toolbox.tool(&call.name).is_some() || builtin::is_timed(&call.name)
 }
 
 /// Resolves one call.
@@ -126,9 +129,41 @@ fn one(draft: &mut Draft, turn: u64, call: &TurnCall, alone: bool) -> Resolution
         return builtin::run(draft, turn, call, arguments, alone);
     }
     let session = draft.snapshot.session.clone();
-    match session.toolbox.tool(&call.name) {
-        Some(tool) => invoke(draft, call, arguments, tool),
+    match called(&session.toolbox, &call.name) {
+        Some(called) => invoke(draft, call, arguments, called),
         None => Resolution::Refused(unknown_tool(draft, &call.name)),
+    }
+}
+
+/// A tool that is none of the built-in ones.
+#[derive(Clone, Copy)]
+enum Called<'a> {
+    Own(&'a OwnTool),
+    Server(&'a OfferedTool),
+}
+
+fn called<'a>(toolbox: &'a Toolbox, name: &str) -> Option<Called<'a>> {
+    toolbox.own_tool(name).map(Called::Own).or_else(|| toolbox.tool(name).map(Called::Server))
+}
+
+impl Called<'_> {
+    /// A pure function needs nobody's word.
+    fn may_ask(self) -> bool {
+        !matches!(self, Self::Own(tool) if tool.instant)
+    }
+
+    fn is_destructive(self) -> bool {
+        match self {
+            Self::Own(tool) => tool.destructive,
+            Self::Server(tool) => tool.destructive,
+        }
+    }
+
+    fn is_long_running(self) -> bool {
+        match self {
+            Self::Own(tool) => tool.long_running,
+            Self::Server(tool) => tool.long_running,
+        }
     }
 }
 
@@ -139,33 +174,57 @@ fn unknown_tool(draft: &Draft, name: &str) -> Outcome {
     Outcome::error(format!("there is no tool {name:?}; there are: {}", names.join(", ")))
 }
 
-/// A call of a server's tool: checked (INV-02), allowed (CON-02), then sent.
-fn invoke(draft: &Draft, call: &TurnCall, arguments: &Map<String, Value>, tool: &OfferedTool) -> Resolution {
-    if let Some(faults) = argument_faults(draft, tool, arguments) {
+/// A call of a server's tool, or of the program's own: checked (INV-02), allowed (CON-02), then sent, or answered.
+fn invoke(
+    draft: &mut Draft,
+    call: &TurnCall,
+    arguments: &Map<String, Value>,
+    tool: Called<'_>,
+) -> Resolution {
+    if let Some(faults) = argument_faults(draft, &call.name, tool, arguments) {
         return Resolution::Refused(Outcome::error(faults));
     }
-    let asks = tool.destructive || draft.rules().ask_for.contains(&tool.name);
+    let asks = tool.may_ask() && (tool.is_destructive() || draft.rules().ask_for.contains(&call.name));
     if asks && draft.rules().destructive == DestructivePolicy::Ask {
-        return Resolution::Ask(tool.long_running);
+        return Resolution::Ask(tool.is_long_running());
     }
     if asks && draft.rules().destructive == DestructivePolicy::Deny {
         let text = format!(
             "declined: {} may destroy something, and nobody here may allow that; tell the user, who can allow destructive tools",
-            tool.name
+            call.name
         );
         return Resolution::Refused(Outcome::error(text));
     }
-    send(draft, &call.id, arguments, tool)
+    run(draft, &call.id, arguments, tool)
 }
 
-/// The request for a call that may run.
-fn send(draft: &Draft, call: &CallId, arguments: &Map<String, Value>, tool: &OfferedTool) -> Resolution {
+/// A call that may run: answered at once, or its request.
+fn run(draft: &mut Draft, call: &CallId, arguments: &Map<String, Value>, tool: Called<'_>) -> Resolution {
+    if let Called::Own(tool) = tool
+        && tool.instant
+    {
+        let thread = draft.thread().clone();
+        let asked = InstantCall { tool: &tool.name, arguments, call, thread: &thread, now: draft.now() };
+        let mut outcome = draft.instant_tools.answer(&asked);
+        outcome.subscription = false; // Nobody would send its events.
+        draft.instants.push(outcome.clone());
+        return Resolution::Instant(outcome);
+    }
     let session = &draft.snapshot.session;
-    let Some(server) = session.toolbox.servers.get(tool.server) else {
-        return Resolution::Refused(Outcome::error(format!("the server of {} is not there", tool.name)));
+    let (operation, url) = match tool {
+        Called::Own(tool) => (json!(tool.name), embedded_url()),
+        Called::Server(tool) => match session.toolbox.servers.get(tool.server) {
+            Some(server) => (json!(tool.operation), server.endpoint.clone()),
+            None => {
+                return Resolution::Refused(Outcome::error(format!(
+                    "the server of {} is not there",
+                    tool.name
+                )));
+            }
+        },
     };
     let mut body = json!({
-        "operation": tool.operation,
+        "operation": operation,
         "arguments": arguments,
         "id": call,
         "group_id": draft.thread(),
@@ -180,32 +239,44 @@ fn send(draft: &Draft, call: &CallId, arguments: &Map<String, Value>, tool: &Off
         kind: DeliveryKind::Invocation,
         thread: draft.thread().clone(),
         call: Some(call.clone()),
-        url: server.endpoint.clone(),
+        url,
         body,
         traceparent: Some(draft.traceparent()),
     };
-    Resolution::Send(delivery, tool.long_running)
+    Resolution::Send(delivery, tool.is_long_running())
 }
 
-fn argument_faults(draft: &Draft, tool: &OfferedTool, arguments: &Map<String, Value>) -> Option<String> {
+fn argument_faults(
+    draft: &Draft,
+    name: &str,
+    tool: Called<'_>,
+    arguments: &Map<String, Value>,
+) -> Option<String> {
     let session = &draft.snapshot.session;
-    let n = session.toolbox.tools.iter().position(|other| other.name == tool.name).unwrap_or(usize::MAX);
-    let schema = match kit::of(session).schema(n, tool) {
+    let toolbox = &session.toolbox;
+    let (n, schema) = match tool {
+        Called::Own(tool) => (toolbox.own.iter().position(|other| other.name == name), &tool.input_schema),
+        Called::Server(tool) => {
+            let n = toolbox.tools.iter().position(|other| other.name == name);
+            (n.map(|n| toolbox.own.len() + n), &tool.input_schema)
+        }
+    };
+    let schema = match kit::of(session).schema(n.unwrap_or(usize::MAX), schema) {
         Ok(schema) => schema,
-        Err(fault) => return Some(format!("the schema of {} cannot be used: {fault}", tool.name)),
+        Err(fault) => return Some(format!("the schema of {name} cannot be used: {fault}")),
     };
     let faults = schema.check_arguments(arguments).err()?;
     let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    Some(format!("the arguments of {} do not fit its schema:\n{}", tool.name, lines.join("\n")))
+    Some(format!("the arguments of {name} do not fit its schema:\n{}", lines.join("\n")))
 }
 
 /// Sends a call that a person has allowed. What stands against it now that did not when it was made: an error.
 pub(crate) fn allowed(draft: &mut Draft, row: &CallRow) -> Result<(), Outcome> {
     let session = draft.snapshot.session.clone();
-    let (Some(tool), Value::Object(arguments)) = (session.toolbox.tool(&row.name), &row.arguments) else {
+    let (Some(tool), Value::Object(arguments)) = (called(&session.toolbox, &row.name), &row.arguments) else {
         return Err(unknown_tool(draft, &row.name));
     };
-    match send(draft, &row.id, arguments, tool) {
+    match run(draft, &row.id, arguments, tool) {
         Resolution::Send(delivery, _) => {
             draft.outbox.push(delivery);
             Ok(())
@@ -243,13 +314,14 @@ fn enter(draft: &mut Draft, turn: u64, index: usize, call: &TurnCall, resolution
             row.due_at = Some(due);
         }
         Resolution::Send(delivery, long_running) => {
-            row.route = CallRoute::Rap;
+            row.route = if delivery.is_embedded() { CallRoute::Embedded } else { CallRoute::Rap };
             row.state = CallState::Pending;
             row.long_running = long_running;
             draft.outbox.push(delivery);
         }
         Resolution::Ask(long_running) => {
-            row.route = CallRoute::Rap;
+            let own = draft.snapshot.session.toolbox.own_tool(&row.name).is_some();
+            row.route = if own { CallRoute::Embedded } else { CallRoute::Rap };
             row.state = CallState::AwaitingApproval;
             row.long_running = long_running;
             let (call, name, arguments) = (row.id.clone(), row.name.clone(), row.arguments.clone());

@@ -46,7 +46,7 @@ pub(crate) fn waiting(draft: &mut Draft, urgent: bool, oldest_held: Option<Milli
     }
     if let Some(oldest) = oldest_held {
         let may_soon_end = open.iter().any(|row| {
-            row.route == CallRoute::Rap
+            row.route.is_sent()
                 && row.state == CallState::Pending
                 && !row.long_running
                 && !draft.snapshot.asking.contains(&row.id)

@@ -220,6 +220,10 @@ fn sent(commit: &Commit) -> Vec<String> {
                 #[allow(unreachable_patterns, reason = "kinds may be added")]
                 _ => "a request",
             };
+            if delivery.is_embedded() {
+                let call = delivery.call.as_ref().map(ToString::to_string).unwrap_or_default();
+                return format!("call {call} to the program itself");
+            }
             let call = delivery.call.as_ref().map(|call| format!(" of call {call}")).unwrap_or_default();
             format!("{what}{call} to {}", delivery.url.redacted())
         })

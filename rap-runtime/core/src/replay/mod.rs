@@ -20,9 +20,9 @@ mod explain;
 pub use explain::Explanation;
 
 use crate::{
-    CallRow, CallState, Child, ChildKind, Commit, DECISIONS_VERSION, Entry, HistoryView, ModelRequest,
-    Session, SliceFacts, SliceMachine, SliceView, Snapshot, Step, SubscriptionRow, SubscriptionState,
-    ThreadKind, ThreadRow, Toolbox, TurnOutcome, history::shown_to_model, machine::record,
+    CallRow, CallState, Child, ChildKind, Commit, DECISIONS_VERSION, Entry, HistoryView, InstantTools,
+    ModelRequest, Outcome, Session, SliceFacts, SliceMachine, SliceView, Snapshot, Step, SubscriptionRow,
+    SubscriptionState, ThreadKind, ThreadRow, Toolbox, TurnOutcome, history::shown_to_model, machine::record,
 };
 use rap_types::{CallId, ThreadId};
 use serde::Serialize;
@@ -30,7 +30,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// The last version of the decisions whose records may hash every entry of a request; some of that version hash the
@@ -341,13 +341,21 @@ impl ThreadReplay {
     }
 }
 
+/// Says what instant tools said then.
+fn answered(instants: Vec<Outcome>) -> InstantTools {
+    let left = Mutex::new(instants.into_iter());
+    InstantTools::new(move |_| left.lock().unwrap_or_else(PoisonError::into_inner).next())
+}
+
 type Decided = (Option<Box<ModelRequest>>, Box<Commit>);
 
 /// Decides again; none if the decisions panic.
 fn decide(snapshot: &Snapshot, view: &SliceView) -> Option<Decided> {
     catch_unwind(AssertUnwindSafe(|| {
         let window = view.record.facts.as_ref().and_then(|facts| facts.window);
-        let mut machine = SliceMachine::new(snapshot.clone(), view.record.moment).with_window(window);
+        let mut machine = SliceMachine::new(snapshot.clone(), view.record.moment)
+            .with_window(window)
+            .with_instant_tools(answered(view.record.instants.clone()));
         let mut asked = None;
         loop {
             match machine.step() {

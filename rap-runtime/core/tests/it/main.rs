@@ -9,6 +9,7 @@ mod clock;
 mod compaction;
 mod documents;
 mod interactions;
+mod own;
 mod refreshing;
 mod replay;
 mod situations;

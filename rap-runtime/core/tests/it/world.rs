@@ -4,9 +4,9 @@
 use crate::strict;
 use rap_core::{
     Accepted, CallRow, CallState, Compactor, CompactorStep, Delivery, DeliveryKind, Entry, InputBody,
-    InputId, Millis, ModelCall, ModelRequest, ModelTurn, Moment, NewInput, OfferedTool, Rules, ServerCard,
-    Session, Settlement, SliceMachine, Step, Surface, ThreadState, Toolbox, TurnOutcome, memory::Memory,
-    replay::ThreadReplay,
+    InputId, InstantTools, Millis, ModelCall, ModelRequest, ModelTurn, Moment, NewInput, OfferedTool,
+    OwnTool, Rules, ServerCard, Session, Settlement, SliceMachine, Step, Surface, ThreadState, Toolbox,
+    TurnOutcome, memory::Memory, replay::ThreadReplay,
 };
 use rap_types::{CallId, ContentPart, EventId, HttpUrl, SubscriptionEvent, ThreadId, ToolName, ToolResult};
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) held: Vec<Delivery>,
     /// The window of the model, in tokens.
     pub(crate) window: Option<u64>,
+    /// What answers instant tools.
+    pub(crate) instants: InstantTools,
     keys: u32,
 }
 
@@ -79,6 +81,11 @@ impl World {
     }
 
     pub(crate) fn with(rules: Rules) -> Self {
+        Self::with_own(rules, Vec::new())
+    }
+
+    /// With tools of the program's own as well.
+    pub(crate) fn with_own(rules: Rules, own: Vec<OwnTool>) -> Self {
         let root = ThreadId::new("root").unwrap();
         let any = json!({"type": "object"});
         let city =
@@ -98,7 +105,12 @@ impl World {
             created_at: Millis(0),
             model: None,
             system: "You are a test.".into(),
-            toolbox: Toolbox { tools, servers: vec![server("one"), server("two")], ..Toolbox::default() },
+            toolbox: Toolbox {
+                tools,
+                own,
+                servers: vec![server("one"), server("two")],
+                ..Toolbox::default()
+            },
             rules,
         };
         let mut store = Memory::new();
@@ -115,6 +127,7 @@ impl World {
             offline: false,
             held: Vec::new(),
             window: None,
+            instants: InstantTools::none(),
             keys: 0,
         }
     }
@@ -142,7 +155,9 @@ impl World {
         let Some(claim) = self.store.claim(self.now) else { return false };
         let snapshot = self.store.load(&claim).unwrap();
         let moment = Moment { now: self.now, seed: 7 };
-        let mut machine = SliceMachine::new(snapshot.clone(), moment).with_window(self.window);
+        let mut machine = SliceMachine::new(snapshot.clone(), moment)
+            .with_window(self.window)
+            .with_instant_tools(self.instants.clone());
         let mut outcome = None;
         loop {
             match machine.step() {
@@ -156,7 +171,8 @@ impl World {
                     machine.turn(said);
                 }
                 Step::Commit(commit) => {
-                    let again = replay(snapshot.clone(), moment, self.window, outcome.clone());
+                    let again =
+                        replay(snapshot.clone(), moment, (self.window, &self.instants), outcome.clone());
                     assert_eq!(*commit, again, "P12: it replays");
                     self.store.commit(&claim, *commit, self.now).unwrap();
                     machine.committed();
@@ -337,10 +353,11 @@ impl Drop for World {
 fn replay(
     snapshot: rap_core::Snapshot,
     moment: Moment,
-    window: Option<u64>,
+    (window, instants): (Option<u64>, &InstantTools),
     outcome: Option<TurnOutcome>,
 ) -> rap_core::Commit {
-    let mut machine = SliceMachine::new(snapshot, moment).with_window(window);
+    let mut machine =
+        SliceMachine::new(snapshot, moment).with_window(window).with_instant_tools(instants.clone());
     loop {
         match machine.step() {
             Step::Complete(_) => machine.turn(outcome.clone().unwrap()),

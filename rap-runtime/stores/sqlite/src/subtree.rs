@@ -178,7 +178,7 @@ pub(crate) fn cancel(
     }
     let invoked: Option<bool> = write
         .conn
-        .prepare_cached("SELECT invoked FROM calls WHERE thread = ?1 AND id = ?2")?
+        .prepare_cached("SELECT invoked AND route = 'rap' FROM calls WHERE thread = ?1 AND id = ?2")?
         .query_row(params![n, call.as_str()], |row| row.get(0))
         .optional()?;
     if invoked == Some(false) {

@@ -1,0 +1,64 @@
+//! Calls of the program's own tools: taken from the outbox like any request, worked here, and settled when their outcome
+//! is durable. Until then they are owed, so that a kill loses none of them.
+
+use super::{outbox::gave_up, slice::caught};
+use crate::{OwnCall, Runtime, clock};
+use rap_core::{Delivery, InputBody, InputId, NewInput, Outcome, Settlement};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The first and the longest pause before an outcome that could not be stored is stored again.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Works a call; none where it was taken back, or the program ends first.
+pub(super) async fn work(
+    runtime: &Runtime,
+    ending: &CancellationToken,
+    delivery: &Delivery,
+    call: OwnCall,
+) -> Option<Settlement> {
+    let store = &runtime.inner.store;
+    let Some(work) = runtime.inner.own.calls.get(&call.tool).cloned() else {
+        let tool = &call.tool;
+        let reason =
+            format!("the program does not have the tool {tool} any more; go on without it, or tell the user");
+        return Some(gave_up(delivery, &reason, delivery.begun));
+    };
+    match store.begin(delivery.id).await {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(error) => {
+            tracing::error!(%error, "a call could not be begun; it is tried again");
+            return Some(Settlement::RetryAt(clock::now() + 1_000));
+        }
+    }
+    let (id, tool) = (call.id.clone(), call.tool.clone());
+    let worked = tokio::select! {
+        biased;
+        () = ending.cancelled() => return None,
+        worked = caught(async move { work(call).await }) => worked,
+    };
+    let outcome = worked.unwrap_or_else(|| {
+        tracing::error!(call = %id, tool, "a tool of the program panicked");
+        Outcome::error(format!("{tool} panicked, which is a bug in it; do not call it again, tell the user"))
+    });
+    let input = NewInput {
+        thread: delivery.thread.clone(),
+        id: InputId::outcome(&id),
+        source: "program".to_owned(),
+        // Nobody would send the events of a subscription.
+        body: InputBody::Outcome { call: id, outcome: Outcome { subscription: false, ..outcome } },
+        traceparent: delivery.traceparent.clone(),
+    };
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = store.accept(input.clone(), clock::now()).await {
+        tracing::error!(%error, "the outcome of a call could not be stored; trying again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = ending.cancelled() => return None,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Some(Settlement::Delivered)
+}
