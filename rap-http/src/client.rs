@@ -318,7 +318,11 @@ impl GuardedClient {
                 None => (Box::pin(self.connect(url, peer)).await?, false),
             };
             match link.send(request).await {
-                Ok(answer) => return Ok((answer, link)),
+                Ok(answer) => {
+                    let status = answer.status().as_u16();
+                    tracing::trace!(peer = %peer.authority, status, is_kept, "answered");
+                    return Ok((answer, link));
+                }
                 Err(unanswered) => match unanswered.unsent {
                     Some(unsent) if is_kept => request = unsent,
                     _ => return Err(ClientError::broken(url, &*unanswered.error)),
