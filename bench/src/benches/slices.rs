@@ -62,7 +62,7 @@ impl Bench for Slices {
             report.rows.push(row.gate(Gate::AtMost(limit)));
             let row =
                 Row::new(format!("the same, {messages} messages, beside its floor"), "ms", ours).floor(floor);
-            report.rows.push(row.gate(Gate::RatioAtMost(limit / seen)));
+            report.rows.push(row.gate(Gate::RatioAtMost((limit / seen * 100.0).round() / 100.0)));
 
             let (mut warm_ours, mut warm_floor) = (Vec::new(), Vec::new());
             runtime.block_on(async {
