@@ -160,13 +160,8 @@ async fn a_long_wait_is_a_row() {
     story.text("at last: two").await;
 }
 
-/// A silent model is a broken one, after a limit.
-#[tokio::test(start_paused = true)]
-async fn a_model_that_says_nothing() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let silent = |_| stream::iter([text("so")]).chain(stream::pending()).boxed();
-    let world = driven(Hooked::default(), Made(silent, asked.clone())).await;
-    let (_session, mut story) = told(&world.runtime, "go").await;
+/// The error that people are told, within an hour.
+async fn error_in(story: &mut Story) -> String {
     let told = async {
         loop {
             if let Watched::Committed(n) = story.watch.next().await.unwrap().unwrap()
@@ -176,7 +171,17 @@ async fn a_model_that_says_nothing() {
             }
         }
     };
-    let told = tokio::time::timeout(Duration::from_secs(3600), told).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(3600), told).await.unwrap()
+}
+
+/// A silent model is a broken one, after a limit.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_says_nothing() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let silent = |_| stream::iter([text("so")]).chain(stream::pending()).boxed();
+    let world = driven(Hooked::default(), Made(silent, asked.clone())).await;
+    let (_session, mut story) = told(&world.runtime, "go").await;
+    let told = error_in(&mut story).await;
     assert!(told.contains("silent for 120 s (tried 4 times)"), "{told}");
     assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
@@ -217,16 +222,7 @@ async fn a_model_that_never_begins() {
     let asked = Arc::new(AtomicUsize::new(0));
     let world = driven(Hooked::default(), Made(|_| stream::pending().boxed(), asked.clone())).await;
     let (_session, mut story) = told(&world.runtime, "go").await;
-    let told = async {
-        loop {
-            if let Watched::Committed(n) = story.watch.next().await.unwrap().unwrap()
-                && let Surface::Error { text } = n.event.what
-            {
-                return text;
-            }
-        }
-    };
-    let told = tokio::time::timeout(Duration::from_secs(3600), told).await.unwrap();
+    let told = error_in(&mut story).await;
     assert!(told.contains("silent for 300 s (tried 4 times)"), "{told}");
 }
 
