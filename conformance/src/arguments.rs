@@ -10,8 +10,16 @@ use std::cell::Cell;
 /// # Errors
 /// Why none can be made: a parameter that a stranger should not guess, or a schema that is too clever.
 pub fn valid(schema: &Value) -> Result<Value, String> {
-    let made = Value::Object(object(&Schema::new(schema), schema, 0)?);
-    let validator = crate::schema::compile(schema).map_err(|e| format!("its schema is none: {e}"))?;
+    let made = Value::Object(object(&Schema::new(schema), "", schema, 0)?);
+    if let Some(why) = crate::schema::wrong(schema) {
+        return Err(format!("its schema is none: {why}"));
+    }
+    let heavy =
+        |why: String| format!("its schema is too much to make arguments from ({why}); hint: --args FILE");
+    let validator = crate::schema::compile(schema).map_err(heavy)?;
+    if !crate::schema::affordable(schema, &made) {
+        return Err(heavy("judging by it takes too much work".to_owned()));
+    }
     match crate::schema::first(&validator, &made) {
         None => Ok(made),
         Some(why) => {
@@ -20,16 +28,64 @@ pub fn valid(schema: &Value) -> Result<Value, String> {
     }
 }
 
-/// Words in a name or a description by which a parameter reaches into the world.
+/// Words in a name, or as a whole word in a title or a description, by which a parameter reaches into the world.
 const RISKY: &[&str] = &[
     "path", "file", "dir", "folder", "url", "uri", "link", "host", "address", "command", "cmd", "shell",
     "script", "sql", "query", "exec", "code", "email",
 ];
 
-fn risky(name: &str, property: &Value) -> bool {
-    let format = property["format"].as_str().unwrap_or_default();
-    let words = format!("{name} {format}").to_ascii_lowercase();
-    property["type"] == "string" && RISKY.iter().any(|risk| words.contains(risk))
+/// Words that are these in a text.
+const ALSO: &[&str] =
+    &["directory", "directories", "addresses", "hostname", "filename", "pathname", "queries"];
+
+/// Formats of texts that name a place in the world.
+const PLACES: &[&str] = &[
+    "uri",
+    "uri-reference",
+    "iri",
+    "iri-reference",
+    "uri-template",
+    "email",
+    "idn-email",
+    "hostname",
+    "idn-hostname",
+    "ipv4",
+    "ipv6",
+];
+
+/// Whether a parameter reaches into the world, and takes a text that says where.
+fn risky(root: &Schema<'_>, name: &str, property: &Value) -> bool {
+    let name = name.to_ascii_lowercase();
+    let named = RISKY.iter().any(|risk| name.contains(risk));
+    let placed = property["format"].as_str().is_some_and(|format| PLACES.contains(&format));
+    let told = ["title", "description"].iter().filter_map(|member| property[*member].as_str()).any(|text| {
+        text.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
+            let one = word.strip_suffix('s').unwrap_or(word);
+            RISKY.contains(&word) || RISKY.contains(&one) || ALSO.contains(&word)
+        })
+    });
+    (named || placed || told) && takes_text(root, property, 0)
+}
+
+/// Whether a schema takes texts, as far as can be seen without judging by it; what cannot be seen does.
+fn takes_text(root: &Schema<'_>, schema: &Value, depth: usize) -> bool {
+    // References may go round in a circle.
+    if depth > 12 {
+        return true;
+    }
+    let kinds = match &schema["type"] {
+        Value::String(kind) => kind == "string",
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "string"),
+        _ => true,
+    };
+    let target = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')).and_then(|p| root.root.pointer(p));
+    let takes = |schema: &Value| takes_text(root, schema, depth + 1);
+    let any = |name: &str| schema[name].as_array().is_none_or(|all| all.iter().any(takes));
+    kinds
+        && target.is_none_or(takes)
+        && any("anyOf")
+        && any("oneOf")
+        && schema["allOf"].as_array().is_none_or(|all| all.iter().all(takes))
 }
 
 /// Values in the arguments of one call, at most: schemas can be small and their smallest instance huge.
@@ -47,14 +103,16 @@ impl<'a> Schema<'a> {
     }
 }
 
-fn object(root: &Schema<'_>, schema: &Value, depth: usize) -> Result<Map<String, Value>, String> {
+fn object(root: &Schema<'_>, of: &str, schema: &Value, depth: usize) -> Result<Map<String, Value>, String> {
     if let Some(Value::Object(example)) = schema["examples"].get(0) {
         return Ok(example.clone());
     }
     let mut made = Map::new();
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let property = &schema["properties"][name];
-        made.insert(name.to_owned(), value(root, name, property, depth + 1)?);
+        // What is in a `file` is about a file, whatever it is called.
+        let whole = if of.is_empty() { name.to_owned() } else { format!("{of}.{name}") };
+        made.insert(name.to_owned(), value(root, &whole, property, depth + 1)?);
     }
     Ok(made)
 }
@@ -65,21 +123,23 @@ fn value(root: &Schema<'_>, name: &str, schema: &Value, depth: usize) -> Result<
     }
     let left = root.left.get().checked_sub(1);
     root.left.set(left.ok_or("its schema asks for too much; hint: --args FILE")?);
+    let known = [&schema["const"], &schema["examples"][0], &schema["default"], &schema["enum"][0]];
+    if let Some(known) = known.into_iter().find(|v| !v.is_null()) {
+        return Ok(known.clone());
+    }
     if let Some(pointer) = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
         let target = root
             .root
             .pointer(pointer)
             .ok_or_else(|| format!("its schema refers to {pointer:?}, which is not there"))?;
+        // Words beside the reference are about the parameter too.
+        if !is_known(target) && risky(root, name, schema) {
+            return Err(reaches(name));
+        }
         return value(root, name, target, depth + 1);
     }
-    let known = [&schema["const"], &schema["examples"][0], &schema["default"], &schema["enum"][0]];
-    if let Some(known) = known.into_iter().find(|v| !v.is_null()) {
-        return Ok(known.clone());
-    }
-    if risky(name, schema) {
-        return Err(format!(
-            "`{name}` looks like something that reaches into the world, and has no example; hint: --args FILE"
-        ));
+    if risky(root, name, schema) {
+        return Err(reaches(name));
     }
     for choice in ["anyOf", "oneOf", "allOf"] {
         if let Some(first) = schema[choice].as_array().and_then(|all| all.first()) {
@@ -99,9 +159,22 @@ fn value(root: &Schema<'_>, name: &str, schema: &Value, depth: usize) -> Result<
                 (0..count).map(|_| value(root, name, &schema["items"], depth + 1)).collect();
             Value::Array(items?)
         }
-        Some("object") => Value::Object(object(root, schema, depth)?),
+        Some("object") => Value::Object(object(root, name, schema, depth)?),
         Some(other) => return Err(format!("its schema has the type {other:?}")),
     })
+}
+
+/// Whether a schema offers a value of its own.
+fn is_known(schema: &Value) -> bool {
+    [&schema["const"], &schema["examples"][0], &schema["default"], &schema["enum"][0]]
+        .iter()
+        .any(|v| !v.is_null())
+}
+
+fn reaches(name: &str) -> String {
+    format!(
+        "`{name}` looks like something that reaches into the world, and has no example; hint: --args FILE"
+    )
 }
 
 fn string(schema: &Value) -> Value {
@@ -177,6 +250,7 @@ pub fn faults(schema: &Value, valid: &Value) -> Vec<(String, Value)> {
         }
         made.insert(0, (format!("no `{name}`"), arguments));
     }
+    made.retain(|(_, arguments)| crate::schema::affordable(schema, arguments));
     made.retain(|(_, arguments)| crate::schema::first(&validator, arguments).is_some());
     made
 }

@@ -79,7 +79,8 @@ impl Baseline {
     }
 }
 
-/// Why an entry says nothing any more. One whose case was not run in this report is left alone.
+/// Why an entry says nothing any more. One whose case was not run in this report, or could not be judged this time, is
+/// left alone: nothing shows that the fault is gone.
 fn stale(entry: &Known, report: &Report) -> Option<String> {
     let Known { case, obligation, .. } = entry;
     let exists =
@@ -89,7 +90,11 @@ fn stale(entry: &Known, report: &Report) -> Option<String> {
     }
     let reported = report.cases.iter().find(|c| c.id == *case)?;
     let found = reported.findings.iter().any(|f| f.obligation == *obligation);
-    (reported.verdict != Verdict::Flaky && !found).then(|| {
+    let judged = matches!(
+        reported.verdict,
+        Verdict::Pass | Verdict::Fail | Verdict::NonStrict | Verdict::Informational
+    );
+    (judged && !found).then(|| {
         format!(
             "{case} ({obligation}): no longer found ({}); hint: take the entry out",
             reported.verdict.word()

@@ -287,8 +287,8 @@ impl Bench {
     pub async fn fence(&self) -> bool {
         let (operation, arguments) = &self.fence;
         let fence = self.call(operation, arguments.clone()).send().await;
-        fence.acknowledged()
-            && fence.given.wait_for(self.wait, |all| (!all.is_empty()).then_some(())).await.is_some()
+        let outcome = |all: &[Arrived]| all.iter().any(|message| !message.is("view_update")).then_some(());
+        fence.acknowledged() && fence.given.wait_for(self.wait, outcome).await.is_some()
     }
 
     /// The tools that may be called, with arguments that are valid and, where they were made, new.

@@ -7,6 +7,7 @@ use crate::{
 };
 use rap_spec::{Judge, Level, Origin, Requirement, Role};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of the report's JSON form.
@@ -100,15 +101,22 @@ pub struct CaseReport {
 }
 
 impl CaseReport {
-    /// What the case says of one of its obligations.
+    /// What the case says of one of its obligations. Where its tries differ, that is said of those that either found
+    /// broken, and of no others.
     pub fn verdict_of(&self, obligation: &str) -> Verdict {
-        if self.verdict == Verdict::Flaky {
-            return Verdict::Flaky;
-        }
         if self.findings.iter().any(|f| f.obligation == obligation) {
-            return Verdict::of_id(obligation);
+            return if self.verdict == Verdict::Flaky { Verdict::Flaky } else { Verdict::of_id(obligation) };
         }
         if self.verdict.is_fault() { Verdict::Pass } else { self.verdict }
+    }
+
+    /// The verdict by which the case counts: where its tries differ, that of the gravest that either found.
+    pub fn weight(&self) -> Verdict {
+        let found = || self.findings.iter().map(|f| Verdict::of_id(&f.obligation)).max();
+        match self.verdict {
+            Verdict::Flaky => found().unwrap_or(Verdict::Fail),
+            verdict => verdict,
+        }
     }
 }
 
@@ -211,17 +219,30 @@ fn cited(cases: &[CaseReport], exchanges: &[Exchange]) -> BTreeSet<u64> {
     let mut cited: BTreeSet<u64> =
         cases.iter().flat_map(|c| &c.findings).flat_map(|f| f.exchanges.iter().copied()).collect();
     let callbacks = exchanges.iter().filter(|e| e.from == Party::Server && cited.contains(&e.n));
-    let mut urls: BTreeSet<&str> = callbacks.map(|e| e.url.as_str()).collect();
-    for exchange in exchanges.iter().filter(|e| e.from == Party::Runtime) {
-        if urls.is_empty() {
-            break;
-        }
-        let body = exchange.body.json().unwrap_or_default();
-        if body["callback_url"].as_str().is_some_and(|url| urls.remove(url)) {
-            cited.insert(exchange.n);
-        }
-    }
+    let provoking: Vec<u64> = callbacks.filter_map(|e| provoking(e, exchanges)).map(|e| e.n).collect();
+    cited.extend(provoking);
     cited
+}
+
+/// The invocation that asked for a callback: the one that gave its URL; for a message to a URL that nobody gave, the
+/// one whose ids it names, or the last before it, of the same case if there is one.
+pub(crate) fn provoking<'e>(callback: &Exchange, exchanges: &'e [Exchange]) -> Option<&'e Exchange> {
+    let mut sent = exchanges.iter().filter(|e| e.from == Party::Runtime && e.method == "POST");
+    if let Some(gave) = sent.clone().find(|e| e.gives(&callback.url)) {
+        return Some(gave);
+    }
+    let message = callback.body.json().unwrap_or_default();
+    let id = if message["tool_call_id"].is_string() { &message["tool_call_id"] } else { &message["id"] };
+    let says = |e: &&Exchange, name: &str, value: &Value| {
+        value.is_string() && e.body.json().is_ok_and(|body| body[name] == *value)
+    };
+    let before = |e: &&Exchange| e.n < callback.n;
+    let own = |e: &&Exchange| before(e) && callback.case.is_some() && e.case == callback.case;
+    sent.clone()
+        .find(|e| says(e, "id", id))
+        .or_else(|| sent.clone().find(|e| says(e, "group_id", &message["group_id"])))
+        .or_else(|| sent.clone().rfind(own))
+        .or_else(|| sent.rfind(before))
 }
 
 fn obligation(requirement: &Requirement, cases: &[CaseReport]) -> ObligationReport {
@@ -293,14 +314,10 @@ impl Report {
     }
 
     /// The exit code that the report asks for: 0 nothing wrong, 1 something wrong, 3 the judge failed.
-    /// With `must_only`, what is non-strict weighs nothing.
+    /// With `must_only`, what is non-strict weighs nothing. What is flaky weighs as what differs.
     pub fn exit_code(&self, must_only: bool) -> u8 {
-        let any = |verdict| self.cases.iter().any(|c| !c.known && c.verdict == verdict);
-        if any(Verdict::Fail)
-            || any(Verdict::Flaky)
-            || (!must_only && any(Verdict::NonStrict))
-            || !self.stale.is_empty()
-        {
+        let any = |verdict| self.cases.iter().any(|c| !c.known && c.weight() == verdict);
+        if any(Verdict::Fail) || (!must_only && any(Verdict::NonStrict)) || !self.stale.is_empty() {
             1
         } else if any(Verdict::HarnessError) {
             3

@@ -1,6 +1,8 @@
 //! A whole run against a server: find it, see that it can call back, run the cases, run the rules over what was
 //! recorded, fold it all into a report.
 
+mod preflight;
+
 use crate::{
     bench::{Bench, Place, UNKNOWN, World, beside},
     case::{Case, Tier},
@@ -19,6 +21,7 @@ use crate::{
     trace::{Exchange, Recorder},
 };
 use bytes::Bytes;
+use preflight::{preflight, toolset_is_invalid};
 use rap_spec::Role;
 use serde_json::{Map, Value, json};
 use std::{
@@ -260,7 +263,7 @@ impl Found {
     /// The listener cannot be bound.
     pub async fn rehearse(mut self) -> Result<Vec<Exchange>, Halt> {
         let cases = self.cases();
-        let pace = Pace::within(cases.len(), Instant::now(), self.options.budget);
+        let pace = Pace::within(cases.len(), Instant::now(), self.options.budget, self.options.wait);
         self.recorder = Recorder::default();
         self.http = Http::new(self.recorder.clone(), self.options.patience).dry();
         self.options.wait = Duration::from_millis(1);
@@ -307,30 +310,41 @@ impl Found {
         let credentials = self.credentials.clone();
         let show = discreet(show, credentials.clone());
         let (began, fixture) = (self.began, self.plan.fixture);
-        let pace = Pace::within(self.options.jobs, began, self.options.budget);
+        let pace = Pace::within(self.options.jobs, began, self.options.budget, self.options.wait);
         let (options, place, recorder) = (self.options.clone(), self.place.clone(), self.recorder.clone());
         let mut notes = self.plan.notes.clone();
-        let mut world = self.world().await?;
+        let world = self.world().await?;
         let mut deepest = options.deepest;
-        if authority(&place.endpoint).is_err() {
+        let (world, silent) = match authority(&place.endpoint) {
+            _ if deepest == Tier::Look => (Arc::new(world), None),
+            Ok(_) => preflight(world, fixture, pace.last).await?,
+            Err(why) => {
+                (Arc::new(world), Some(format!("the toolset has no endpoint that can be reached: {why}")))
+            }
+        };
+        let told = |note: &String| show(Progress::Note(note.clone()));
+        let was_silent = silent.is_some();
+        if let Some(why) = silent {
+            // A toolset that is invalid is a fault of its own; one that is valid leaves nothing to be judged.
+            if !toolset_is_invalid(&world, &options, pace).await {
+                if world.callable.is_empty() {
+                    notes.iter().for_each(told);
+                }
+                return Err(Halt(why));
+            }
             deepest = Tier::Look;
-            notes
-                .push("nothing was called, since the toolset has no endpoint that can be reached".to_owned());
+            notes.push(format!("only the toolset was judged: {why}"));
         }
-        if deepest > Tier::Look {
-            world = preflight(world, fixture, pace.last).await?;
-        }
-        for note in &notes {
-            show(Progress::Note(note.clone()));
-        }
+        notes.iter().for_each(told);
         let name = world.toolset.name().to_owned();
-        let world = Arc::new(world);
         let chosen: Vec<&'static Case> = cases::all()
             .into_iter()
             .filter(|c| c.tier <= deepest && options.wants(c.id, c.obligations))
             .collect();
         let mut reports = runner::run(&world, &chosen, pace, &show).await;
-        settled(&world, pace.end).await;
+        if !was_silent {
+            settled(&world, pace.end).await;
+        }
         let turned_away = world.listener.turned_away();
         if turned_away > 0 {
             notes.push(format!(
@@ -344,7 +358,10 @@ impl Found {
         let all_rules = rules::all();
         let chosen: Vec<&rules::Rule> =
             all_rules.into_iter().filter(|r| options.wants(r.id, r.obligations)).collect();
-        for report in rules::judge(&trace, &chosen, Some(Role::Server)) {
+        // That nothing came of these calls is why there were no others; whose fault it is, is not known.
+        let tried = |e: &Exchange| was_silent && e.method == "POST" && e.case.as_deref() == Some("preflight");
+        let judged: Vec<Exchange> = trace.iter().filter(|e| !tried(e)).cloned().collect();
+        for report in rules::judge(&judged, &chosen, Some(Role::Server)) {
             show(Progress::Done(Box::new(report.clone())));
             reports.push(report);
         }
@@ -408,52 +425,6 @@ async fn settled(world: &Arc<World>, end: Instant) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// Shows that the server can call back, and chooses the fence: the first kind of call whose outcome arrives.
-async fn preflight(mut world: World, fixture: bool, last: Instant) -> Result<World, Halt> {
-    let mut candidates = Vec::new();
-    if fixture {
-        candidates.push(("echo".to_owned(), json!({ "text": "fence" })));
-    }
-    candidates.extend(world.callable.first().cloned());
-    candidates.push((UNKNOWN.to_owned(), json!({})));
-    let mut heard = Vec::new();
-    let (mut refused, mut taken) = (false, false);
-    for candidate in candidates {
-        if Instant::now() >= last {
-            break;
-        }
-        world.fence = candidate;
-        let shared = Arc::new(world);
-        let bench = Bench::new(shared.clone(), "preflight");
-        let (operation, arguments) = shared.fence.clone();
-        let call = bench.call(&operation, arguments).send().await;
-        refused |= matches!(call.sent.status(), Some(401 | 403));
-        taken |= call.acknowledged();
-        heard.push(format!("the call of `{operation}` {}", call.sent.words()));
-        let came = call.acknowledged()
-            && call.given.wait_for(shared.wait, |all| (!all.is_empty()).then_some(())).await.is_some();
-        drop(bench);
-        world =
-            Arc::try_unwrap(shared).map_err(|_| Halt("bug: the preflight is still running".to_owned()))?;
-        // A message at a URL that was never given is heard too: it is TRN-07's, and the server can call back.
-        if came || world.recorder.all().iter().any(|e| e.from == crate::trace::Party::Server) {
-            return Ok(world);
-        }
-    }
-    let reach = "it must be able to reach that address: --listen ADDRESS, --public-url URL";
-    let hint = match (refused, taken) {
-        (true, _) => WANTS_AUTHENTICATION,
-        (_, true) => reach,
-        _ => "it took no call at all; does the `endpoint` in its toolset lead to it?",
-    };
-    Err(Halt(format!(
-        "the server does not call back: {}, and nothing came to {} within {} s; hint: {hint}",
-        heard.join(", "),
-        world.listener.public(),
-        world.wait.as_secs_f32(),
-    )))
 }
 
 /// Finds and judges a server.

@@ -5,6 +5,7 @@ use crate::{
     bench::{Bench, World},
     case::{Case, Outcome},
     report::CaseReport,
+    trace::Exchange,
     verdict::{Finding, Stop, Verdict},
 };
 use std::{
@@ -14,8 +15,11 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout_at};
 
-/// The longest that a case may take.
+/// The longest that a case may take, where an owed message may be missing for [`WAIT`].
 const LONGEST: Duration = Duration::from_secs(20);
+
+/// The wait that [`LONGEST`] is made for; where it is longer, cases may take longer in proportion.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// Why a case was not tried.
 const USED_UP: &str =
@@ -30,14 +34,17 @@ pub struct Pace {
     pub last: Instant,
     /// When everything ends: a case that is not done by then is cut off, and inconclusive.
     pub end: Instant,
+    /// The longest that a case may take.
+    pub longest: Duration,
 }
 
 impl Pace {
-    /// For a run that began then and may take so long. Cases are begun as long as the longest of them could
-    /// still be done, and in a run shorter than that for half of it.
-    pub fn within(jobs: usize, began: Instant, budget: Duration) -> Self {
-        let last = budget.saturating_sub(LONGEST).max(budget / 2);
-        Self { jobs, last: began + last, end: began + budget }
+    /// For a run that began then and may take so long, in which an owed message may be missing for `wait`. Cases
+    /// are begun as long as the longest of them could still be done, and in a run shorter than that for half of it.
+    pub fn within(jobs: usize, began: Instant, budget: Duration, wait: Duration) -> Self {
+        let longest = LONGEST.mul_f64((wait.as_secs_f64() / WAIT.as_secs_f64()).max(1.0));
+        let last = budget.saturating_sub(longest).max(budget / 2);
+        Self { jobs, last: began + last, end: began + budget, longest }
     }
 }
 
@@ -131,21 +138,40 @@ async fn confirmed(
     if decided && Instant::now() < pace.last {
         show(Progress::Repeating(case.id));
         let again = attempt(world, case, pace).await;
-        let broken = |r: &CaseReport| -> BTreeSet<String> {
-            r.findings.iter().map(|f| f.obligation.clone()).collect()
-        };
-        let cut_off = Instant::now() >= pace.end;
-        if !cut_off && broken(&again) != broken(&done) {
-            let said =
-                again.findings.first().map_or(again.reason.unwrap_or_default(), |f| f.sentence.clone());
-            let said = if said.is_empty() { "nothing was wrong".to_owned() } else { said };
-            done.verdict = Verdict::Flaky;
-            done.reason = Some(format!("a second try differed: {said}"));
+        let took = again.took_ms;
+        if Instant::now() < pace.end {
+            compare(&mut done, again);
         }
-        done.took_ms += again.took_ms;
+        done.took_ms += took;
     }
     show(Progress::Done(Box::new(done.clone())));
     done
+}
+
+/// What two tries say together. What both found stands, though one of them found more; where the gravest was found in
+/// one of them only, the case is flaky, and holds what either found.
+fn compare(done: &mut CaseReport, again: CaseReport) {
+    let broken =
+        |r: &CaseReport| -> BTreeSet<String> { r.findings.iter().map(|f| f.obligation.clone()).collect() };
+    let (first, second) = (broken(done), broken(&again));
+    if first == second {
+        return;
+    }
+    let gravest = |all: &mut dyn Iterator<Item = &String>| all.map(|id| Verdict::of_id(id)).max();
+    let both = gravest(&mut first.intersection(&second));
+    let either = gravest(&mut first.union(&second));
+    let more = again.findings.iter().find(|f| !first.contains(&f.obligation)).map(|f| f.sentence.clone());
+    let less = done.findings.iter().find(|f| !second.contains(&f.obligation));
+    let said =
+        match more.or(less.filter(|_| !second.is_empty()).map(|f| format!("not again: {}", f.sentence))) {
+            Some(said) => said,
+            None => again.reason.unwrap_or_else(|| "nothing was wrong".to_owned()),
+        };
+    done.reason = Some(format!("a second try differed: {said}"));
+    if both < either {
+        done.verdict = Verdict::Flaky;
+        done.findings.extend(again.findings.into_iter().filter(|f| !first.contains(&f.obligation)));
+    }
 }
 
 async fn attempt(world: &Arc<World>, case: &'static Case, pace: Pace) -> CaseReport {
@@ -157,15 +183,22 @@ async fn attempt(world: &Arc<World>, case: &'static Case, pace: Pace) -> CaseRep
     if began >= pace.last {
         return report(case, Err(Stop::Inconclusive(USED_UP.to_owned())), Vec::new(), Duration::ZERO);
     }
-    let until = pace.end.min(began + LONGEST);
+    let until = pace.end.min(began + pace.longest);
+    let before = world.recorder.len() as u64;
     let outcome = match timeout_at(until.into(), (case.run)(bench.clone())).await {
         Ok(outcome) => outcome,
         Err(_) if until == pace.end => {
             Err(Stop::Inconclusive("not done when the run had to end; hint: --budget SECONDS".to_owned()))
         }
-        Err(_) => Err(Stop::Inconclusive(format!("not done within {} s", LONGEST.as_secs()))),
+        Err(_) => Err(Stop::Inconclusive(format!("not done within {} s", pace.longest.as_secs()))),
     };
-    report(case, outcome, bench.findings(), began.elapsed())
+    let mut findings = bench.findings();
+    for finding in findings.iter_mut().filter(|f| f.exchanges.is_empty()) {
+        // What the case began with is better than nothing to see it by.
+        let own = |e: &&Exchange| e.n > before && e.case.as_deref() == Some(case.id);
+        finding.exchanges = world.recorder.all().iter().find(own).map(|e| e.n).into_iter().collect();
+    }
+    report(case, outcome, findings, began.elapsed())
 }
 
 fn report(case: &Case, outcome: Outcome, findings: Vec<Finding>, took: Duration) -> CaseReport {
@@ -194,5 +227,67 @@ fn report(case: &Case, outcome: Outcome, findings: Vec<Finding>, took: Duration)
         findings,
         known: false,
         took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(ids: &[&str]) -> CaseReport {
+        let findings: Vec<Finding> =
+            ids.iter().map(|id| Finding::new(id, format!("{id} broken"), &[])).collect();
+        let verdict = findings.iter().map(|f| Verdict::of_id(&f.obligation)).max().unwrap_or(Verdict::Pass);
+        CaseReport {
+            id: "a/case".to_owned(),
+            title: String::new(),
+            obligations: ["TRN-02", "TRN-05", "STA-01"].map(str::to_owned).to_vec(),
+            verdict,
+            reason: None,
+            findings,
+            known: false,
+            took_ms: 0,
+        }
+    }
+
+    /// TRN-02 is a MUST, TRN-05 a SHOULD, STA-01 an extension.
+    #[test]
+    fn two_tries_that_differ_weigh_no_more_than_what_they_differ_in() {
+        use Verdict::{Fail, Flaky, Informational, NonStrict, Pass};
+        for (first, second, verdict, of, codes) in [
+            (&["TRN-02"][..], &["TRN-02"][..], Fail, [Fail, Pass, Pass], [1, 1]),
+            (&["TRN-02"], &[], Flaky, [Flaky, Pass, Pass], [1, 1]),
+            (&["TRN-05"], &[], Flaky, [Pass, Flaky, Pass], [1, 0]),
+            (&["STA-01"], &[], Flaky, [Pass, Pass, Flaky], [0, 0]),
+            (&["STA-01"], &["STA-01"], Informational, [Pass, Pass, Informational], [0, 0]),
+            // The same fault and one more is a plain fault, whichever try found it.
+            (&["TRN-02"], &["TRN-02", "TRN-05"], Fail, [Fail, Pass, Pass], [1, 1]),
+            (&["TRN-02", "STA-01"], &["TRN-02"], Fail, [Fail, Pass, Informational], [1, 1]),
+            (&["TRN-05", "STA-01"], &["TRN-05"], NonStrict, [Pass, NonStrict, Informational], [1, 0]),
+            // But one more that is graver was found once of twice.
+            (&["TRN-05"], &["TRN-05", "TRN-02"], Flaky, [Flaky, Flaky, Pass], [1, 1]),
+            (&["STA-01"], &["TRN-05"], Flaky, [Pass, Flaky, Flaky], [1, 0]),
+        ] {
+            let mut done = found(first);
+            compare(&mut done, found(second));
+            assert_eq!(done.verdict, verdict, "{first:?} {second:?}");
+            assert_eq!(
+                ["TRN-02", "TRN-05", "STA-01"].map(|id| done.verdict_of(id)),
+                of,
+                "{first:?} {second:?}"
+            );
+            assert_eq!(done.reason.is_some(), first != second, "{first:?} {second:?}");
+            let report = crate::report::fold(Default::default(), vec![done], &[], |_| false);
+            assert_eq!([false, true].map(|must| report.exit_code(must)), codes, "{first:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn a_case_may_take_longer_where_silence_is_waited_for_longer() {
+        let seconds = Duration::from_secs;
+        let longest = |wait| Pace::within(1, Instant::now(), seconds(3600), wait).longest;
+        assert_eq!(longest(Duration::from_millis(100)), LONGEST);
+        assert_eq!(longest(WAIT), LONGEST);
+        assert_eq!(longest(seconds(30)), seconds(120));
     }
 }

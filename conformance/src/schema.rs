@@ -1,4 +1,7 @@
-//! The schemas of the specification, compiled once, and the schemas of tools, compiled with nothing fetched.
+//! The schemas of the specification, compiled once, and the schemas of tools, compiled with nothing fetched and with
+//! bounded work.
+
+mod work;
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
@@ -33,13 +36,41 @@ pub fn first(validator: &Validator, value: &Value) -> Option<String> {
     Some(format!("at {:?}: {words}", if at.is_empty() { "/" } else { &at }))
 }
 
+/// The stack on which schemas are compiled, in bytes: references may lead through all of a schema, one into the other.
+const STACK: usize = 64 * 1024 * 1024;
+
 /// Compiles a schema; nothing is fetched, patterns match in linear time.
 ///
 /// # Errors
-/// In words, why it is no schema.
+/// In words, why it is no schema, or takes too much work; [`wrong`] tells them apart.
 pub fn compile(schema: &Value) -> Result<Validator, String> {
-    jsonschema::options()
-        .with_pattern_options(PatternOptions::regex())
-        .build(schema)
-        .map_err(|e| format!("at {:?}: {e}", e.instance_path().as_str()))
+    if let Some(why) = work::heavy(schema) {
+        return Err(format!("judging by it takes too much work: {why}"));
+    }
+    let build = || {
+        jsonschema::options()
+            .with_pattern_options(PatternOptions::regex())
+            .build(schema)
+            .map_err(|e| format!("at {:?}: {e}", e.instance_path().as_str()))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, build);
+        let thread = thread.map_err(|e| format!("no thread can be started to compile it: {e}"))?;
+        thread.join().unwrap_or_else(|_| Err("the validator panicked".to_owned()))
+    })
+}
+
+/// What is wrong with a schema, in words. One that takes too much work to be compiled is held against the schema of its
+/// draft alone: to be large is no fault.
+pub fn wrong(schema: &Value) -> Option<String> {
+    if work::heavy(schema).is_none() {
+        return compile(schema).err();
+    }
+    let why = jsonschema::meta::validate(schema).err()?;
+    Some(format!("at {:?}: {why}", why.instance_path().as_str()))
+}
+
+/// Whether a value can be judged by a schema with bounded work; whoever is judged may have made either.
+pub fn affordable(schema: &Value, value: &Value) -> bool {
+    work::affordable(schema, value)
 }

@@ -4,28 +4,43 @@
 //! invocation, `response_url` in a question. Each becomes a path of the proxy that says who will post there and to
 //! which origin, followed by path and query as they were, so that whatever a server does to a URL it does
 //! to the real one too. Where such a change breaks a signature over a body, the proxy cannot help it.
+//!
+//! Such a path says all that there is to know, since it can be used after the proxy was started again: a
+//! subscription lives longer. What comes to a path of another run passes and is not judged: its beginning was not seen.
+
+mod rewrite;
 
 use crate::{
-    connect::Trust,
+    connect::{Trust, authority},
     http::{Http, Request, headers, path_and_query},
+    nonce::nonce,
     report::{Report, Target, fold},
     rules,
     trace::{Answer, Begun, Body, Exchange, Party, Recorder},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rap_spec::Requirement;
-use serde_json::Value;
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::net::TcpListener;
 
 /// The largest body that passes, in bytes.
 const LARGEST: usize = 32 * 1024 * 1024;
+
+/// How much of what passes is kept, in bytes, where nothing else is said.
+pub const KEPT: usize = 64 * 1024 * 1024;
+
+/// What an exchange takes beside its bodies and headers, in bytes.
+const EXCHANGE: usize = 1024;
 
 /// How long either side may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -41,6 +56,9 @@ pub struct Watch {
     pub public_url: Option<String>,
     /// Who is believed about an https server.
     pub trust: Trust,
+    /// How much of what passes is kept and judged, in bytes; [`KEPT`] where nothing is said. What comes after that passes
+    /// unseen, which is noted.
+    pub keep: Option<usize>,
 }
 
 /// A proxy that runs until it is dropped.
@@ -50,8 +68,7 @@ pub struct Proxy {
     pub local: SocketAddr,
     /// The base URL that the runtime is given in place of the server's.
     pub base: String,
-    recorder: Recorder,
-    to: String,
+    shared: Arc<Shared>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -76,28 +93,34 @@ impl Proxy {
         let local = socket.local_addr().map_err(|e| e.to_string())?;
         let base = watch.public_url.unwrap_or_else(|| format!("http://{local}"));
         let base = base.trim_end_matches('/').to_owned();
-        let to = watch.to.trim_end_matches('/').to_owned();
-        let recorder = Recorder::observed(observer);
         let shared = Arc::new(Shared {
             base: base.clone(),
-            to: to.clone(),
-            recorder: recorder.clone(),
+            to: watch.to.trim_end_matches('/').to_owned(),
+            recorder: Recorder::observed(observer),
             // What passes is recorded once, as the server sees it.
             http: Http::new(Recorder::nothing(), PATIENCE).trusting(watch.trust),
-            origins: Mutex::default(),
+            run: nonce(),
+            keep: watch.keep.unwrap_or(KEPT),
+            kept: AtomicUsize::new(0),
+            notes: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(shared, socket));
-        Ok(Self { local, base, recorder, to, accepting })
+        let accepting = tokio::spawn(accept(shared.clone(), socket));
+        Ok(Self { local, base, shared, accepting })
     }
 
     /// Everything that passed so far.
     pub fn trace(&self) -> Vec<Exchange> {
-        self.recorder.all()
+        self.shared.recorder.all()
+    }
+
+    /// What passed and could not be seen or changed as it should, each once.
+    pub fn notes(&self) -> Vec<String> {
+        self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the rules say of it.
     pub fn report(&self) -> Report {
-        judge_trace(&self.trace(), &self.to)
+        Report { notes: self.notes(), ..judge_trace(&self.trace(), &self.shared.to) }
     }
 }
 
@@ -112,62 +135,97 @@ fn has_a_rule(requirement: &Requirement) -> bool {
     rules::all().iter().any(|rule| rule.obligations.contains(&requirement.id))
 }
 
+#[derive(Debug)]
 struct Shared {
     base: String,
     to: String,
     recorder: Recorder,
     http: Http,
-    origins: Mutex<Vec<String>>,
+    /// What tells the paths of this run from those of others.
+    run: String,
+    keep: usize,
+    kept: AtomicUsize,
+    notes: Mutex<Vec<String>>,
 }
 
-/// What paths begin with that stand for a URL elsewhere; who posts there and the origin's number follow.
+/// What paths begin with that stand for a URL elsewhere. Who posts there, the run and the origin follow.
 const MARK: &str = "/~rap/";
 
-impl Shared {
-    fn origins(&self) -> MutexGuard<'_, Vec<String>> {
-        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What a path of the proxy stands for.
+struct Original {
+    sender: Party,
+    url: String,
+    /// Whether this run gave it, or it is the server's own.
+    ours: bool,
+}
 
+impl Shared {
     /// The URL of the proxy that stands for another one, to which `sender` will post.
     fn through(&self, url: &str, sender: Party) -> String {
-        let origin = origin(url).to_owned();
-        let mut origins = self.origins();
-        let n = origins.iter().position(|o| *o == origin).unwrap_or_else(|| {
-            origins.push(origin);
-            origins.len() - 1
-        });
         let letter = if sender == Party::Server { 's' } else { 'r' };
-        format!("{}{MARK}{letter}{n}{}", self.base, path_and_query(url))
+        let origin = URL_SAFE_NO_PAD.encode(origin(url));
+        format!("{}{MARK}{letter}{}.{origin}{}", self.base, self.run, path_and_query(url))
     }
 
-    /// Who posts to a path of the proxy, and the URL that it stands for; none for one that was never given.
-    fn original(&self, path: &str) -> Option<(Party, String)> {
+    /// Who posts to a path of the proxy, and the URL that it stands for; none for one that no proxy gives.
+    fn original(&self, path: &str) -> Option<Original> {
         let Some(rest) = path.strip_prefix(MARK) else {
-            return Some((Party::Runtime, format!("{}{path}", self.to)));
+            let url = format!("{}{path}", self.to);
+            return Some(Original { sender: Party::Runtime, url, ours: true });
         };
         let (label, rest) = rest.split_at(rest.find(['/', '?'])?);
-        let (sender, n) = match label.strip_prefix('s') {
-            Some(n) => (Party::Server, n),
+        let (label, encoded) = label.split_once('.')?;
+        let (sender, run) = match label.strip_prefix('s') {
+            Some(run) => (Party::Server, run),
             None => (Party::Runtime, label.strip_prefix('r')?),
         };
-        let origin = self.origins().get(n.parse::<usize>().ok()?)?.clone();
-        Some((sender, format!("{origin}{rest}")))
+        let decoded = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+        let whole = origin(&decoded) == decoded && authority(&decoded).is_ok();
+        whole.then(|| Original { sender, url: format!("{decoded}{rest}"), ours: run == self.run })
     }
 
-    /// A message with the URL in it replaced, and what it was where one was.
+    /// A message with the URL in it replaced, and everything else as it was.
     fn rewritten(&self, body: &Bytes, member: &str, sender: Party) -> Bytes {
-        let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(body) else {
-            return body.clone();
-        };
-        match message.get(member).and_then(Value::as_str).filter(|url| url.contains("://")) {
-            None => body.clone(),
-            Some(url) => {
-                let through = self.through(url, sender);
-                message.insert(member.to_owned(), through.into());
-                Value::Object(message).to_string().into()
-            }
+        rewrite::rewritten(body, member, |url| self.through(url, sender))
+            .map_or_else(|| body.clone(), Bytes::from)
+    }
+
+    /// Notes something, once.
+    fn note(&self, what: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notes.contains(&what) {
+            notes.push(what);
         }
     }
+
+    /// Notes that what came is compressed, if so.
+    fn readable(&self, what: &str, headers: &[(String, String)]) {
+        let coding = headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, value)| value);
+        if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+            let coding: String = coding.chars().take(40).collect();
+            self.note(format!(
+                "{what} came compressed ({coding}): it was passed as it is, URLs in it do not lead through here, and \
+                 the rules cannot read it; hint: switch compression off"
+            ));
+        }
+    }
+
+    /// Takes room for so many bytes in the trace; nothing where it is full.
+    fn room(&self, bytes: usize) -> Option<()> {
+        if self.kept.fetch_add(bytes + EXCHANGE, Ordering::Relaxed) <= self.keep {
+            return Some(());
+        }
+        self.note(format!(
+            "more than {} MiB have passed, which is all that is kept: what comes now passes and is not judged; hint: \
+             start anew, or --keep MIB",
+            self.keep / 1024 / 1024
+        ));
+        None
+    }
+}
+
+fn size(headers: &[(String, String)]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
 /// Scheme and authority of a URL.
@@ -201,9 +259,11 @@ async fn pass(
         return plain(413, "the proxy does not pass a body this large");
     };
     let body = body.to_bytes();
-    let Some((from, original)) = shared.original(&path) else {
+    let Some(Original { sender: from, url: original, ours }) = shared.original(&path) else {
         return plain(404, "the proxy has given no such URL");
     };
+    let sent = headers(&head.headers);
+    shared.readable("a message", &sent);
     // What the runtime gives away leads through us before the server sees it, and the other way round.
     let forwarded = match from {
         Party::Runtime => shared.rewritten(&body, "callback_url", Party::Server),
@@ -214,23 +274,36 @@ async fn pass(
         Party::Server => format!("{}{path}", shared.base),
     };
     let seen_body = if from == Party::Runtime { forwarded.clone() } else { body };
-    let n = shared.recorder.begin(Begun {
-        case: None,
-        from,
-        method: head.method.to_string(),
-        url: seen_url,
-        headers: headers(&head.headers),
-        body: Body(seen_body),
+    if !ours {
+        shared.note(
+            "messages came to URLs that an earlier run gave: they were passed on, and are not judged"
+                .to_owned(),
+        );
+    }
+    let room = if ours { shared.room(seen_body.len() + size(&sent)) } else { None };
+    let n = room.map(|()| {
+        shared.recorder.begin(Begun {
+            case: None,
+            from,
+            method: head.method.to_string(),
+            url: seen_url,
+            headers: sent.clone(),
+            body: Body(seen_body),
+        })
     });
     let request = Request {
         case: String::new(),
         method: head.method.to_string(),
         url: original,
-        headers: passing(headers(&head.headers)),
+        headers: passing(sent),
         body: forwarded,
     };
     let answer = shared.http.send(request).await.answer;
-    shared.recorder.end(n, answer.clone());
+    if let Some(n) = n {
+        let kept = answer.as_ref().map_or(0, |answer| answer.body.0.len() + size(&answer.headers));
+        shared.kept.fetch_add(kept, Ordering::Relaxed);
+        shared.recorder.end(n, answer.clone());
+    }
     match answer {
         Err(why) => plain(502, &why),
         Ok(answer) => respond(&shared, &path, answer),
@@ -239,6 +312,9 @@ async fn pass(
 
 fn respond(shared: &Shared, path: &str, answer: Answer) -> Result<http::Response<Full<Bytes>>, http::Error> {
     let is_toolset = path.split('?').next().is_some_and(|p| p.ends_with("/.well-known/rap-toolset"));
+    if is_toolset {
+        shared.readable("a toolset", &answer.headers);
+    }
     let body =
         if is_toolset { shared.rewritten(&answer.body.0, "endpoint", Party::Runtime) } else { answer.body.0 };
     let mut response = http::Response::builder().status(answer.status);

@@ -13,7 +13,7 @@ pub use summary::summary;
 pub(crate) use summary::{plain, style};
 
 use crate::{
-    report::{CaseReport, Report},
+    report::{CaseReport, Report, provoking},
     trace::{Body, Exchange, Party},
     verdict::Finding,
 };
@@ -42,12 +42,8 @@ fn faults(report: &Report) -> Vec<Fault<'_>> {
 impl Fault<'_> {
     /// The command that repeats what was found: the first request of ours among the exchanges.
     fn command(&self, report: &Report) -> Option<String> {
-        let ours = |e: &&Exchange| e.from == Party::Runtime && e.method != "RAW";
-        let own = self.exchanges.iter().copied().find(ours);
-        let provoking = || {
-            let callback = self.exchanges.iter().find(|e| e.from == Party::Server)?;
-            report.exchanges.iter().filter(ours).find(|e| e.gives(&callback.url))
-        };
+        let own = self.exchanges.iter().copied().find(|e| e.from == Party::Runtime);
+        let provoking = || provoking(self.exchanges.first()?, &report.exchanges);
         own.or_else(provoking).map(curl)
     }
 }

@@ -135,12 +135,12 @@ async fn invalid_index(bench: Bench) -> Outcome {
         }
     }
     let (call, question) = asked(&bench, Some(&counter)).await?;
-    answer(&bench, &question, json!(0)).await;
+    let sent = answer(&bench, &question, json!(0)).await;
     bench.result(&call).await?;
     let value = bench.ask("count", json!({ "key": counter })).await?;
     if value != "1" {
         let why = format!("three invalid answers and a valid one had the effect of {value} valid ones");
-        bench.fault("CHO-03", why, &[]);
+        bench.fault("CHO-03", why, &[call.sent.n, question.n, sent.n]);
     }
     Ok(())
 }

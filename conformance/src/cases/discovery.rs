@@ -196,9 +196,7 @@ fn schema_fault(tool: Tool<'_>) -> Option<String> {
             schema["type"]
         ));
     }
-    schema::compile(schema)
-        .err()
-        .map(|why| format!("the inputSchema of {:?} is no JSON Schema, {why}", tool.name()))
+    schema::wrong(schema).map(|why| format!("the inputSchema of {:?} is no JSON Schema, {why}", tool.name()))
 }
 
 async fn input_schemas(bench: Bench) -> Outcome {

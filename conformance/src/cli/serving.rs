@@ -169,10 +169,7 @@ fn told(requests: &[Exchange]) -> String {
     let mut out = String::from("\nrequests, as far as they do not depend on what the server says:\n");
     for request in requests {
         let case = request.case.as_deref().unwrap_or_default();
-        let command = match request.method.as_str() {
-            "RAW" => format!("{} bytes as they are, to {}", request.body.0.len(), request.url),
-            _ => writers::curl(&request.redacted()),
-        };
+        let command = writers::curl(&request.redacted());
         // Writing to a `String` cannot fail.
         let _ = writeln!(out, "  {case}: {}", writers::plain(&command));
     }

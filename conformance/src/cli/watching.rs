@@ -34,6 +34,9 @@ pub(super) struct Watching {
     /// Keep everything that passes in this file, for `rap-conformance trace`
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// How much of what passes is kept and judged, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = crate::watch::KEPT / 1024 / 1024)]
+    keep: usize,
     #[command(flatten)]
     output: Output,
 }
@@ -53,6 +56,7 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
     };
     let watch = Watch {
         trust,
+        keep: Some(options.keep.saturating_mul(1024 * 1024)),
         to: options.to.clone(),
         listen: options.listen.clone(),
         public_url: options.public_url.clone(),
@@ -72,6 +76,7 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         proxy.base
     );
     let mut told = BTreeSet::new();
+    let mut noted = 0;
     let mut took = Duration::ZERO;
     loop {
         tokio::select! {
@@ -85,6 +90,10 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         }
         let began = Instant::now();
         tell(&proxy, &mut told, &options.to);
+        for note in proxy.notes().iter().skip(noted) {
+            anstream::eprintln!("note          {}", writers::plain(note));
+            noted += 1;
+        }
         took = began.elapsed();
     }
     let code = finish(proxy.report(), &options.output);

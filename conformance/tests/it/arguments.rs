@@ -87,6 +87,48 @@ fn what_reaches_into_the_world_is_not_guessed() {
         let why = valid(&schema).unwrap_err();
         assert!(why.contains(name) && why.contains("--args"), "{why}");
     }
+    let reaches = |name: &str, property: Value| {
+        let schema = json!({
+            "type": "object", "properties": { name: property }, "required": [name],
+            "$defs": { "Text": { "type": "string" }, "Number": { "type": "integer" }, "Kind": { "enum": ["a"] } },
+        });
+        valid(&schema).is_err_and(|why| why.contains("reaches into the world"))
+    };
+    // Whatever takes a text.
+    for property in [
+        json!({}),
+        json!({ "type": ["string", "null"] }),
+        json!({ "type": ["null", "string"] }),
+        json!({ "anyOf": [{ "type": "null" }, { "type": "string" }] }),
+        json!({ "oneOf": [{ "type": "integer" }, { "$ref": "#/$defs/Text" }] }),
+        json!({ "$ref": "#/$defs/Text" }),
+        json!({ "allOf": [{ "$ref": "#/$defs/Text" }, {}] }),
+        json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
+        json!({ "type": "object", "properties": { "name": { "type": "string" } }, "required": ["name"] }),
+    ] {
+        assert!(reaches("path", property.clone()), "{property}");
+    }
+    for property in [
+        json!({ "type": "integer" }),
+        json!({ "type": ["integer", "null"] }),
+        json!({ "$ref": "#/$defs/Number" }),
+        json!({ "$ref": "#/$defs/Kind" }),
+        json!({ "type": ["string", "null"], "examples": ["a.txt"] }),
+        json!({ "type": "array", "items": { "type": "string" } }),
+    ] {
+        assert!(!reaches("path", property.clone()), "{property}");
+    }
+    // Whatever is said of it.
+    for (property, reached) in [
+        (json!({ "type": "string", "description": "Where the file is" }), true),
+        (json!({ "type": "string", "title": "URLs to fetch" }), true),
+        (json!({ "$ref": "#/$defs/Text", "description": "A directory." }), true),
+        (json!({ "type": "string", "format": "ipv4" }), true),
+        (json!({ "type": "string", "description": "A city's profile" }), false),
+        (json!({ "type": "integer", "description": "Lines of the file" }), false),
+    ] {
+        assert_eq!(reaches("x", property.clone()), reached, "{property}");
+    }
     let why =
         valid(&object(json!({ "s": { "type": "string", "pattern": "^[A-Z]{3}-7$" } }), &["s"])).unwrap_err();
     assert!(why.contains("--args"), "{why}");
@@ -120,4 +162,31 @@ fn each_fault_is_one_that_the_schema_refuses() {
     }
     // Nothing to refuse, nothing made.
     assert!(faults(&json!({ "type": "object" }), &json!({})).is_empty());
+}
+
+/// A few bytes of schema can ask for work without end: the run ends all the same, and the tool is left out.
+#[test]
+fn a_schema_that_takes_work_without_end_is_left_alone() {
+    let chain = |count: usize, body: fn(&Value) -> Value| {
+        let mut definitions = serde_json::Map::new();
+        for n in 0..count {
+            definitions.insert(format!("d{n}"), body(&json!({ "$ref": format!("#/$defs/d{}", n + 1) })));
+        }
+        definitions.insert(format!("d{count}"), json!({ "type": "string" }));
+        json!({ "type": "object", "properties": { "s": { "$ref": "#/$defs/d0" } }, "required": ["s"], "$defs": definitions })
+    };
+    for schema in [
+        chain(60, |next| json!({ "anyOf": [{ "type": "integer" }, next, next], "default": "x" })),
+        chain(900, |next| json!({ "allOf": [next] })),
+        chain(20_000, |next| json!({ "not": { "not": next } })),
+        object(
+            json!({ "s": { "type": "string", "default": "a", "pattern": "^(((a{90}){90}){90}){90}" } }),
+            &["s"],
+        ),
+        object(json!({ "s": { "type": "string", "pattern": "x{1,1000}y{1,1000}" } }), &["s"]),
+    ] {
+        let why = valid(&schema).unwrap_err();
+        assert!(why.contains("--args"), "{why}");
+        faults(&schema, &json!({ "s": "x" }));
+    }
 }

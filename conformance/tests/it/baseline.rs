@@ -59,6 +59,34 @@ fn an_entry_that_says_nothing_any_more_fails() {
     );
 }
 
+/// A fault that could not be looked for is not gone.
+#[test]
+fn an_entry_whose_case_could_not_be_judged_is_left_alone() {
+    let mut report = report_with(&[(CASE, "TRN-07")]);
+    report.cases[0].findings.clear();
+    for (verdict, stale) in [
+        (Verdict::Inconclusive, 0),
+        (Verdict::Unimplemented, 0),
+        (Verdict::HarnessError, 0),
+        (Verdict::Pass, 1),
+    ] {
+        report.cases[0].verdict = verdict;
+        assert_eq!(applied(&report, &entry(CASE, "TRN-07")).stale.len(), stale, "{verdict:?}");
+    }
+    // It failed in another thing.
+    report.cases[0].verdict = Verdict::Fail;
+    report.cases[0].findings.push(Finding::new("TRN-01", "wrong", &[]));
+    assert_eq!(applied(&report, &entry(CASE, "TRN-07")).stale.len(), 1);
+}
+
+/// What makes a build fail is seen where it is shown.
+#[test]
+fn a_stale_entry_is_a_failure_in_junit() {
+    let judged = applied(&report_with(&[]), &entry(OTHER, "TRN-13"));
+    let xml = rap_conformance::writers::junit(&judged).expect("XML");
+    assert!(xml.contains("failures=\"1\"") && xml.contains("no longer found"), "{xml}");
+}
+
 #[test]
 fn what_differs_between_tries_is_never_known() {
     let mut report = report_with(&[(CASE, "TRN-07")]);

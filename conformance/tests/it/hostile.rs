@@ -39,8 +39,12 @@ async fn treat(mut stream: TcpStream, rude: Rude) {
     }
 }
 
-/// Starts one, judges it, and returns the report's exit code, or the sentence.
-async fn judged(rude: Rude) -> Result<u8, String> {
+/// Starts one, judges it, and returns the report's exit code and the cases that failed, or the sentence.
+async fn judged(rude: Rude) -> Result<(u8, Vec<String>), String> {
+    judged_only(rude, "").await
+}
+
+async fn judged_only(rude: Rude, only: &str) -> Result<(u8, Vec<String>), String> {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base = format!("http://{}", socket.local_addr().expect("an address"));
     let rude = match rude {
@@ -55,8 +59,13 @@ async fn judged(rude: Rude) -> Result<u8, String> {
         }
     });
     let second = Duration::from_secs(1);
-    let options =
-        Options { patience: second / 2, wait: second / 10, budget: 4 * second, ..Options::at(base) };
+    let options = Options {
+        patience: second / 2,
+        wait: second / 10,
+        budget: 4 * second,
+        only: vec![only.to_owned()],
+        ..Options::at(base)
+    };
     let began = Instant::now();
     let judged = judge(options).await;
     // The budget, and as much again for a machine that is busy.
@@ -64,7 +73,8 @@ async fn judged(rude: Rude) -> Result<u8, String> {
     let report = judged.map_err(|halt| halt.0)?.report;
     let failed: Vec<_> = report.cases.iter().filter(|c| c.verdict == Verdict::HarnessError).collect();
     assert!(failed.is_empty(), "{failed:?}");
-    Ok(report.exit_code(false))
+    let wrong = report.cases.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.id.clone()).collect();
+    Ok((report.exit_code(false), wrong))
 }
 
 #[tokio::test]
@@ -107,7 +117,7 @@ async fn a_toolset_that_is_none_is_a_fault_or_a_sentence() {
         let open = r#"{"type":"array","minItems":16,"items":"#.repeat(times);
         format!("{open}{{\"type\":\"integer\"}}{}", "}".repeat(times))
     };
-    let bodies: Vec<String> = vec![
+    let invalid: Vec<String> = vec![
         String::new(),
         "null".to_owned(),
         "[]".to_owned(),
@@ -120,9 +130,19 @@ async fn a_toolset_that_is_none_is_a_fault_or_a_sentence() {
         r#"{"name":"\u0000\u001b[2J","endpoint":"BASE/a b\r\nx: y","tools":[]}"#.to_owned(),
         tool("true"),
         tool(r##"{"$ref":"#"}"##),
+        tool(r#"{"type":"object","properties":{"a":{"$ref":"http://127.0.0.1:1/s"}},"required":["a"]}"#),
+        tool(
+            r#"{"type":"object","properties":{"s":{"type":"string","pattern":"(?=x)\\1"}},"required":["s"]}"#,
+        ),
+        tool(&format!(r#"{{"type":"object","required":[{}]}}"#, vec!["\"x\""; 5000].join(","))),
+    ];
+    // Whole and valid, and made to trap whoever makes arguments from it.
+    let valid: Vec<String> = vec![
+        tool(
+            r#"{"type":"object","properties":{"s":{"type":"string","pattern":"(a{1000}){1000}"}},"required":["s"]}"#,
+        ),
         tool(r##"{"type":"object","allOf":[{"$ref":"#"}]}"##),
         tool(r##"{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}"##),
-        tool(r#"{"type":"object","properties":{"a":{"$ref":"http://127.0.0.1:1/s"}},"required":["a"]}"#),
         tool(
             r#"{"type":"object","properties":{"n":{"type":"integer","exclusiveMinimum":9223372036854775807}},"required":["n"]}"#,
         ),
@@ -135,26 +155,39 @@ async fn a_toolset_that_is_none_is_a_fault_or_a_sentence() {
         tool(
             r#"{"type":"object","properties":{"s":{"type":"string","minLength":18446744073709551615,"maxLength":0}},"required":["s"]}"#,
         ),
-        tool(
-            r#"{"type":"object","properties":{"s":{"type":"string","pattern":"(a{1000}){1000}"}},"required":["s"]}"#,
-        ),
-        tool(
-            r#"{"type":"object","properties":{"s":{"type":"string","pattern":"(?=x)\\1"}},"required":["s"]}"#,
-        ),
         tool(&format!(r#"{{"type":"object","properties":{{"l":{}}},"required":["l"]}}"#, nested(10))),
-        tool(&format!(r#"{{"type":"object","required":[{}]}}"#, vec!["\"x\""; 5000].join(","))),
     ];
-    for body in bodies {
+    let answer = |body: &str| {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+        Rude::Writes(format!("{head}{body}").into_bytes())
+    };
+    for body in invalid {
         let shown: String = body.chars().take(200).collect();
-        match judged(Rude::Writes(format!("{head}{body}").into_bytes())).await {
-            Ok(code) => assert_eq!(code, 1, "{shown}"),
-            Err(why) => {
-                assert!(why.starts_with("the server does not call back: "), "{shown}: {why}");
-                assert_eq!(why.lines().count(), 1, "{shown}: {why}");
-            }
-        }
+        let (code, wrong) = judged(answer(&body)).await.unwrap_or_else(|why| panic!("{shown}: {why}"));
+        assert_eq!(code, 1, "{shown}");
+        assert!(
+            wrong.iter().all(|id| id.starts_with("discovery/")) && !wrong.is_empty(),
+            "{shown}: {wrong:?}"
+        );
     }
+    for body in valid {
+        let shown: String = body.chars().take(200).collect();
+        let why = judged(answer(&body)).await.expect_err(&shown);
+        assert!(why.starts_with("the server does not call back: "), "{shown}: {why}");
+        assert_eq!(why.lines().count(), 1, "{shown}: {why}");
+    }
+}
+
+/// What is not wanted cannot make a toolset's faults unseen: nothing is judged, and that is said.
+#[tokio::test]
+async fn an_invalid_toolset_is_no_reason_to_pass_what_could_not_be_called() {
+    let body = r#"{"name":"n","endpoint":"nowhere","tools":[]}"#;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+    let server = Rude::Writes(format!("{head}{body}").into_bytes());
+    let (code, wrong) = judged(server.clone()).await.expect("a report");
+    assert_eq!((code, wrong), (1, vec!["discovery/whole".to_owned()]));
+    let why = judged_only(server, "transport/").await.expect_err("nothing can be judged");
+    assert!(why.contains("no endpoint that can be reached"), "{why}");
 }
 
 /// What comes without end is neither kept nor looked at, and that is said.

@@ -1,6 +1,6 @@
 //! The program against a real server: what it writes, what it refuses, what it keeps to itself.
 
-use crate::toy::{Manner, Toy};
+use crate::toy::{Manner, OfUnknown, Toy};
 use rap_conformance::credentials::{Key, Secret};
 use serde_json::Value;
 use std::{path::Path, sync::atomic::Ordering};
@@ -171,8 +171,54 @@ async fn a_callback_to_another_url_is_a_fault_and_no_refusal_to_judge() {
     let toy = Toy::start(Manner { mute: true, ..Manner::default() }).await;
     let ended = judged(&toy, &[]).await;
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""), "{}", ended.stderr);
-    assert!(ended.stderr.starts_with("error: the server does not call back: "), "{}", ended.stderr);
+    let (notes, error) = ended.stderr.trim_end().rsplit_once('\n').expect("what is not called, and why");
+    assert!(error.starts_with("error: the server does not call back: "), "{error}");
+    assert!(error.contains("--public-url") && error.contains("--allow-tool NAME"), "{error}");
+    assert!(notes.contains("`deploy` is not called") && notes.lines().count() == 1, "{notes}");
+
+    // With a tool that may be called it is one sentence, and about the way back.
+    let ended = judged(&toy, &["--allow-tool", "deploy"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""), "{}", ended.stderr);
     assert!(ended.stderr.contains("--public-url") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("--allow-tool"), "{}", ended.stderr);
+}
+
+/// Where no tool may be called and an unknown operation is refused, the network is not to blame.
+#[tokio::test]
+async fn a_server_of_which_nothing_may_be_called_says_so() {
+    let toy = Toy::start(Manner { of_unknown: OfUnknown::Refusal, ..Manner::default() }).await;
+    let ended = judged(&toy, &[]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""), "{}", ended.stderr);
+    let error = ended.stderr.lines().last().expect("a sentence");
+    assert!(error.contains("was answered 404") && error.contains("no tool may be called"), "{error}");
+    assert!(error.contains("--allow-tool NAME") && !error.contains("--public-url"), "{error}");
+    assert!(
+        ended.stderr.contains("note: `deploy` is not called")
+            || ended.stderr.contains("`deploy` is not called")
+    );
+
+    // INV-06 is a SHOULD: with a tool that may be called the server is judged on it.
+    let ended =
+        judged(&toy, &["--allow-tool", "deploy", "--only", "invocation/unknown-operation", "--json"]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("\"non-strict\""), "{}", ended.stdout);
+}
+
+/// A call of a tool is work, which may have a price: what proves the order of things is a call of an operation that no
+/// tool has. LIM-01 is judged by it at a server whose one tool asks the user first.
+#[tokio::test]
+async fn fences_call_no_tool_of_a_stranger() {
+    for of_unknown in [OfUnknown::Result, OfUnknown::Nothing] {
+        let toy =
+            Toy::start(Manner { may_be_called: true, asks: true, of_unknown, ..Manner::default() }).await;
+        let ended = judged(&toy, &["--only", "LIM-01", "--json"]).await;
+        let calls = toy.calls.load(Ordering::SeqCst);
+        if of_unknown == OfUnknown::Result {
+            assert_eq!((ended.code, calls), (Some(0), 0), "{}{}", ended.stdout, ended.stderr);
+        } else {
+            assert!(calls > 0, "it is all that shows that it calls back");
+        }
+    }
 }
 
 /// A case that fails is tried again; two tries that differ are a finding of their own.

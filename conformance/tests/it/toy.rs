@@ -31,6 +31,8 @@ pub(crate) struct Toy {
     pub(crate) requests: Arc<AtomicUsize>,
     /// The ids of calls that subscribed, and have not been cancelled.
     pub(crate) live: Arc<Mutex<HashSet<String>>>,
+    /// How often its tool was called.
+    pub(crate) calls: Arc<AtomicUsize>,
     /// How often the toolset was fetched.
     fetches: Arc<AtomicUsize>,
     manner: Manner,
@@ -51,8 +53,26 @@ pub(crate) struct Manner {
     pub(crate) floods: bool,
     /// The result of its tool says that a subscription lives.
     pub(crate) subscribes: bool,
+    /// Its tool may be called: it is annotated `readOnly`.
+    pub(crate) may_be_called: bool,
+    /// Its tool asks the user first, and gives no result.
+    pub(crate) asks: bool,
+    /// What is said of an operation that it does not have.
+    pub(crate) of_unknown: OfUnknown,
     /// What is not signed with this key is refused.
     pub(crate) key: Option<Key>,
+}
+
+/// What becomes of a call of an operation that it does not have.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum OfUnknown {
+    /// 200, then an error result.
+    #[default]
+    Result,
+    /// 200, and nothing.
+    Nothing,
+    /// 404.
+    Refusal,
 }
 
 impl Toy {
@@ -64,6 +84,7 @@ impl Toy {
             answers,
             requests: Arc::default(),
             live: Arc::default(),
+            calls: Arc::default(),
             fetches: Arc::default(),
             manner: Manner::default(),
         }
@@ -116,11 +137,20 @@ impl Toy {
             false
         };
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let tool = json!({ "name": "deploy", "description": "d", "inputSchema": { "type": "object" } });
+        let mut tool = json!({ "name": "deploy", "description": "d", "inputSchema": { "type": "object" } });
+        if self.manner.may_be_called {
+            tool["annotations"] = json!({ "readOnly": true });
+        }
         let toolset = json!({ "name": "toy", "endpoint": format!("{}/rap", self.base), "tools": [tool] });
         let answer = match path.as_str() {
             "/.well-known/rap-toolset" => toolset.to_string(),
+            "/rap" if body["operation"] != "deploy" && self.manner.of_unknown == OfUnknown::Refusal => {
+                return Ok(response.status(404).body(Full::default()).expect("a response"));
+            }
             "/rap" => {
+                if body["operation"] == "deploy" {
+                    self.calls.fetch_add(1, Ordering::SeqCst);
+                }
                 let left = |n: usize| n.checked_sub(1);
                 if self.answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_err() {
                     std::future::pending::<()>().await;
@@ -146,7 +176,8 @@ impl Toy {
 
     /// Ends a call.
     async fn refuse(self, call: Value) {
-        if self.manner.mute {
+        let known = call["operation"] == "deploy";
+        if self.manner.mute || !known && self.manner.of_unknown == OfUnknown::Nothing {
             return;
         }
         let subscribes = self.manner.subscribes && call["operation"] == "deploy";
@@ -154,12 +185,17 @@ impl Toy {
             let id = call["id"].as_str().unwrap_or_default().to_owned();
             self.live.lock().expect("the list").insert(id);
         }
-        let right = "Error: there is no such tool; fetch the toolset again";
+        let right = if known { "deployed" } else { "Error: there is no such tool; fetch the toolset again" };
         let result = json!({
             "type": "tool_result", "group_id": call["group_id"], "id": call["id"], "call_id": call["call_id"],
             "text": self.manner.says.as_deref().unwrap_or(if subscribes { "subscribed" } else { right }),
             "subscription": subscribes,
         });
+        let question = json!({
+            "type": "user_choice", "group_id": call["group_id"], "id": call["id"], "prompt": "?", "choices": ["a"],
+            "default": 0, "response_url": format!("{}/answers/{}", self.base, call["id"].as_str().unwrap_or_default()),
+        });
+        let result = if self.manner.asks && known { question } else { result };
         let given = call["callback_url"].as_str().unwrap_or_default();
         let origin = given.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
         let request = Request {

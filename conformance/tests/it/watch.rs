@@ -128,3 +128,138 @@ async fn a_message_to_a_spoiled_url_is_seen_as_such_by_both() {
         report.cases.iter().flat_map(|c| &c.findings).map(|finding| finding.obligation.as_str()).collect();
     assert_eq!(broken, ["TRN-07"]);
 }
+
+/// Answers every request with the same, and remembers the bytes of each.
+async fn echoes(head: &'static str, body: String, got: Arc<Mutex<Vec<(String, bytes::Bytes)>>>) -> String {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}", socket.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            let (got, body) = (got.clone(), body.clone());
+            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (got, body) = (got.clone(), body.clone());
+                async move {
+                    let path = request.uri().path_and_query().expect("a path").to_string();
+                    let bytes = request.into_body().collect().await.expect("a body").to_bytes();
+                    got.lock().expect("the list").push((path, bytes));
+                    let mut response = http::Response::new(Full::<bytes::Bytes>::from(body));
+                    if let Some((name, value)) = head.split_once(": ") {
+                        response.headers_mut().insert(name, value.parse().expect("a value"));
+                    }
+                    Ok::<_, std::convert::Infallible>(response)
+                }
+            });
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    base
+}
+
+async fn proxy(to: &str, listen: &str) -> Proxy {
+    let watch = || Watch { to: to.to_owned(), listen: listen.to_owned(), ..Watch::default() };
+    for _ in 0..400 {
+        if let Ok(proxy) = Proxy::start(watch(), |_| {}).await {
+            return proxy;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{listen} is never free");
+}
+
+/// TRN-10, INV-10: what passes is what was sent, to the byte, but for the URL.
+#[tokio::test]
+async fn nothing_but_the_url_is_changed_in_what_passes() {
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let toolset = "{ \"tools\":[], \"n\": 1e2, \"endpoint\" : \"http:\\/\\/127.0.0.1:1\\/rap\", \"a\":1, \"a\":12345678901234567890123 }\n";
+    let base = echoes("x-a: b", toolset.to_owned(), got.clone()).await;
+    let proxy = proxy(&base, "127.0.0.1:0").await;
+    let http = Http::new(Recorder::default(), Duration::from_secs(10));
+    let request = |method: &str, url: String, body: &str| Request {
+        case: String::new(),
+        method: method.to_owned(),
+        url,
+        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+        body: body.to_owned().into(),
+    };
+    let fetch = request("GET", format!("{}/.well-known/rap-toolset", proxy.base), "");
+    let answer = http.send(fetch).await.answer.expect("a toolset").body.text();
+    let (before, rest) = toolset.split_once("\"http").expect("a URL");
+    let (_, after) = rest.split_once("rap\"").expect("its end");
+    assert!(answer.starts_with(before) && answer.ends_with(after), "{answer}");
+    let endpoint = answer[before.len()..answer.len() - after.len()].trim_matches('"');
+    assert!(endpoint.starts_with(&proxy.base) && endpoint.ends_with("/rap"), "{endpoint}");
+
+    let call = "{\"z\":-0.10, \"callback_url\":\"http://127.0.0.1:2/cb\",\"arguments\":{\"big\":12345678901234567890123,\"b\":1,\"a\":1e2},\"id\":\"\\u00e9\"}";
+    http.send(request("POST", format!("{}/rap", proxy.base), call)).await.answer.expect("an answer");
+    let received = got.lock().expect("the list").last().cloned().expect("the call").1;
+    let received = String::from_utf8(received.to_vec()).expect("UTF-8");
+    let (before, after) = call.split_once("http://127.0.0.1:2/cb").expect("a URL");
+    assert!(received.starts_with(before) && received.ends_with(after), "{received}");
+    assert!(received[before.len()..].starts_with(&proxy.base), "{received}");
+}
+
+/// A subscription lives longer than a proxy: its URL leads to the same place when the proxy is started again, and
+/// nobody is blamed for what was not seen.
+#[tokio::test]
+async fn a_url_leads_to_the_same_place_after_a_restart() {
+    let server_got = Arc::new(Mutex::new(Vec::new()));
+    let base = echoes("x-a: b", String::new(), server_got.clone()).await;
+    let (first, second) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let urls = [
+        echoes("x-a: b", String::new(), first.clone()).await,
+        echoes("x-a: b", String::new(), second.clone()).await,
+    ];
+    let call = |n: usize| json!({ "operation": "o", "id": format!("c{n}"), "group_id": "g", "arguments": {}, "callback_url": format!("{}/cb?n={n}", urls[n]) });
+    let given = || {
+        let got = server_got.lock().expect("the list").last().cloned().expect("the call").1;
+        let body: Value = serde_json::from_slice(&got).expect("JSON");
+        body["callback_url"].as_str().expect("a URL").to_owned()
+    };
+    let before = proxy(&base, "127.0.0.1:0").await;
+    let local = before.local.to_string();
+    post(&format!("{}/rap", before.base), &call(0)).await;
+    let old = given();
+    drop(before);
+
+    let after = proxy(&base, &local).await;
+    // Another origin is the first that this one sees.
+    post(&format!("{}/rap", after.base), &call(1)).await;
+    let event = json!({ "type": "subscription_event", "tool_call_id": "c0", "group_id": "g", "text": "t" });
+    assert_eq!(post(&old, &event).await.0, 200);
+    assert_eq!(first.lock().expect("the list").last().expect("the event").0, "/cb?n=0");
+    assert!(second.lock().expect("the list").is_empty(), "nothing came to a stranger");
+    let report = after.report();
+    let faults: Vec<_> = report.cases.iter().filter(|c| c.verdict.is_fault()).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    assert!(report.notes.iter().any(|note| note.contains("an earlier run")), "{:?}", report.notes);
+    // What no proxy gives is none of its URLs.
+    for path in ["/~rap/s0/cb", "/~rap/sx.aHR0cDovL2EvYg/cb", "/~rap/sx.!/cb", "/~rap/sx.ZnRwOi8vYQ/cb"] {
+        assert_eq!(post(&format!("{}{path}", after.base), &event).await.0, 404, "{path}");
+    }
+}
+
+/// What cannot be read cannot be changed, and that is said.
+#[tokio::test]
+async fn a_compressed_toolset_passes_and_is_told() {
+    let base = echoes("content-encoding: gzip", "\u{1f}".to_owned(), Arc::default()).await;
+    let proxy = proxy(&base, "127.0.0.1:0").await;
+    send("GET", &format!("{}/.well-known/rap-toolset", proxy.base), String::new()).await;
+    assert!(proxy.report().notes.iter().any(|note| note.contains("a toolset came compressed (gzip)")));
+}
+
+/// What passes is kept in part, and that is said.
+#[tokio::test]
+async fn a_watch_without_end_keeps_so_much_and_no_more() {
+    let base = echoes("x-a: b", "x".repeat(10_000), Arc::default()).await;
+    let watch = Watch { to: base, listen: "127.0.0.1:0".to_owned(), keep: Some(50_000), ..Watch::default() };
+    let proxy = Proxy::start(watch, |_| {}).await.expect("a proxy");
+    for _ in 0..10 {
+        let (status, _) = send("GET", &format!("{}/x", proxy.base), String::new()).await;
+        assert_eq!(status, 200);
+    }
+    let kept = proxy.trace().len();
+    assert!((4..=6).contains(&kept), "{kept}");
+    assert!(proxy.report().notes.iter().any(|note| note.contains("not judged")), "{:?}", proxy.notes());
+}

@@ -1,7 +1,9 @@
 //! How reports are told: snapshots, and what must never be in them.
 
 use crate::sample;
-use rap_conformance::{report::Report, trace, verdict::Verdict, writers};
+use crate::toy::{Manner, Toy};
+use rap_conformance::{Options, judge, report::Report, trace, verdict::Verdict, writers};
+use std::time::Duration;
 
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
@@ -80,4 +82,26 @@ fn a_trace_is_read_back_as_it_was_written_but_for_secrets() {
     let read = trace::read(written.as_slice()).expect("read");
     let redacted: Vec<_> = sample::trace().iter().map(trace::Exchange::redacted).collect();
     assert_eq!(read, redacted);
+}
+
+/// Whatever is found can be seen, and tried again: at a server that does nearly everything wrong.
+#[tokio::test]
+async fn every_finding_has_an_exchange_and_a_command() {
+    let says = Some("it went badly".to_owned());
+    let toy = Toy::start(Manner { says, elsewhere: true, may_be_called: true, ..Manner::default() }).await;
+    let options = Options { wait: Duration::from_millis(300), ..Options::at(toy.base.clone()) };
+    let report = judge(options).await.expect("a report").report;
+    let mut findings = 0;
+    for case in &report.cases {
+        for finding in &case.findings {
+            findings += 1;
+            assert!(!finding.exchanges.is_empty(), "{}: {finding:?}", case.id);
+            for n in &finding.exchanges {
+                assert!(report.exchanges.iter().any(|e| e.n == *n), "{}: {finding:?}", case.id);
+            }
+        }
+    }
+    let told = plain(&writers::summary(&report));
+    assert!(findings > 5, "{told}");
+    assert_eq!(told.matches("  see it: ").count(), findings, "{told}");
 }

@@ -81,7 +81,7 @@ impl Fetched<'_> {
     fn is_valid(&self) -> bool {
         let tools = self.toolset["tools"].as_array();
         schema::faults("toolset", &self.toolset).is_none()
-            && tools.into_iter().flatten().all(|tool| schema::compile(&tool["inputSchema"]).is_ok())
+            && tools.into_iter().flatten().all(|tool| schema::wrong(&tool["inputSchema"]).is_none())
     }
 }
 
@@ -158,6 +158,9 @@ fn valid_arguments(view: &View<'_>) -> Seen {
         for fetched in before(&all, call) {
             let Some(tool) = fetched.tool(operation) else { continue };
             let Ok(validator) = schema::compile(&tool["inputSchema"]) else { continue };
+            if !schema::affordable(&tool["inputSchema"], call.member("arguments")) {
+                continue;
+            }
             looked = true;
             wrong = schema::first(&validator, call.member("arguments")).map(|why| (fetched.exchange.n, why));
             if wrong.is_none() {
