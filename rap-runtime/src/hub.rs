@@ -5,7 +5,7 @@
 
 use crate::Watched;
 use rap_core::{InputId, Snapshot};
-use rap_types::ThreadId;
+use rap_types::{CallId, ThreadId};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
@@ -22,7 +22,33 @@ pub(crate) struct Hub {
     numbers: AtomicU64,
     stopping: Mutex<CancellationToken>,
     state: Mutex<State>,
+    ends: broadcast::Sender<Ends>,
 }
+
+/// Calls that are cancelled: whoever works them here may stop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Ends {
+    /// These.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) calls: Vec<CallId>,
+    /// All of this thread and of those below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) closed: Option<ThreadId>,
+    /// Another process has said so.
+    #[serde(skip)]
+    pub(crate) heard: bool,
+}
+
+impl Ends {
+    /// Whether a call is among them, of a thread with its ancestors.
+    pub(crate) fn ends(&self, call: &CallId, thread: &ThreadId, ancestors: &[ThreadId]) -> bool {
+        let below = |closed: &ThreadId| closed == thread || ancestors.contains(closed);
+        self.calls.contains(call) || self.closed.as_ref().is_some_and(below)
+    }
+}
+
+/// So many cancellations may be unheard before the oldest are forgotten.
+const UNHEARD: usize = 1024;
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,7 +78,18 @@ impl Hub {
             numbers: AtomicU64::new(0),
             stopping: Mutex::default(),
             state: Mutex::default(),
+            ends: broadcast::Sender::new(UNHEARD),
         }
+    }
+
+    /// Calls are cancelled, and that is committed.
+    pub(crate) fn cancelled(&self, ends: Ends) {
+        let _ = self.ends.send(ends);
+    }
+
+    /// Hears of calls that are [cancelled](Self::cancelled) from now on.
+    pub(crate) fn ends(&self) -> broadcast::Receiver<Ends> {
+        self.ends.subscribe()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,6 +211,9 @@ impl Hub {
     /// News that another process has passed on.
     #[cfg(feature = "sqlite")]
     pub(crate) fn hear(&self, thread: &ThreadId, news: News) {
+        if let Some(ended) = news.cancelled {
+            self.cancelled(Ends { heard: true, ..ended });
+        }
         for slice in self.state().slices.iter().filter(|slice| slice.thread == *thread) {
             let mut state = slice.state();
             state.urgent.extend(news.urgent.iter().cloned());
@@ -234,6 +274,9 @@ pub(crate) struct News {
     /// The claim may be lost.
     #[serde(default)]
     pub(crate) check: bool,
+    /// Calls are cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cancelled: Option<Ends>,
 }
 
 /// Why a completion should end or look up.
@@ -267,7 +310,8 @@ impl RunningSlice {
                 let mut state = self.signals.state();
                 if !state.urgent.is_empty() || state.check {
                     let urgent = std::mem::take(&mut state.urgent);
-                    return News { urgent, check: std::mem::take(&mut state.check) };
+                    let check = std::mem::take(&mut state.check);
+                    return News { urgent, check, cancelled: None };
                 }
             }
             self.signals.notify.notified().await;

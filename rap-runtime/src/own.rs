@@ -7,6 +7,7 @@ use rap_core::{BUILT_IN_TOOLS, Delivery, InstantCall, InstantTools, Outcome, Own
 use rap_types::{CallId, RECEIVE_EVENT, ThreadId, ToolName, UserId, validate::CompiledSchema};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::Arc};
+use tokio_util::sync::CancellationToken;
 
 /// A call of a tool of the program's own ([`RuntimeBuilder::own_tool`](crate::RuntimeBuilder::own_tool)).
 ///
@@ -29,6 +30,7 @@ pub struct OwnCall {
     pub user: Option<UserId>,
     /// It was begun before, so that it may have taken effect already.
     pub again: bool,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl OwnCall {
@@ -44,7 +46,20 @@ impl OwnCall {
             ancestors: serde_json::from_value::<Option<_>>(ancestors).ok()?.unwrap_or_default(),
             user: body.get("user_id").and_then(Value::as_str).and_then(|id| UserId::new(id).ok()),
             again: delivery.begun,
+            cancel: CancellationToken::new(),
         })
+    }
+
+    /// Resolves when the call is cancelled: by the model, by a stop or by the close of its thread. Whatever is answered
+    /// from then on is put away and shown to no model, so that the work may end. It is a hint: a call that was cancelled
+    /// while nobody worked it, or by a process that was killed right then, is not told so.
+    pub async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Whether the call is [cancelled](Self::cancelled).
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 }
 

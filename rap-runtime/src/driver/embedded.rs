@@ -5,6 +5,7 @@ use super::{outbox::gave_up, slice::caught};
 use crate::{OwnCall, Runtime, clock};
 use rap_core::{Delivery, InputBody, InputId, NewInput, Outcome, Settlement};
 use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 /// The first and the longest pause before an outcome that could not be stored is stored again.
@@ -25,6 +26,8 @@ pub(super) async fn work(
             format!("the program does not have the tool {tool} any more; go on without it, or tell the user");
         return Some(gave_up(delivery, &reason, delivery.begun));
     };
+    // Heard before it is begun: from then on a cancel does not take it back.
+    let mut ends = runtime.inner.hub.ends();
     match store.begin(delivery.id).await {
         Ok(true) => {}
         Ok(false) => return None,
@@ -34,9 +37,20 @@ pub(super) async fn work(
         }
     }
     let (id, tool) = (call.id.clone(), call.tool.clone());
+    let (thread, ancestors, cancel) = (call.thread.clone(), call.ancestors.clone(), call.cancel.clone());
+    let cancelled = async {
+        loop {
+            match ends.recv().await {
+                Ok(ended) if ended.ends(&id, &thread, &ancestors) => cancel.cancel(),
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    };
     let worked = tokio::select! {
         biased;
         () = ending.cancelled() => return None,
+        () = cancelled => None,
         worked = caught(async move { work(call).await }) => worked,
     };
     let outcome = worked.unwrap_or_else(|| {

@@ -1,5 +1,6 @@
 //! The child's side of a slice in a process of its own: run the slices of the lent thread, send what they commit, say
-//! what happens, and end.
+//! what happens, and end. What cannot be delivered at the first try is left to the owner at once, so that it is not held up
+//! by the completions that follow.
 
 use super::{
     completion::Patience,
@@ -8,12 +9,12 @@ use super::{
     slice::Streak,
 };
 use crate::{Runtime, clock};
-use rap_core::StoreError;
+use rap_core::{Store, StoreError};
 use rap_store_sqlite::{Lease, SqliteStore};
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, Lines},
-    sync::Semaphore,
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,9 @@ impl<R: AsyncBufRead + Unpin> SliceErrand<R> {
     pub async fn read(input: R) -> io::Result<Self> {
         let mut lines = input.lines();
         let line = lines.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Self { errand: serde_json::from_str(&line)?, lines })
+        let errand: Errand = serde_json::from_str(&line)?;
+        clock::goes_on_from(errand.now);
+        Ok(Self { errand, lines })
     }
 
     /// What was lent.
@@ -69,39 +72,53 @@ impl Runtime {
         store: &SqliteStore,
         mut output: impl AsyncWrite + Unpin,
     ) -> io::Result<()> {
-        let SliceErrand { errand: Errand { lease, put_off }, mut lines } = errand;
+        let SliceErrand { errand: Errand { lease, put_off, beat_ms, given_up, .. }, mut lines } = errand;
         let (thread, ending) = (lease.thread.clone(), CancellationToken::new());
         let patience = Arc::new(Patience::default());
         patience.resume(&thread, put_off);
         let place = Arc::new(Semaphore::new(1));
         let place = place.try_acquire_owned().expect("bug: a fresh semaphore has room");
-        let mut changes = self.inner.hub.changes();
+        let (mut changes, mut ends) = (self.inner.hub.changes(), self.inner.hub.ends());
         let senders = Arc::new(Senders::new(self.clone(), ending.clone(), true));
         let mut sending = JoinSet::new();
-        let streak = Streak { runtime: self.clone(), ending: ending.clone(), patience: patience.clone() };
-        let mut slices = tokio::spawn(streak.run(lease.claim(), place));
+        let streak =
+            Streak { runtime: self.clone(), ending: ending.clone(), patience: patience.clone(), given_up };
+        let (every, pulse) = (Duration::from_millis(beat_ms.max(1)), Arc::new(Notify::new()));
+        let mut slices = tokio::spawn(beating(streak.run(lease.claim(), place), every, pulse.clone()));
         let failed = loop {
             tokio::select! {
                 biased;
                 ended = &mut slices => break ended.is_err(),
-                changed = changes.changed() => {
-                    if changed.is_ok() {
-                        tell(&mut output, &Told::Changed).await?;
-                        take(&senders, &mut sending).await;
-                    }
+                () = pulse.notified() => tell(&mut output, &Told::Alive).await?,
+                () = changed(&mut changes, store) => {
+                    tell(&mut output, &Told::Changed).await?;
+                    take(&senders, &mut sending).await;
+                    leave(&mut output, store).await?;
                 }
+                Ok(ended) = ends.recv() => if !ended.heard {
+                    tell(&mut output, &Told::Cancelled(ended)).await?;
+                },
                 line = lines.next_line(), if !ending.is_cancelled() => self.hear(&thread, line, &ending),
             }
         };
         if !ending.is_cancelled() {
             take(&senders, &mut sending).await;
+            leave(&mut output, store).await?;
+        }
+        while let Ok(ended) = ends.try_recv() {
+            if !ended.heard {
+                tell(&mut output, &Told::Cancelled(ended)).await?;
+            }
         }
         let ended = Told::Ended { holds: store.in_hand(), put_off: patience.count(&thread), failed };
         tell(&mut output, &ended).await?;
+        let mut beats = tokio::time::interval(every);
         loop {
             tokio::select! {
                 biased;
                 sent = sending.join_next() => if sent.is_none() { return Ok(()) },
+                _ = beats.tick() => tell(&mut output, &Told::Alive).await?,
+                () = changed(&mut changes, store) => tell(&mut output, &Told::Changed).await?,
                 line = lines.next_line(), if !ending.is_cancelled() => self.hear(&thread, line, &ending),
             }
         }
@@ -117,6 +134,35 @@ impl Runtime {
             Some(Ok(heard)) if !heard.stop => self.inner.hub.hear(thread, heard.news),
             _ => ending.cancel(),
         }
+    }
+}
+
+/// Does the work, and says from inside that it goes on: where the work does not come back from a piece of code, nobody
+/// says so.
+async fn beating<T>(work: impl Future<Output = T>, every: Duration, pulse: Arc<Notify>) -> T {
+    let (mut work, mut beats) = (std::pin::pin!(work), tokio::time::interval(every));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = beats.tick() => pulse.notify_one(),
+        }
+    }
+}
+
+/// Resolves when rows have changed: what was decided, and what of it is on the disk.
+async fn changed(changes: &mut watch::Receiver<u64>, store: &SqliteStore) {
+    tokio::select! {
+        changed = changes.changed() => if changed.is_err() { std::future::pending::<()>().await },
+        () = store.changed() => {}
+    }
+}
+
+/// Leaves to the owner what is not sent here.
+async fn leave(output: &mut (impl AsyncWrite + Unpin), store: &SqliteStore) -> io::Result<()> {
+    match store.leave() {
+        left if left.is_empty() => Ok(()),
+        left => tell(output, &Told::Left(left)).await,
     }
 }
 

@@ -4,7 +4,11 @@
 
 use crate::{Runtime, clock};
 use rap_core::{Claim, Settlement, StoreError};
+#[cfg(feature = "sqlite")]
+use rap_store_sqlite::{Lease, SqliteStore};
 use rap_types::ThreadId;
+#[cfg(feature = "sqlite")]
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Something taken.
@@ -16,6 +20,12 @@ pub(super) enum Taken {
     Delivery(i64),
     /// The summarising of a thread's history.
     Compaction(ThreadId),
+    /// A thread that is lent to another process, which is gone when this is given back, and its claim.
+    #[cfg(feature = "sqlite")]
+    Lent(Arc<SqliteStore>, Box<Lease>),
+    /// Requests that another process, which is gone when this is given back, was sending.
+    #[cfg(feature = "sqlite")]
+    Elsewhere(Arc<SqliteStore>, Vec<i64>),
 }
 
 /// Holds what was taken until the task has given it back.
@@ -56,5 +66,12 @@ async fn give_back(runtime: &Runtime, taken: Taken) -> Result<(), StoreError> {
         Taken::Claim(claim) => store.release(claim).await,
         Taken::Delivery(id) => store.settle(id, Settlement::RetryAt(now), now).await,
         Taken::Compaction(thread) => store.release_compaction(&thread).await,
+        #[cfg(feature = "sqlite")]
+        Taken::Lent(lender, lease) => {
+            lender.slices_lost(&lease).await?;
+            store.release(lease.claim()).await
+        }
+        #[cfg(feature = "sqlite")]
+        Taken::Elsewhere(lender, requests) => lender.end_sending(&requests).await,
     }
 }

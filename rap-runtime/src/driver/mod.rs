@@ -59,8 +59,7 @@ impl Runtime {
     /// On shutdown nothing new begins; a running completion is dropped (its thread is due again at the next
     /// start), requests on their way get 5 s to end. Watchers' streams end. Whatever is cut off is repeated after
     /// the next start, with the same ids. Dropping the future is a kill: nothing is lost either, and what was on its
-    /// way may be sent again. Where the process lives on, the next `run_until` on the same store takes it up; with
-    /// [`SliceProcesses`] that is left to the next process.
+    /// way may be sent again. Where the process lives on, the next `run_until` on the same store takes it up.
     pub async fn run_until(&self, shutdown: impl Future<Output = ()>) {
         self.inner.hub.start();
         let ending = CancellationToken::new();
@@ -198,6 +197,7 @@ impl Driver {
                 runtime: self.runtime.clone(),
                 ending: self.ending.clone(),
                 patience: self.patience.clone(),
+                given_up: None,
             };
             let freed = self.freed.clone();
             let held = Held::new(&self.runtime, Taken::Claim(claim.clone()));

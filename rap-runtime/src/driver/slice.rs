@@ -1,7 +1,10 @@
 //! Slices of one thread: claim in hand, load, decide, complete, commit, again while something is due, release.
 
 use super::completion::{Completed, Completion, Patience};
-use crate::{Runtime, clock, hub::RunningSlice};
+use crate::{
+    Runtime, clock,
+    hub::{Ends, RunningSlice},
+};
 use futures_util::FutureExt;
 use rap_core::{
     Claim, Commit, Committed, InstantTools, ModelRequest, Moment, SliceMachine, Snapshot, Step, StoreError,
@@ -31,6 +34,8 @@ pub(super) struct Streak {
     pub(super) runtime: Runtime,
     pub(super) ending: CancellationToken,
     pub(super) patience: Arc<Patience>,
+    /// The model is not asked; its turns have failed with this message.
+    pub(super) given_up: Option<String>,
 }
 
 /// How a slice ended.
@@ -131,6 +136,9 @@ impl Streak {
         signals: &RunningSlice,
         request: &ModelRequest,
     ) -> Result<Completed, StoreError> {
+        if let Some(message) = self.given_up.clone() {
+            return Ok(Completed { outcome: Some(TurnOutcome::Failed { message }), streamed: None });
+        }
         let completion = Completion { runtime: &self.runtime, patience: &self.patience, signals, request };
         let mut work = std::pin::pin!(completion.run(claim));
         let mut renew = tokio::time::interval(RENEW);
@@ -150,6 +158,8 @@ impl Streak {
     /// Writes the slice. What it paused or closed below looks up at once.
     async fn commit(&self, claim: &Claim, commit: Commit) -> Result<Committed, StoreError> {
         let (pause, close) = (commit.pause, commit.close);
+        let closed = close.then(|| claim.thread.clone());
+        let ends = Ends { calls: commit.cancel.clone(), closed, heard: false };
         let mut pause_before = FIRST_COMMIT_PAUSE;
         let committed = loop {
             match self.runtime.inner.store.commit(claim, commit.clone(), clock::now()).await {
@@ -165,6 +175,9 @@ impl Streak {
                 other => break other?,
             }
         };
+        if ends != Ends::default() {
+            self.runtime.inner.hub.cancelled(ends);
+        }
         if pause || close {
             self.runtime.inner.hub.check_below(&claim.thread);
         }

@@ -22,6 +22,8 @@ mod restart;
 mod round_trip;
 mod scripted;
 mod sessions;
+#[cfg(feature = "sqlite")]
+mod slices;
 mod trace;
 mod watching;
 mod words;

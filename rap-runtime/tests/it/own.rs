@@ -80,12 +80,12 @@ async fn told(runtime: &Runtime, text: &str) -> (ThreadId, Story) {
     (session, story)
 }
 
-async fn history(runtime: &Runtime, thread: &ThreadId) -> Vec<String> {
+pub(crate) async fn history(runtime: &Runtime, thread: &ThreadId) -> Vec<String> {
     let view = runtime.store().history(thread).await.unwrap().unwrap();
     view.entries.iter().flat_map(|entry| lines_of(entry)).collect()
 }
 
-async fn a_result(story: &mut Story, word: &str) {
+pub(crate) async fn a_result(story: &mut Story, word: &str) {
     let what = format!("a result with {word:?}");
     story
         .until(&what, |event| match &event.what {

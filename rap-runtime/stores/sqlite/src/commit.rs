@@ -212,7 +212,7 @@ fn open_thread(write: &Write<'_>, session: i64, new: &NewThread, now: Millis) ->
 }
 
 /// Puts a request into the outbox.
-pub(crate) fn send(write: &Write<'_>, delivery: &NewDelivery, now: Millis) -> Done<()> {
+pub(crate) fn send(write: &mut Write<'_>, delivery: &NewDelivery, now: Millis) -> Done<()> {
     let Some((thread, _)) = rows::numbers(write.conn, &delivery.thread)? else {
         return Err(StoreError::Failed(format!(
             "a request of thread {}, which is not there",
@@ -237,6 +237,7 @@ pub(crate) fn send(write: &Write<'_>, delivery: &NewDelivery, now: Millis) -> Do
             json(&delivery.body),
             delivery.traceparent
         ])?;
+    write.after.sent.push((thread, write.conn.last_insert_rowid()));
     if delivery.kind == DeliveryKind::Invocation {
         write
             .conn

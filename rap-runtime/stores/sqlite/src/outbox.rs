@@ -54,7 +54,7 @@ pub(crate) fn take(conn: &Connection, shared: &Shared, now: Millis, limit: usize
     while taken.len() < limit
         && let Some(row) = rows.next()?
     {
-        let mine = shared.is_mine(row.get(10)?);
+        let mine = shared.is_mine(row.get(10)?, row.get(0)?);
         if !mine || free_at(conn, &under_way, row)?.is_none_or(|due| due > now) {
             continue;
         }
@@ -82,7 +82,7 @@ pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis
         if earliest.is_some_and(|earliest| earliest <= stored) {
             break; // Whatever follows is due later still.
         }
-        if shared.is_mine(row.get(10)?)
+        if shared.is_mine(row.get(10)?, row.get(0)?)
             && let Some(due) = free_at(conn, &under_way, row)?
         {
             earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
@@ -163,6 +163,26 @@ pub(crate) fn settle(write: &mut Write<'_>, id: i64, way: Way) -> Done<()> {
         }
         Way::Taken { .. } | Way::Withdrawn | Way::Elsewhere => Ok(()),
     }
+}
+
+/// Counts requests as begun that another process may have begun without living to say so; in one transaction.
+pub(crate) fn may_be_begun(write: &Write<'_>, ids: &[i64]) -> Done<()> {
+    for id in ids {
+        write
+            .conn
+            .prepare_cached("UPDATE outbox SET begun = 1 WHERE id = ?1 AND begun = 0")?
+            .execute([id])?;
+    }
+    Ok(())
+}
+
+/// Requests of a thread that another process may have begun, and that count as never begun.
+pub(crate) fn lent_out(conn: &Connection, shared: &Shared, thread: i64, fence: i64) -> Done<Vec<i64>> {
+    let mut statement = conn.prepare_cached("SELECT id FROM outbox WHERE thread = ?1 AND begun = 0")?;
+    let ids = statement.query_map([thread], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    let under_way = shared.under_way();
+    let theirs = |id: &i64| !under_way.contains_key(id) && shared.is_lent(thread, fence, *id);
+    Ok(ids.into_iter().filter(theirs).collect())
 }
 
 /// Counts the tries of an invocation on its call, where they outlive the outbox.

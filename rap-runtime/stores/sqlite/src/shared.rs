@@ -32,8 +32,9 @@ pub(crate) struct Shared {
     compacting: Mutex<HashSet<ThreadId>>,
     cache: Mutex<Cache>,
     generation: watch::Sender<u64>,
-    /// Threads whose requests another process sends, by number; locked after `under_way`, never before.
-    lent: Mutex<HashMap<i64, usize>>,
+    /// Threads that are lent, by number; per lease, by its fence, the requests that stay here. Locked after
+    /// `under_way`, never before.
+    lent: Mutex<HashMap<i64, HashMap<i64, HashSet<i64>>>>,
     events: AtomicU64,
     /// Where this process is no owner, but was lent a thread.
     pub(crate) guest: Option<Guest>,
@@ -46,6 +47,14 @@ pub(crate) struct Guest {
     pub(crate) thread: i64,
     /// Its version, as far as this process knows.
     pub(crate) version: AtomicI64,
+    /// The requests that this process put into the outbox, and has not left to the owner.
+    own: Mutex<HashSet<i64>>,
+}
+
+impl Guest {
+    pub(crate) fn new(thread: i64) -> Self {
+        Self { thread, version: AtomicI64::new(-1), own: Mutex::default() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -129,47 +138,99 @@ impl Shared {
         }
     }
 
-    /// Whether requests of a thread may be taken here, or out of the outbox: not those that another process may
-    /// be sending.
-    pub(crate) fn is_mine(&self, thread: i64) -> bool {
+    /// Whether a request of a thread may be taken here, or out of the outbox: not one that another process may be
+    /// sending. Of a thread that is lent, what the guest puts into the outbox is the guest's until it leaves it, and
+    /// all else stays the owner's.
+    pub(crate) fn is_mine(&self, thread: i64, id: i64) -> bool {
         match &self.guest {
-            Some(guest) => guest.thread == thread,
-            None => !lock(&self.lent).contains_key(&thread),
+            Some(guest) => guest.thread == thread && lock(&guest.own).contains(&id),
+            None => lock(&self.lent)
+                .get(&thread)
+                .is_none_or(|leases| leases.values().all(|stays| stays.contains(&id))),
         }
     }
 
-    /// From now on another process sends the requests of a thread; what is on its way, and not for it to take.
-    pub(crate) fn lend(&self, thread: i64) -> Vec<i64> {
+    /// From now on another process sends what it puts into the outbox for a thread.
+    pub(crate) fn lend(&self, thread: i64, fence: i64) {
+        lock(&self.lent).entry(thread).or_default().insert(fence, HashSet::new());
+    }
+
+    /// Requests of a lent thread that are not, or no longer, the other process's.
+    pub(crate) fn stays(&self, thread: i64, fence: i64, ids: &[i64]) {
+        // Whoever takes looks at the database after it has this lock: it sees what the other process wrote.
+        let _under_way = self.under_way();
+        if let Some(stays) = lock(&self.lent).get_mut(&thread).and_then(|leases| leases.get_mut(&fence)) {
+            stays.extend(ids);
+        }
+    }
+
+    /// Whether a request of a lent thread is the other process's.
+    pub(crate) fn is_lent(&self, thread: i64, fence: i64, id: i64) -> bool {
+        let lent = lock(&self.lent);
+        lent.get(&thread).and_then(|leases| leases.get(&fence)).is_some_and(|stays| !stays.contains(&id))
+    }
+
+    /// A request is in the outbox, by this process.
+    pub(crate) fn sent(&self, thread: i64, id: i64) {
+        match &self.guest {
+            Some(guest) if guest.thread == thread => {
+                lock(&guest.own).insert(id);
+            }
+            Some(_) => {}
+            None => {
+                if let Some(leases) = lock(&self.lent).get_mut(&thread) {
+                    leases.values_mut().for_each(|stays| {
+                        stays.insert(id);
+                    });
+                }
+            }
+        }
+    }
+
+    /// A request is out of the outbox.
+    pub(crate) fn gone(&self, id: i64) {
+        if let Some(guest) = &self.guest {
+            lock(&guest.own).remove(&id);
+        }
+    }
+
+    /// Leaves to the owner what a guest put into the outbox and does not have in hand.
+    pub(crate) fn leave(&self) -> Vec<i64> {
+        let Some(guest) = &self.guest else { return Vec::new() };
         let under_way = self.under_way();
-        *lock(&self.lent).entry(thread).or_default() += 1;
-        under_way.keys().copied().collect()
-    }
-
-    /// Requests that others have in hand: as good as taken.
-    pub(crate) fn lend_out(&self, busy: &[i64]) {
-        let mut under_way = self.under_way();
-        for id in busy {
-            under_way.insert(*id, Way::Elsewhere);
-        }
+        let mut own = lock(&guest.own);
+        let mut left: Vec<i64> = own.iter().copied().filter(|id| !under_way.contains_key(id)).collect();
+        left.sort_unstable();
+        own.retain(|id| under_way.contains_key(id));
+        left
     }
 
     /// Requests that are taken here, and those whose settlement is not written yet.
     pub(crate) fn in_hand(&self) -> Vec<i64> {
-        let under_way = self.under_way();
-        under_way.iter().filter(|(_, way)| **way != Way::Elsewhere).map(|(id, _)| *id).collect()
+        self.under_way().keys().copied().collect()
     }
 
     /// The other process sends no more requests of a thread than those that it holds.
-    pub(crate) fn end_lending(&self, thread: i64, held: &[i64]) {
+    pub(crate) fn end_lending(&self, thread: i64, fence: i64, held: &[i64]) {
         let mut under_way = self.under_way();
         for id in held {
             under_way.entry(*id).or_insert(Way::Elsewhere);
         }
         let mut lent = lock(&self.lent);
-        if let Some(count) = lent.get_mut(&thread) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(leases) = lent.get_mut(&thread) {
+            leases.remove(&fence);
+            if leases.is_empty() {
                 lent.remove(&thread);
+            }
+        }
+    }
+
+    /// The other process is gone, and with it what it held.
+    pub(crate) fn end_holding(&self, held: &[i64]) {
+        let mut under_way = self.under_way();
+        for id in held {
+            if under_way.get(id) == Some(&Way::Elsewhere) {
+                under_way.remove(id);
             }
         }
     }

@@ -134,7 +134,7 @@ impl SqliteStore {
         })
     }
 
-    async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Write<'_>) -> Done<T> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -152,7 +152,7 @@ impl SqliteStore {
 
     /// Reads a few rows right here, unless somebody else does so at the moment: to hand that to a thread and to be woken
     /// by it costs more than the reading.
-    async fn read_here<T: Send + 'static>(
+    pub(crate) async fn read_here<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection, &Shared) -> Done<T> + Send + 'static,
     ) -> Result<T, StoreError> {

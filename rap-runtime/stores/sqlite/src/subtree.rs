@@ -135,10 +135,6 @@ fn withdraw_all(write: &mut Write<'_>, n: i64) -> Done<()> {
 
 /// Takes a call's invocation out of the outbox, if nobody began to send it.
 fn withdraw(write: &mut Write<'_>, thread: i64, call: &str) -> Done<bool> {
-    if !write.shared.is_mine(thread) {
-        // Another process may be sending it.
-        return Ok(false);
-    }
     let row = write
         .conn
         .prepare_cached(
@@ -153,7 +149,8 @@ fn withdraw(write: &mut Write<'_>, thread: i64, call: &str) -> Done<bool> {
         })
         .optional()?;
     let Some((id, false)) = row else { return Ok(false) };
-    if !write.withdraw(id) {
+    // Where it is not for this process to take, another one may be sending it.
+    if !write.shared.is_mine(thread, id) || !write.withdraw(id) {
         return Ok(false);
     }
     write.conn.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id])?;
@@ -191,7 +188,7 @@ pub(crate) fn cancel(
 /// One notice to every server of the session, wherever it now listens.
 #[allow(clippy::too_many_arguments)]
 fn notify(
-    write: &Write<'_>,
+    write: &mut Write<'_>,
     thread: &ThreadId,
     session: i64,
     call: Option<&CallId>,

@@ -37,6 +37,8 @@ pub(crate) struct After {
     pub(crate) withdrawn: Vec<i64>,
     /// Settlements that are now in the database.
     pub(crate) settled: Vec<(i64, Way)>,
+    /// Requests that are now in the outbox, each behind its thread's number.
+    pub(crate) sent: Vec<(i64, i64)>,
 }
 
 impl Write<'_> {
@@ -262,6 +264,7 @@ fn savepoint(conn: &Connection, shared: &Shared, job: &mut dyn Job, after: &mut 
         after.revoked.append(&mut own.revoked);
         after.withdrawn.append(&mut own.withdrawn);
         after.settled.append(&mut own.settled);
+        after.sent.append(&mut own.sent);
         return Ok(());
     }
     undo(shared, &own);
@@ -282,6 +285,10 @@ fn commit(conn: &Connection, shared: &Shared, after: &After) -> Done<()> {
         after.revoked.iter().for_each(|thread| claims.revoke(thread));
     }
     drop(claims);
+    after.sent.iter().for_each(|(thread, id)| shared.sent(*thread, *id));
+    after.withdrawn.iter().for_each(|id| shared.gone(*id));
+    let gone = after.settled.iter().filter(|(_, way)| matches!(way, Way::Gone { .. }));
+    gone.for_each(|(id, _)| shared.gone(*id));
     let mut under_way = shared.under_way();
     after.withdrawn.iter().for_each(|id| {
         under_way.remove(id);

@@ -4,6 +4,7 @@
 
 mod files;
 mod golden;
+mod lent;
 mod segments;
 mod twins;
 
