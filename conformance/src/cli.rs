@@ -7,7 +7,7 @@ mod watching;
 
 use crate::{
     baseline::Baseline,
-    connect::{Trust, authority},
+    connect::{self, Trust, authority},
     explain::{explain, judging},
     report::Report,
     trace::{self, Exchange},
@@ -250,12 +250,26 @@ fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| e.to_string())
 }
 
-/// A base URL, refused before anything is done with it.
+/// A base URL, refused before anything is done with it. What clap refuses it shows, so that one with a password in it
+/// is refused by [`unnamed`], later.
 fn base_url(text: &str) -> Result<String, String> {
+    if connect::base_url(text).is_err() && text.contains('@') {
+        return Ok(text.to_owned());
+    }
     match authority(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(why) => Err(format!("{why}; hint: a base URL is like http://127.0.0.1:3001")),
     }
+}
+
+/// Refuses URLs in which somebody is named, in words that do not show them.
+fn unnamed(urls: &[(&str, Option<&String>)]) -> Result<(), String> {
+    for (option, url) in urls {
+        if let Some(url) = url {
+            connect::base_url(url).map_err(|why| format!("{option}: {why}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whom the client believes: the system's authorities, and those of a file.

@@ -40,6 +40,22 @@ pub fn authority(url: &str) -> Result<Authority, String> {
     Ok(Authority { host, port, secure })
 }
 
+/// A base URL: as [`authority`], and nobody is named in it, since it is shown in reports.
+///
+/// # Errors
+/// As [`authority`]; or it holds a user or a password. The words show neither.
+pub fn base_url(url: &str) -> Result<Authority, String> {
+    const NAMED: &str = "a base URL is shown in reports and must not hold a user or a password; hint: --bearer or \
+                         RAP_CONFORMANCE_BEARER, --webhook-secret-env";
+    let named = Url::parse(url).is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
+    // Also where it is no URL otherwise.
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    if named || rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@')) {
+        return Err(NAMED.to_owned());
+    }
+    authority(url)
+}
+
 /// Who is believed about whom; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {

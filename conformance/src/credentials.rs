@@ -93,6 +93,9 @@ impl Key {
     }
 }
 
+/// Headers whose values everybody uses: they are no secrets, and would be taken out of everything.
+const PLAIN: [&str; 5] = ["accept", "accept-encoding", "accept-language", "content-type", "user-agent"];
+
 /// Names and values of headers.
 pub type Headers = Vec<(String, String)>;
 
@@ -191,10 +194,13 @@ impl Credentials {
     fn hidden(&self) -> Vec<&str> {
         let key = self.key.iter().map(|key| key.text.expose());
         let bare = key.clone().map(|text| text.strip_prefix("whsec_").unwrap_or(text));
-        let header = self.headers.iter().filter(|(name, _)| name == "authorization").map(|(_, v)| v.as_str());
-        let header = header.map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
+        let header =
+            self.headers.iter().filter(|(name, _)| !PLAIN.contains(&name.to_ascii_lowercase().as_str()));
+        let header = header.map(|(_, value)| value.as_str()).filter(|value| value.len() >= 6);
+        let bare_header = header.clone().filter_map(|value| value.split_once(' ')).map(|(_, token)| token);
         let token = self.bearer.iter().map(Secret::expose);
-        key.chain(bare).chain(header).chain(token).filter(|text| text.len() >= 4).collect()
+        let all = key.chain(bare).chain(header).chain(bare_header).chain(token);
+        all.filter(|text| text.len() >= 4).collect()
     }
 
     /// Takes out of a text what must not be seen.
@@ -224,11 +230,13 @@ impl Credentials {
 
     /// The same of a trace, in which a server may have said it back.
     pub fn clean_trace(&self, trace: &mut [Exchange]) {
-        if self.hidden().is_empty() {
+        if self.hidden().is_empty() && self.headers.is_empty() {
             return;
         }
         for exchange in trace {
             exchange.redact();
+            exchange
+                .redact_headers(|name| self.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name)));
             self.clean(&mut exchange.url);
             self.clean_body(&mut exchange.body);
             exchange.failure.iter_mut().for_each(|why| self.clean(why));

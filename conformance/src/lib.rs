@@ -9,6 +9,7 @@ pub mod case;
 pub mod cases;
 pub mod connect;
 pub mod credentials;
+pub mod discreet;
 pub mod explain;
 pub mod http;
 pub mod listen;

@@ -54,6 +54,8 @@ pub enum Reaction {
     ByMethod(Box<Reaction>, Box<Reaction>),
     /// Nothing until the gate opens, then this status.
     Hold(Gate, u16),
+    /// For the next message of this type; those of other types are answered 200 meanwhile.
+    For(&'static str, Box<Reaction>),
 }
 
 /// Something that opens once; cheap to clone.
@@ -122,6 +124,19 @@ struct Inner {
     arrived: Vec<Arrived>,
 }
 
+impl Inner {
+    /// What the script has for an arrival.
+    fn next_for(&mut self, arrived: &Arrived) -> Reaction {
+        match self.script.front() {
+            Some(Reaction::For(kind, _)) if !arrived.is(kind) => Reaction::Status(200),
+            _ => match self.script.pop_front().unwrap_or(Reaction::Status(200)) {
+                Reaction::For(_, then) => *then,
+                reaction => reaction,
+            },
+        }
+    }
+}
+
 impl Given {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,6 +146,11 @@ impl Given {
     pub fn react(&self, reactions: impl IntoIterator<Item = Reaction>) -> &Self {
         self.lock().script.extend(reactions);
         self
+    }
+
+    /// Forgets the rest of the script: from now on 200.
+    pub fn relent(&self) {
+        self.lock().script.clear();
     }
 
     /// What has arrived so far, in order.
@@ -316,8 +336,9 @@ impl Listener {
         });
         let reaction = given.map_or(Reaction::Status(404), |given| {
             let mut inner = given.lock();
-            inner.arrived.push(Arrived { n, at: Instant::now(), message: Body(body).json() });
-            let reaction = inner.script.pop_front().unwrap_or(Reaction::Status(200));
+            let arrived = Arrived { n, at: Instant::now(), message: Body(body).json() };
+            let reaction = inner.next_for(&arrived);
+            inner.arrived.push(arrived);
             drop(inner);
             given.state.count.send_modify(|count| *count += 1);
             reaction
@@ -327,7 +348,7 @@ impl Listener {
             other => other,
         };
         let (status, extra, body) = match reaction {
-            Reaction::ByMethod(..) => (500, None, Bytes::new()),
+            Reaction::ByMethod(..) | Reaction::For(..) => (500, None, Bytes::new()),
             Reaction::Status(status) => (status, None, Bytes::new()),
             Reaction::Header(status, name, value) => (status, Some((name, value)), Bytes::new()),
             Reaction::Json(status, value) => {

@@ -7,7 +7,7 @@ use crate::{
     bench::{Bench, Place, UNKNOWN, World, beside},
     case::{Case, Tier},
     cases,
-    connect::{Trust, authority},
+    connect::{Trust, authority, base_url},
     credentials::{Credentials, Headers, Key, Secret},
     http::{Http, Request},
     listen::Listener,
@@ -174,7 +174,7 @@ pub async fn find(options: Options) -> Result<Found, Halt> {
         (None, None) => return Err(Halt("there is nothing to judge; hint: --url or --spawn".to_owned())),
     };
     let base = base.trim_end_matches('/').to_owned();
-    authority(&base).map_err(Halt)?;
+    base_url(&base).map_err(Halt)?;
     let made = |of: fn(&Spawned) -> Option<Secret>| spawned.as_ref().and_then(of);
     let key = made(|s| s.secret.clone()).or_else(|| options.webhook_secret.clone());
     let credentials = Credentials {
@@ -273,7 +273,9 @@ impl Found {
         let world = Arc::new(self.world().await?);
         let show: Show = Arc::new(|_| {});
         runner::run(&world, &cases, pace, &show).await;
-        Ok(recorder.all())
+        let mut requests = recorder.all();
+        world.credentials.clean_trace(&mut requests);
+        Ok(requests)
     }
 
     /// What the cases work with.

@@ -175,12 +175,17 @@ impl Exchange {
 
     /// Replaces the values of headers that carry secrets.
     pub fn redact(&mut self) {
+        self.redact_headers(|name| SECRET_HEADERS.contains(&name));
+    }
+
+    /// Replaces the values of headers whose names, in lower case, are secret.
+    pub fn redact_headers(&mut self, secret: impl Fn(&str) -> bool) {
         let all = self.headers.iter_mut().chain(self.answer.iter_mut().flat_map(|a| a.headers.iter_mut()));
-        for (_, value) in all.filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str())) {
+        for (_, value) in all.filter(|(name, _)| secret(name)) {
             "<redacted>".clone_into(value);
         }
         if self.method == "RAW" {
-            self.body = without_secret_lines(&self.body);
+            self.body = without_secret_lines(&self.body, secret);
         }
     }
 
@@ -194,11 +199,11 @@ impl Exchange {
 }
 
 /// Bytes that were written as they are, with the values of headers that carry secrets replaced.
-fn without_secret_lines(body: &Body) -> Body {
+fn without_secret_lines(body: &Body, secret: impl Fn(&str) -> bool) -> Body {
     let end = body.0.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(body.0.len());
     let head = String::from_utf8_lossy(&body.0[..end]);
     let lines = head.split("\r\n").map(|line| match line.split_once(':') {
-        Some((name, _)) if SECRET_HEADERS.contains(&name.to_ascii_lowercase().as_str()) => {
+        Some((name, _)) if secret(&name.to_ascii_lowercase()) => {
             format!("{name}: <redacted>")
         }
         _ => line.to_owned(),

@@ -12,6 +12,7 @@ mod rewrite;
 
 use crate::{
     connect::{Trust, authority},
+    discreet::discreet,
     http::{Http, Request, headers, path_and_query},
     nonce::nonce,
     report::{Report, Target, fold},
@@ -124,8 +125,9 @@ impl Proxy {
     }
 }
 
-/// What the rules say of a trace, wherever it comes from.
+/// What the rules say of a trace, wherever it comes from. URLs in it that are worth something are nowhere in the report.
 pub fn judge_trace(trace: &[Exchange], url: &str) -> Report {
+    let trace = &discreet(trace);
     let reports = rules::judge(trace, &rules::all(), None);
     let target = Target { role: "trace".to_owned(), url: url.to_owned(), name: String::new() };
     fold(target, reports, trace, has_a_rule)

@@ -1,5 +1,6 @@
 //! Authentication: what an invocation needs, everything else needs too.
 
+use super::invocation::control;
 use crate::{
     bench::{Bench, UNKNOWN},
     case::{Case, Need, Outcome, Tier, case},
@@ -103,6 +104,9 @@ async fn no_effect(bench: Bench) -> Outcome {
             &[call.sent.n, first.n, second.n],
         );
     }
+    bench.cancel(&call).await;
+    let ended =
+        bench.until(|| async { Ok(bench.ask("waiting", json!({ "key": key })).await? == "0") }).await?;
     bench.run("open", json!({ "key": key })).await?;
-    Ok(())
+    control(ended, "with authentication the notice does not end it either")
 }

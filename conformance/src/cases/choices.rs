@@ -2,7 +2,7 @@
 
 use super::{invocation::control, transport::acknowledged};
 use crate::{
-    bench::{Bench, Call, failed, first_result, text},
+    bench::{Bench, Call, beside, failed, first_result, text},
     case::{Case, Need, Outcome, Tier, case},
     http::Sent,
     listen::Arrived,
@@ -29,6 +29,14 @@ pub(super) const CASES: &[Case] = &[
         Tier::Fixture,
         [CHOOSE],
         invalid_index
+    ),
+    case!(
+        "choices/of-another-call",
+        "an answer that names another call is refused, or ends in an error result; it chooses nothing",
+        ["CHO-03"],
+        Tier::Fixture,
+        [CHOOSE],
+        of_another_call
     ),
     case!(
         "choices/answered-twice",
@@ -106,41 +114,112 @@ async fn answered(bench: Bench) -> Outcome {
     Ok(())
 }
 
+/// Answers that choose nothing. Those that are no number of a choice at all may be refused by 4xx, and leave the
+/// question open then.
+fn invalid() -> Vec<(Option<Value>, bool)> {
+    let out_of_range = [json!(3), json!(4_294_967_296_u64)].map(|it| (Some(it), false));
+    let no_index = [json!(-1), json!("0"), json!(1.5), json!(true), json!(null), json!([0])];
+    let no_index = no_index.map(|it| (Some(it), true));
+    out_of_range.into_iter().chain(no_index).chain([(None, true)]).collect()
+}
+
 async fn invalid_index(bench: Bench) -> Outcome {
     let counter = nonce();
-    for selected in [json!(3), json!(-1), json!(4_294_967_296_u64)] {
-        let (call, question) = asked(&bench, Some(&counter)).await?;
-        let sent = answer(&bench, &question, selected.clone()).await;
-        let numbers = [call.sent.n, question.n, sent.n];
-        let refused = sent.status().is_some_and(|s| (400..500).contains(&s));
-        let result = if refused && !selected.is_u64() {
-            // No number of a choice at all may be refused, and leaves the question open.
-            call.given.wait_for(std::time::Duration::ZERO, first_result).await
-        } else {
-            bench.owed(&call.given, first_result).await
-        };
-        match result {
-            None if refused && !selected.is_u64() => {
-                answer(&bench, &question, json!(3)).await;
-            }
-            None => {
-                let why = format!("the invalid answer {selected} {}, and no error result came", sent.words());
-                bench.fault("CHO-03", why, &numbers);
-            }
-            Some(result) if !failed(&result) => {
-                let why = format!("the invalid answer {selected} was taken: {:?}", text(&result));
-                bench.fault("CHO-03", why, &numbers);
-            }
-            Some(_) => {}
-        }
+    // Beside each other: silence is waited for once.
+    let tries = invalid().into_iter().map(|(selected, may_refuse)| {
+        let (bench, counter) = (bench.clone(), counter.clone());
+        async move { invalid_answer(&bench, &counter, selected, may_refuse).await }
+    });
+    let mut sent = Vec::new();
+    for tried in beside(tries.collect()).await {
+        sent.push(tried?);
     }
     let (call, question) = asked(&bench, Some(&counter)).await?;
-    let sent = answer(&bench, &question, json!(0)).await;
+    sent.push(answer(&bench, &question, json!(0)).await.n);
     bench.result(&call).await?;
     let value = bench.ask("count", json!({ "key": counter })).await?;
     if value != "1" {
-        let why = format!("three invalid answers and a valid one had the effect of {value} valid ones");
-        bench.fault("CHO-03", why, &[call.sent.n, question.n, sent.n]);
+        let why = format!("invalid answers and a single valid one had the effect of {value} valid ones");
+        bench.fault("CHO-03", why, &sent);
+    }
+    Ok(())
+}
+
+/// Gives an answer that chooses nothing, and returns the number of its exchange.
+async fn invalid_answer(
+    bench: &Bench,
+    counter: &str,
+    selected: Option<Value>,
+    may_refuse: bool,
+) -> Result<u64, Stop> {
+    let (call, question) = asked(bench, Some(counter)).await?;
+    let shown = selected.as_ref().map_or("without `selected`".to_owned(), Value::to_string);
+    let sent = match selected {
+        Some(selected) => answer(bench, &question, selected).await,
+        None => {
+            let url = question.member("response_url").as_str().unwrap_or_default();
+            bench.post(url, &json!({ "id": question.member("id") })).await
+        }
+    };
+    let numbers = [call.sent.n, question.n, sent.n];
+    let refused = may_refuse && sent.status().is_some_and(|s| (400..500).contains(&s));
+    let result = if refused {
+        call.given.wait_for(std::time::Duration::ZERO, first_result).await
+    } else {
+        bench.owed(&call.given, first_result).await
+    };
+    match result {
+        None if refused => {
+            answer(bench, &question, json!(3)).await;
+        }
+        None => {
+            let why = format!("the invalid answer {shown} {}, and no error result came", sent.words());
+            bench.fault("CHO-03", why, &numbers);
+        }
+        Some(result) if !failed(&result) => {
+            let why = format!("the invalid answer {shown} was taken: {:?}", text(&result));
+            bench.fault("CHO-03", why, &numbers);
+        }
+        Some(_) => {}
+    }
+    Ok(sent.n)
+}
+
+async fn of_another_call(bench: Bench) -> Outcome {
+    let (call, question) = asked(&bench, None).await?;
+    let (other, second) = asked(&bench, None).await?;
+    let url = question.member("response_url").as_str().unwrap_or_default();
+    let sent = bench.post(url, &json!({ "id": other.id, "selected": 0 })).await;
+    let numbers = [call.sent.n, question.n, sent.n];
+    let refused = sent.status().is_some_and(|s| (400..500).contains(&s));
+    let result = if refused {
+        bench.fence().await;
+        first_result(&call.given.arrived())
+    } else {
+        bench.owed(&call.given, first_result).await
+    };
+    match &result {
+        Some(result) if !failed(result) => {
+            let why =
+                format!("an answer that names another call was taken for this one's: {:?}", text(result));
+            return bench.broken("CHO-03", why, &numbers);
+        }
+        None if !refused => {
+            let why = format!(
+                "an answer that names another call {}, and no error result came; it should be 4xx, or an error",
+                sent.words()
+            );
+            bench.fault("CHO-03", why, &numbers);
+        }
+        _ => {}
+    }
+    // Neither question is spoilt by it: the control, which names its own call.
+    let still_open =
+        if result.is_none() { vec![(&call, &question), (&other, &second)] } else { vec![(&other, &second)] };
+    for (call, question) in still_open {
+        answer(&bench, question, json!(2)).await;
+        let result = bench.result(call).await?;
+        control(text(&result) == "blue", "an answer that names its own call does not reach the tool")?;
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case!(
         "subscriptions/no-event-after-refused-result",
-        "when the result was answered 4xx no event is ever sent",
+        "when the result was answered 4xx no event is ever sent, and none before it was taken where it was answered 5xx",
         ["SUB-01"],
         Tier::Fixture,
         [SUBSCRIBE, EMIT],
@@ -223,6 +223,34 @@ async fn no_event_after_refused_result(bench: Bench) -> Outcome {
         let why = "an event was sent although the result had been answered 404";
         bench.fault("SUB-01", why, &[call.sent.n, event.n]);
     }
+    no_event_after_failed_result(&bench).await
+}
+
+/// A result that was answered 500 or 503 has not been taken yet: it comes again, and the events after it.
+async fn no_event_after_failed_result(bench: &Bench) -> Outcome {
+    let mut failing = vec![(500, bench.give())];
+    // A server may slow down a whole origin that says 503, hence a port of its own, where it can have one.
+    if let Ok(listener) = bench.own_listener().await {
+        failing.push((503, listener.give(bench.case())));
+    }
+    for (status, given) in failing {
+        given.react([Reaction::Status(status)]);
+        let draft = bench.call("subscribe", json!({ "name": nonce(), "events": ["later"] }));
+        let call = draft.to(&given).send().await;
+        acknowledged!(call);
+        // The control: once it is taken, they come.
+        some_events(bench, &call, 1).await?;
+        let all = given.arrived();
+        let event = all.iter().position(|a| a.is("subscription_event")).unwrap_or(all.len());
+        // The first attempt was answered with the failure, the second with 200.
+        if all[..event].iter().filter(|a| a.is("tool_result")).count() < 2 {
+            let why = format!(
+                "an event was sent when the result had been answered {status} and had not been taken yet"
+            );
+            let numbers: Vec<u64> = [call.sent.n].into_iter().chain(all.iter().map(|a| a.n)).collect();
+            return bench.broken("SUB-01", why, &numbers);
+        }
+    }
     Ok(())
 }
 
@@ -351,13 +379,13 @@ async fn event_refused(bench: Bench) -> Outcome {
     emit(&bench, &other, &["again"]).await?;
     some_events(&bench, &refused, 1).await?;
     // When the control was sent for the third time, the refused one had its time too.
-    let _ = some_events(&bench, &again, 3).await;
+    let control = some_events(&bench, &again, 3).await;
     let all = events(&refused.given.arrived());
     if all.len() > 1 {
         let why = format!("an event that was answered 404 was sent {} times", all.len());
         bench.fault("TRN-06", why, &[refused.sent.n, all[1].n]);
     }
-    Ok(())
+    control.map(drop)
 }
 
 async fn event_ids(bench: Bench) -> Outcome {

@@ -1,6 +1,6 @@
 //! Notices: closing a thread, cancelling a call, and what they may not do.
 
-use super::transport::acknowledged;
+use super::{invocation::control, transport::acknowledged};
 use crate::{
     bench::{Bench, first_result},
     case::{Case, Need, Outcome, Tier, case},
@@ -9,6 +9,7 @@ use crate::{
     verdict::Stop,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 pub(super) const CASES: &[Case] = &[
     case!("threads/close-served", "close_thread is served", ["CLS-05"], Tier::Look, [], close_served),
@@ -246,10 +247,11 @@ async fn patterns_match_nothing(bench: Bench) -> Outcome {
             return bench.broken("CLS-04", why, &[call.sent.n]);
         }
     }
-    // The control: the ids themselves do end it.
     bench.cancel(&call).await;
+    let ended =
+        bench.until(|| async { Ok(bench.ask("waiting", json!({ "key": key })).await? == "0") }).await?;
     bench.run("open", json!({ "key": key })).await?;
-    Ok(())
+    control(ended, "the ids themselves do not end the call either")
 }
 
 async fn close_known(bench: Bench) -> Outcome {
@@ -335,33 +337,124 @@ async fn notices_tell_nothing(bench: Bench) -> Outcome {
     acknowledged!(waiting);
     acknowledged!(closed);
     bench.waiting(&key, 2).await?;
-    let known = bench.close(&closed.thread).await;
-    same(&bench, "close_thread", "waiting", &known, &bench.close(&thread()).await);
+    let (mut closes, mut cancels) = (Told::default(), Told::default());
+    closes.known.push(("waiting", bench.close(&closed.thread).await));
     let finished = bench.simplest().send().await;
     bench.result(&finished).await?;
     for (what, call) in [("waiting", &waiting), ("finished", &finished)] {
-        let known = bench.cancel(call).await;
-        let unknown = unknown_call(&bench).await;
-        same(&bench, "cancel_tool_call", what, &known, &unknown);
-        let known = bench.close(&call.thread).await;
-        let unknown = bench.close(&thread()).await;
-        same(&bench, "close_thread", what, &known, &unknown);
+        cancels.known.push((what, bench.cancel(call).await));
+        closes.known.push((what, bench.close(&call.thread).await));
+    }
+    // What changes from one answer to the next by itself shows in several about ids that nobody knows.
+    for _ in 0..4 {
+        cancels.unknown.push(unknown_call(&bench).await);
+        closes.unknown.push(bench.close(&thread()).await);
+    }
+    for (path, told) in [("close_thread", &closes), ("cancel_tool_call", &cancels)] {
+        if let Some((kind, what, known, unknown)) = told.difference() {
+            let why = format!(
+                "the answer to {path} differs between a {kind} call and ones that nobody knows, in its {what}"
+            );
+            bench.fault("AUT-02", why, &[known, unknown]);
+        }
     }
     Ok(())
 }
 
-/// What an answer tells: its status, its body, and the headers that do not change by themselves.
-fn told(sent: &Sent) -> Value {
-    let Ok(answer) = &sent.answer else { return Value::Null };
-    let changing = ["date", "connection", "keep-alive", "x-request-id", "traceparent", "server-timing"];
-    let headers: Vec<&(String, String)> =
-        answer.headers.iter().filter(|(name, _)| !changing.contains(&name.as_str())).collect();
-    json!([answer.status, answer.body.text(), headers])
+/// Answers to one kind of notice: about calls, and about what nobody knows.
+#[derive(Default)]
+struct Told {
+    known: Vec<(&'static str, Sent)>,
+    unknown: Vec<Sent>,
 }
 
-fn same(bench: &Bench, what: &str, kind: &str, known: &Sent, unknown: &Sent) {
-    if told(known) != told(unknown) {
-        let why = format!("the answer to {what} differs between a {kind} call and one that nobody knows");
-        bench.fault("AUT-02", why, &[known.n, unknown.n]);
+impl Told {
+    /// An answer about a call that differs, in something in which those about what nobody knows are all alike.
+    fn difference(&self) -> Option<(&'static str, String, u64, u64)> {
+        let unknown: Vec<BTreeMap<String, Value>> = self.unknown.iter().map(said).collect();
+        let first = unknown.first()?;
+        for (kind, sent) in &self.known {
+            let known = said(sent);
+            let names = known.keys().chain(first.keys());
+            let alike = |name: &&String| unknown.iter().all(|said| said.get(*name) == first.get(*name));
+            let told = names.filter(alike).find(|name| known.get(*name) != first.get(*name));
+            if let Some(name) = told {
+                return Some((kind, name.clone(), sent.n, self.unknown[0].n));
+            }
+        }
+        None
+    }
+}
+
+/// Whether a header tells of when and by whom a request was answered. Most such headers show by themselves that they
+/// change; of the coarse ones several may be alike by chance.
+fn passing(header: &str) -> bool {
+    let pieces = [
+        "time",
+        "timing",
+        "duration",
+        "runtime",
+        "request-id",
+        "correlation",
+        "trace",
+        "ratelimit",
+        "rate-limit",
+    ];
+    ["date", "age", "expires", "connection", "keep-alive", "cf-ray"].contains(&header)
+        || pieces.iter().any(|piece| header.contains(piece))
+}
+
+/// What an answer says, piece by piece: its status, each header, each member of its body.
+fn said(sent: &Sent) -> BTreeMap<String, Value> {
+    let Ok(answer) = &sent.answer else { return BTreeMap::from([("status".to_owned(), Value::Null)]) };
+    let mut said = BTreeMap::from([("status".to_owned(), json!(answer.status))]);
+    for (name, value) in &answer.headers {
+        if !passing(name) {
+            said.insert(format!("header {name}"), json!(value));
+        }
+    }
+    match answer.body.json() {
+        Ok(Value::Object(members)) => {
+            // Its length follows from its members, of which some may pass.
+            said.remove("header content-length");
+            said.extend(members.into_iter().map(|(name, value)| (format!("member {name:?}"), value)));
+        }
+        _ => {
+            said.insert("body".to_owned(), json!(answer.body.text()));
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{Answer, Body};
+
+    fn sent(status: u16, headers: &[(&str, &str)], body: &str) -> Sent {
+        let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let body = Body(bytes::Bytes::from(body.to_owned()));
+        Sent { n: 1, answer: Ok(Answer { status, headers, body }) }
+    }
+
+    /// AUT-02: what differs from answer to answer anyway tells nothing; what differs only for known ids does.
+    #[test]
+    fn only_what_depends_on_the_ids_tells_something() {
+        let plain = |at: &str| sent(200, &[("x-node", at), ("x-process-time", at)], "");
+        let body = |at: &str, ended: u8| sent(200, &[], &format!(r#"{{"at":"{at}","ended":{ended}}}"#));
+        let cases = [
+            ("changing headers", plain("k"), vec![plain("a"), plain("b")], None),
+            ("the same headers", plain("a"), vec![plain("a"), plain("a")], None),
+            ("a header for the known", plain("k"), vec![plain("a"), plain("a")], Some("header x-node")),
+            ("a status", sent(204, &[], ""), vec![sent(200, &[], ""), sent(200, &[], "")], Some("status")),
+            ("a body", sent(200, &[], "yes"), vec![sent(200, &[], "no"), sent(200, &[], "no")], Some("body")),
+            ("a changing member", body("k", 0), vec![body("a", 0), body("b", 0)], None),
+            ("another member", body("k", 1), vec![body("a", 0), body("b", 0)], Some("member \"ended\"")),
+        ];
+        for (name, known, unknown, expected) in cases {
+            let told = Told { known: vec![("waiting", known)], unknown };
+            let found = told.difference().map(|(_, what, ..)| what);
+            assert_eq!(found.as_deref(), expected, "{name}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     verdict::Stop,
 };
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     case!(
@@ -168,20 +168,45 @@ fn numbers(call: &Call, all: &[Arrived]) -> Vec<u64> {
     [call.sent.n].into_iter().chain(all.iter().map(|a| a.n)).collect()
 }
 
+/// Of a fixture's retries, the first comes within a second and the second within three more; that is its contract.
+const FIXTURE: Duration = Duration::from_secs(5);
+
+/// Sees that a message was sent so many times. No peer is bound to a schedule: of a stranger, what has not come was
+/// not waited for long enough.
 async fn retried(bench: &Bench, call: &Call, count: usize, after: &str) -> Result<Vec<Arrived>, Stop> {
     acknowledged_or(call)?;
-    let all = arrivals(bench, call, count).await;
+    let began = Instant::now();
+    let mut all = arrivals(bench, call, count).await;
     if all.is_empty() {
         return Err(Stop::Inconclusive("no message came, so none could be sent again".to_owned()));
     }
-    if all.len() < count {
-        let why = format!(
-            "after {after} the message was sent {} time(s); it should have been sent again, {count} times in all",
-            all.len()
-        );
-        return bench.broken("TRN-05", why, &numbers(call, &all));
+    if all.len() < count && bench.fixture {
+        let enough = |all: &[Arrived]| (all.len() >= count).then_some(());
+        call.given.wait_for(FIXTURE.saturating_sub(began.elapsed()), enough).await;
+        all = call.given.arrived();
     }
-    Ok(all)
+    if all.len() >= count {
+        return Ok(all);
+    }
+    if !bench.fixture {
+        return Err(Stop::Inconclusive(unseen(bench, &all, count, after, began.elapsed())));
+    }
+    let why = format!(
+        "after {after} the message was sent {} time(s); it should have been sent again, {count} times in all",
+        all.len()
+    );
+    bench.broken("TRN-05", why, &numbers(call, &all))
+}
+
+/// Why nothing can be said of a stranger whose message did not come as often as wanted.
+fn unseen(bench: &Bench, all: &[Arrived], count: usize, after: &str, waited: Duration) -> String {
+    format!(
+        "after {after} the message was sent {} time(s) within {:.1} s, and {count} are wanted to judge retries; the \
+         pauses may be longer; hint: --wait SECONDS (now {})",
+        all.len(),
+        waited.as_secs_f32(),
+        bench.wait.as_secs_f32()
+    )
 }
 
 fn acknowledged_or(call: &Call) -> Outcome {
@@ -189,41 +214,67 @@ fn acknowledged_or(call: &Call) -> Outcome {
     Ok(())
 }
 
+/// So many calls are looked at for growth, and so many pauses of each at most.
+const CALLS: usize = 5;
+const PAUSES: usize = 4;
+
 async fn retry_after_500(bench: Bench) -> Outcome {
-    // Growth is judged by the shortest pauses of several calls: whatever else runs makes pauses longer, seldom
-    // shorter.
     let mut calls = Vec::new();
-    for _ in 0..5 {
-        calls.push(bench.simplest().react([500, 500, 500].map(Reaction::Status)).send().await);
+    for _ in 0..CALLS {
+        let draft = bench.simplest().react(std::iter::repeat_n(Reaction::Status(500), PAUSES));
+        calls.push(draft.send().await);
     }
+    let seen = grows(&bench, &calls).await;
+    calls.iter().for_each(|call| call.given.relent());
+    seen
+}
+
+/// Sees that each message is sent again twice, and that the pauses are not all alike. Dice may make any two of them
+/// alike, so it takes many to say that they do not grow; and where the next attempt does not come when a steady pace
+/// would have brought it, they have grown.
+async fn grows(bench: &Bench, calls: &[Call]) -> Outcome {
     let mut shown = Vec::new();
-    for call in &calls {
-        shown = numbers(call, &retried(&bench, call, 3, "two answers 500").await?);
+    for call in calls {
+        shown = numbers(call, &retried(bench, call, 3, "two answers 500").await?);
     }
-    let (first, second) = (pause(&calls, 0), pause(&calls, 1));
-    // A steady pace has a quotient of 1, and the usual schedules 2. Of short pauses the third is looked at, since the
-    // machine's own slowness hides the growth of the first two.
-    let grown = if first < 1000 {
-        for call in &calls {
-            arrivals(&bench, call, 4).await;
+    let until = Instant::now() + bench.wait.max(FIXTURE);
+    for call in calls {
+        while let Some(next) = alike(&pauses(call)).filter(|_| pauses(call).len() < PAUSES) {
+            let longest = next.min(until.saturating_duration_since(Instant::now()));
+            let count = call.given.arrived().len();
+            let more = |all: &[Arrived]| (all.len() > count).then_some(());
+            if call.given.wait_for(longest, more).await.is_none() {
+                break;
+            }
         }
-        let third = pause(&calls, 2);
-        third == 0 || third * 10 > first * 17
-    } else {
-        second * 10 > first * 13
-    };
-    if !grown {
-        let why = format!("the pauses between attempts do not grow: {first} ms, then {second} ms");
+    }
+    let pauses: Vec<Vec<Duration>> = calls.iter().map(pauses).collect();
+    if steady(&pauses) {
+        let told = pauses[0].iter().map(|pause| format!("{} ms", pause.as_millis()));
+        let told: Vec<String> = told.collect();
+        let why = format!("the pauses between attempts do not grow: {}", told.join(", "));
         bench.fault("TRN-05", why, &shown);
     }
     Ok(())
 }
 
-/// The shortest pause after the attempt of this number among several calls, in milliseconds.
-fn pause(calls: &[Call], after: usize) -> u128 {
-    let arrived = calls.iter().map(|call| call.given.arrived());
-    let pauses = arrived.filter_map(|all| Some((all.get(after + 1)?.at - all.get(after)?.at).as_millis()));
-    pauses.min().unwrap_or(0)
+/// The pauses between the attempts of a call so far.
+fn pauses(call: &Call) -> Vec<Duration> {
+    let at: Vec<Instant> = call.given.arrived().iter().map(|a| a.at).collect();
+    at.windows(2).take(PAUSES).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// Where pauses are alike, as much as a machine that does other things allows: by when a steady pace would have brought
+/// the next attempt.
+fn alike(pauses: &[Duration]) -> Option<Duration> {
+    let (longest, shortest) = (pauses.iter().max()?, pauses.iter().min()?);
+    (*longest * 10 < *shortest * 13).then(|| *longest * 2 + Duration::from_millis(500))
+}
+
+/// Whether the pauses of most calls are alike, of so many that neither growth nor dice can look so.
+fn steady(calls: &[Vec<Duration>]) -> bool {
+    let steady = calls.iter().filter(|pauses| pauses.len() >= PAUSES && alike(pauses).is_some()).count();
+    steady * 2 > calls.len()
 }
 
 async fn retry_after_503(bench: Bench) -> Outcome {
@@ -263,7 +314,18 @@ async fn retry_after_refused_connection(bench: Bench) -> Outcome {
         bench.fence().await;
     }
     let _open = closed.open().map_err(|e| Stop::Harness(format!("a port cannot be opened: {e}")))?;
+    let began = Instant::now();
     if bench.owed(&given, came).await.is_none() {
+        if !bench.fixture {
+            // What is lost on the way is owed no more (INV-07 is another matter).
+            bench.cancel(&call).await;
+            return Err(Stop::Inconclusive(format!(
+                "after a refused connection no message came within {:.1} s of the port's opening; the pauses may be \
+                 longer; hint: --wait SECONDS (now {})",
+                began.elapsed().as_secs_f32(),
+                bench.wait.as_secs_f32()
+            )));
+        }
         let why = "after a refused connection the message was not sent again, though the port was open by then; \
                    that of a twin, whose port was open from the start, came";
         let twins = numbers(&twin, &twin.given.arrived());
@@ -312,7 +374,8 @@ async fn no_retry_after_4xx(bench: Bench) -> Outcome {
         refused.push((status, call));
     }
     // When the control has been sent for the third time, the others had their time too.
-    arrivals(&bench, &control, 3).await;
+    let began = Instant::now();
+    let again = arrivals(&bench, &control, 3).await;
     bench.fence().await;
     for (status, call) in refused {
         let all = call.given.arrived();
@@ -324,6 +387,9 @@ async fn no_retry_after_4xx(bench: Bench) -> Outcome {
                 format!("after an answer {status} the message was sent again, {} times in all", all.len());
             bench.fault("TRN-06", why, &numbers(&call, &all));
         }
+    }
+    if again.len() < 3 {
+        return Err(Stop::Inconclusive(unseen(&bench, &again, 3, "two answers 500", began.elapsed())));
     }
     Ok(())
 }
@@ -385,19 +451,61 @@ async fn unknown_members(bench: Bench) -> Outcome {
     let odd = bench.simplest().with(STRANGE, strange.clone()).send().await;
     compare(&bench, &plain, &odd, "with a member that nobody knows").await?;
     // Ids of their own, since a notice that is repeated is another matter.
-    for path in ["close_thread", "cancel_tool_call"] {
+    let mut paths = vec!["close_thread", "cancel_tool_call"];
+    paths.extend(bench.toolset.speaks("status").then_some("tool_call_status"));
+    paths.extend(bench.toolset.needs_migration().then_some("migrate"));
+    for path in paths {
         let body = || match path {
             "close_thread" => json!({ "thread_id": nonce() }),
+            "migrate" => json!({ "session_id": nonce(), "destination_url": "http://127.0.0.1:9/" }),
             _ => json!({ "thread_id": nonce(), "tool_call_id": nonce() }),
         };
         let plain = bench.notice(path, &body()).await;
         let mut more = body();
         more[STRANGE] = strange.clone();
         let odd = bench.notice(path, &more).await;
-        if plain.status() == Some(200) && odd.status() != Some(200) {
-            let why = format!("{path} with a member that nobody knows {}, without it 200", odd.words());
+        // A migration to nowhere fails as it is; what counts is that the member makes no other refusal of it.
+        let refused = match path {
+            "migrate" => matches!(odd.status(), Some(400 | 422)),
+            _ => plain.status() == Some(200) && odd.status() != Some(200),
+        };
+        if refused && plain.status() != odd.status() {
+            let why = format!(
+                "{path} with a member that nobody knows {}; without it it {}",
+                odd.words(),
+                plain.words()
+            );
             bench.fault("TRN-10", why, &[plain.n, odd.n]);
         }
+    }
+    if bench.has(Need::Tool("choose")) { unknown_member_of_answer(&bench, &strange).await } else { Ok(()) }
+}
+
+/// An answer to a question with a member more is an answer.
+async fn unknown_member_of_answer(bench: &Bench, strange: &serde_json::Value) -> Outcome {
+    let ask = || bench.call("choose", json!({ "prompt": "Which?", "choices": ["red", "blue"] }));
+    let (plain, odd) = (ask().send().await, ask().send().await);
+    let mut sent = Vec::new();
+    for (call, more) in [(&plain, None), (&odd, Some(strange))] {
+        let question = bench.first(call, "user_choice").await?;
+        let url = question.member("response_url").as_str().unwrap_or_default().to_owned();
+        let mut answer = json!({ "id": question.member("id"), "selected": 1 });
+        if let Some(more) = more {
+            answer[STRANGE] = more.clone();
+        }
+        sent.push(bench.post(&url, &answer).await);
+    }
+    bench.result(&plain).await?;
+    let got = bench.owed(&odd.given, first_result).await;
+    if got.as_ref().is_none_or(failed) {
+        let why = format!(
+            "an answer to a question, with a member that nobody knows, {}, and its call did not succeed; without it \
+             it {}",
+            sent[1].words(),
+            sent[0].words()
+        );
+        bench.fault("TRN-10", why, &[odd.sent.n, sent[0].n, sent[1].n]);
+        bench.cancel(&odd).await;
     }
     Ok(())
 }
@@ -429,4 +537,49 @@ async fn compare(bench: &Bench, plain: &Call, odd: &Call, how: &str) -> Outcome 
         Some(_) => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source of dice that is the same in every run.
+    fn dice() -> impl FnMut() -> f64 {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        }
+    }
+
+    /// In how many of 10000 runs the pauses of a schedule are called steady: `base * growth^n * (low..high)`.
+    fn called_steady(base: f64, growth: i32, low: f64, high: f64) -> usize {
+        let mut die = dice();
+        let mut pause = |n: i32| {
+            let pause = base * f64::from(growth.pow(n.unsigned_abs())) * (low + die() * (high - low));
+            Duration::from_secs_f64(pause)
+        };
+        let run = |_: &usize| {
+            let calls: Vec<Vec<Duration>> = (0..CALLS).map(|_| (0..4).map(&mut pause).collect()).collect();
+            steady(&calls)
+        };
+        (0..10_000).filter(run).count()
+    }
+
+    /// TRN-05: no schedule that grows is called steady, whatever its dice; one that does not grow is.
+    #[test]
+    fn only_a_pace_that_is_clearly_steady_is_said_not_to_grow() {
+        for (name, base, growth, low, high, expected) in [
+            ("textbook", 2.0, 2, 1.0, 1.0, 0),
+            ("a fifth longer", 0.25, 2, 1.0, 1.2, 0),
+            ("half more or less", 1.0, 2, 0.5, 1.5, 0),
+            ("full jitter", 1.0, 2, 0.0, 1.0, 0),
+            ("steady", 0.9, 1, 1.0, 1.0, 10_000),
+            ("steady, on a busy machine", 0.9, 1, 1.0, 1.1, 10_000),
+        ] {
+            assert_eq!(called_steady(base, growth, low, high), expected, "{name}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `rap-conformance server`: finds a server, shows what will be done where that is asked for or where the server
 //! is not on this machine, judges it, tells the report.
 
-use super::{Output, base_url, finish, live, ready, stop};
+use super::{Output, base_url, finish, live, ready, stop, unnamed};
 use crate::{
     case::Tier,
     credentials::{Key, Secret},
@@ -73,6 +73,10 @@ pub(super) struct Server {
 
 pub(super) async fn server(server: Server) -> ExitCode {
     if let Err(why) = ready(&server.output, server.trace.as_ref()) {
+        return stop(2, &why);
+    }
+    if let Err(why) = unnamed(&[("--url", server.url.as_ref()), ("--public-url", server.public_url.as_ref())])
+    {
         return stop(2, &why);
     }
     let arguments = match server.arguments.as_deref().map(read_arguments).transpose() {

@@ -1,8 +1,9 @@
 //! `rap-conformance watch`: stands between a runtime and a server until it is interrupted, and tells violations
 //! as they are seen.
 
-use super::{Output, base_url, finish, ready, stop};
+use super::{Output, base_url, finish, ready, stop, unnamed};
 use crate::{
+    discreet::discreet,
     verdict::Verdict,
     watch::{Proxy, Watch, judge_trace},
     writers,
@@ -46,6 +47,9 @@ const BREATH: Duration = Duration::from_millis(200);
 
 pub(super) async fn watch(options: Watching) -> ExitCode {
     if let Err(why) = ready(&options.output, options.trace.as_ref()) {
+        return stop(2, &why);
+    }
+    if let Err(why) = unnamed(&[("--to", Some(&options.to)), ("--public-url", options.public_url.as_ref())]) {
         return stop(2, &why);
     }
     let changed = Arc::new(Notify::new());
@@ -97,7 +101,7 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         took = began.elapsed();
     }
     let code = finish(proxy.report(), &options.output);
-    super::keep(options.trace.as_deref(), &proxy.trace(), code)
+    super::keep(options.trace.as_deref(), &discreet(&proxy.trace()), code)
 }
 
 /// Tells the violations that have not been told yet.
