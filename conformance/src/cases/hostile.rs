@@ -256,7 +256,9 @@ async fn slow(bench: Bench) -> Outcome {
             let pieces =
                 [head(&bench, &endpoint, Some(100_000), b""), "{\"operation\":".into(), "\"x".into()];
             let pause = Duration::from_millis(200);
-            bench.http.raw_until(bench.case(), &endpoint, &pieces, pause, &written).await
+            // They stay longer than a call may take, and end with this case.
+            let http = bench.http.within(Duration::from_secs(60));
+            http.raw_until(bench.case(), &endpoint, &pieces, pause, &written).await
         });
     }
     let all = async {

@@ -6,6 +6,7 @@ mod budget;
 mod cases;
 mod cli;
 mod credentials;
+mod discreet;
 mod explain;
 mod hostile;
 #[cfg(feature = "tls")]
@@ -16,6 +17,7 @@ mod rehearsal;
 mod rules;
 mod runtime;
 mod sample;
+mod strangers;
 mod toy;
 mod watch;
 mod writers;

@@ -61,6 +61,14 @@ pub(crate) struct Manner {
     pub(crate) of_unknown: OfUnknown,
     /// What is not signed with this key is refused.
     pub(crate) key: Option<Key>,
+    /// A view comes before each result.
+    pub(crate) views: bool,
+    /// One connection at a time is served, to its end.
+    pub(crate) single: bool,
+    /// What calls of its tool are answered, in the place of 200.
+    pub(crate) refuses: Option<u16>,
+    /// A result that is not taken is sent again after these pauses, in milliseconds from and to, by dice.
+    pub(crate) pauses: Vec<(u64, u64)>,
 }
 
 /// What becomes of a call of an operation that it does not have.
@@ -98,7 +106,10 @@ impl Toy {
         let serving = toy.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = socket.accept().await {
-                tokio::spawn(serving.clone().serve(stream));
+                let served = tokio::spawn(serving.clone().serve(stream));
+                if serving.manner.single {
+                    let _ = served.await;
+                }
             }
         });
         toy
@@ -147,6 +158,10 @@ impl Toy {
             "/rap" if body["operation"] != "deploy" && self.manner.of_unknown == OfUnknown::Refusal => {
                 return Ok(response.status(404).body(Full::default()).expect("a response"));
             }
+            "/rap" if self.manner.refuses.is_some() && body["operation"] == "deploy" => {
+                let status = self.manner.refuses.unwrap_or(500);
+                return Ok(response.status(status).body(Full::default()).expect("a response"));
+            }
             "/rap" => {
                 if body["operation"] == "deploy" {
                     self.calls.fetch_add(1, Ordering::SeqCst);
@@ -157,9 +172,9 @@ impl Toy {
                 }
                 if self.manner.floods {
                     // Before the answer, so that all of it has come when the judge goes on.
-                    self.refuse(body).await;
+                    self.clone().refuse(body).await;
                 } else {
-                    tokio::spawn(self.refuse(body));
+                    tokio::spawn(self.clone().refuse(body));
                 }
                 String::new()
             }
@@ -206,8 +221,25 @@ impl Toy {
             body: result.to_string().into(),
         };
         let http = Http::new(Recorder::nothing(), Duration::from_secs(5));
+        if self.manner.views {
+            let view = json!({ "type": "view_update", "group_id": call["group_id"], "view_type": "v", "content": {} });
+            http.send(Request { body: view.to_string().into(), ..request.clone() }).await;
+        }
         for _ in 0..if self.manner.floods { 250 } else { 1 } {
-            http.send(request.clone()).await;
+            let mut pauses = self.manner.pauses.iter();
+            while http.send(request.clone()).await.status().is_none_or(|status| status >= 500) {
+                let Some((from, to)) = pauses.next() else { break };
+                tokio::time::sleep(Duration::from_millis(dice(*from, *to))).await;
+            }
         }
     }
+}
+
+/// A number from a range, by dice that are the same in every run.
+fn dice(from: u64, to: u64) -> u64 {
+    static STATE: AtomicUsize = AtomicUsize::new(1);
+    let mut n = STATE.fetch_add(1, Ordering::SeqCst) as u64;
+    n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    from + (n >> 16) % (to - from + 1)
 }
