@@ -31,7 +31,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode, header};
 use rap_http::{Auth, Guard, Problem, Secret};
-use rap_types::{CallId, ThreadId};
+use rap_types::{CallId, ContentPart, ThreadId};
 use serde::{Deserialize, Serialize};
 use std::{convert::Infallible, time::Duration};
 
@@ -46,11 +46,34 @@ pub(crate) const SLUGS: &[(HostErrorKind, u16, &str, &str)] = &[
     (HostErrorKind::Failed, 500, "failed", "The host failed"),
 ];
 
+/// Bytes of a request, at most: a message may hold images.
+const LARGEST_BODY: usize = 16 << 20;
+
 /// A message to a thread.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NewMessage {
-    pub(crate) text: String,
-    pub(crate) key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Texts and images; counts before the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Vec<ContentPart>>,
+    key: String,
+}
+
+impl NewMessage {
+    /// A message of nothing but text is written as such: hosts of before there were others read it.
+    pub(crate) fn new(key: &str, content: Vec<ContentPart>) -> Self {
+        let key = key.to_owned();
+        match &content[..] {
+            [ContentPart::Text(text)] => Self { text: Some(text.text.clone()), content: None, key },
+            _ => Self { text: None, content: Some(content), key },
+        }
+    }
+
+    fn content(self) -> Vec<ContentPart> {
+        let text = self.text.map(|text| vec![ContentPart::text(text)]);
+        self.content.or(text).unwrap_or_default()
+    }
 }
 
 /// What became of it.
@@ -96,7 +119,7 @@ impl Runtime {
     /// token is needed for everything. Where the public URL is on this machine, requests of web pages and for
     /// other hosts are refused. Merge it with the [`gateway`](Self::gateway), or serve it apart.
     pub fn api(&self, token: Secret) -> Router {
-        let guard = Guard::new(Auth::bearer(token), self.is_local()).body_limit(2 << 20);
+        let guard = Guard::new(Auth::bearer(token), self.is_local()).body_limit(LARGEST_BODY);
         Router::new()
             .route("/v1/sessions", post(create))
             .route("/v1/sessions/{id}/status", get(status))
@@ -147,7 +170,8 @@ async fn send(
     }
     with_thread(thread, async |thread| {
         let trace = rap_client::gateway::traceparent(&headers);
-        let sent = runtime.send_traced(&thread, &message.key, &message.text, trace).await?;
+        let key = message.key.clone();
+        let sent = runtime.send_traced(&thread, &key, message.content(), trace).await?;
         Ok(Json(MessageSent { sent }))
     })
     .await

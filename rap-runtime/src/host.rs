@@ -3,7 +3,7 @@
 
 use futures_util::stream::BoxStream;
 use rap_core::{DeadLetterView, Interaction, Numbered, ThreadState};
-use rap_types::{CallId, HttpUrl, ThreadId};
+use rap_types::{CallId, ContentPart, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -22,7 +22,22 @@ pub trait AgentHost: Send + Sync {
     ///
     /// # Errors
     /// Unknown thread, closed thread, full inbox, or the host fails.
-    async fn send(&self, thread: &ThreadId, key: &str, text: &str) -> Result<Sent, HostError>;
+    async fn send(&self, thread: &ThreadId, key: &str, text: &str) -> Result<Sent, HostError> {
+        self.send_content(thread, key, vec![ContentPart::text(text)]).await
+    }
+
+    /// Writes to a thread as a person, texts and images. A model that takes no images reads a note in the place of each
+    /// (RES-04).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); and where there is no content ([`HostError::is_refused`]). Over HTTP a message has 16 MiB at
+    /// most, images in base64.
+    async fn send_content(
+        &self,
+        thread: &ThreadId,
+        key: &str,
+        content: Vec<ContentPart>,
+    ) -> Result<Sent, HostError>;
 
     /// Stops a thread and all below it: open calls are cancelled, and nothing goes on until a person writes.
     ///

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
 use rap_core::DeadLetterView;
 use rap_http::{AddressPolicy, GuardedClient, Reply, Secret};
-use rap_types::{CallId, HttpUrl, ThreadId};
+use rap_types::{CallId, ContentPart, HttpUrl, ThreadId};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -110,8 +110,13 @@ impl AgentHost for RemoteHost {
         self.post("v1/sessions", &new).await
     }
 
-    async fn send(&self, thread: &ThreadId, key: &str, text: &str) -> Result<Sent, HostError> {
-        let message = NewMessage { text: text.to_owned(), key: key.to_owned() };
+    async fn send_content(
+        &self,
+        thread: &ThreadId,
+        key: &str,
+        content: Vec<ContentPart>,
+    ) -> Result<Sent, HostError> {
+        let message = NewMessage::new(key, content);
         let sent: MessageSent =
             self.post(&format!("v1/threads/{}/messages", segment(thread.as_str())), &message).await?;
         Ok(sent.sent)

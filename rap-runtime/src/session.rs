@@ -40,8 +40,13 @@ impl AgentHost for Runtime {
         Ok(SessionOpened { tools: session.toolbox.tools.len(), session: session.id, problems })
     }
 
-    async fn send(&self, thread: &ThreadId, key: &str, text: &str) -> Result<Sent, HostError> {
-        self.send_traced(thread, key, text, None).await
+    async fn send_content(
+        &self,
+        thread: &ThreadId,
+        key: &str,
+        content: Vec<ContentPart>,
+    ) -> Result<Sent, HostError> {
+        self.send_traced(thread, key, content, None).await
     }
 
     async fn stop(&self, thread: &ThreadId) -> Result<(), HostError> {
@@ -158,10 +163,13 @@ impl Runtime {
         &self,
         thread: &ThreadId,
         key: &str,
-        text: &str,
+        content: Vec<ContentPart>,
         traceparent: Option<String>,
     ) -> Result<Sent, HostError> {
-        let content = vec![ContentPart::text(text)];
+        if content.is_empty() {
+            let message = "the message is empty: give it a text, or an image";
+            return Err(HostError::new(HostErrorKind::Refused, message));
+        }
         let input = NewInput::message(thread.clone(), key, content, self.source());
         self.enter(NewInput { traceparent, ..input }).await
     }

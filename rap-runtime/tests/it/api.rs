@@ -3,8 +3,13 @@
 use crate::world::{Story, TOKEN, World, tools, within};
 use futures_util::StreamExt;
 use rap_http::{AddressPolicy, GuardedClient};
-use rap_runtime::{AgentHost, Choices, NewSession, RemoteHost, Secret, Sent, core::Surface};
+use rap_runtime::{
+    AgentHost, Choices, KeyRing, MemoryStore, NewSession, RemoteHost, Secret, Sent,
+    core::{Entry, Store, Surface},
+};
+use rap_types::ContentPart;
 use serde_json::json;
+use std::sync::Arc;
 
 /// Everything that the trait offers, from afar.
 #[tokio::test]
@@ -54,6 +59,28 @@ async fn the_whole_trip_from_afar() {
     assert!(host.status(&session).await.unwrap_err().is_unreachable());
 }
 
+/// "User message (text, images)": parts come from afar as they are, and the history holds them; a message of nothing is
+/// refused, one of text is what it always was on the wire.
+#[tokio::test]
+async fn an_image_from_afar() {
+    let store = Arc::new(MemoryStore::new());
+    let world = World::on(store.clone(), KeyRing::generate().unwrap(), "127.0.0.1:0", |b| b).await;
+    let host: &dyn AgentHost = &RemoteHost::new(world.base.clone(), Secret::from(TOKEN));
+    let session = host.create(NewSession::new().model("scripted/demo")).await.unwrap().session;
+    // Over the 2 MiB of most requests.
+    let image = ContentPart::image(vec![7; 3 << 20], "image/png");
+    let content = vec![ContentPart::text("what is this?"), image];
+    assert_eq!(host.send_content(&session, "k", content.clone()).await.unwrap(), Sent::Accepted);
+    assert_eq!(host.send_content(&session, "k", content.clone()).await.unwrap(), Sent::Duplicate);
+    assert!(host.send_content(&session, "none", vec![]).await.unwrap_err().is_refused());
+    let mut story = Story { watch: host.watch(&session, 0).await.unwrap(), told: Vec::new() };
+    story.resting(&session).await;
+    let view = store.history(&session).await.unwrap().unwrap();
+    let Entry::User(user) = &*view.entries[0] else { panic!("a message comes first") };
+    assert!(user.content == content);
+    world.stop().await;
+}
+
 /// What a stranger, a wrong id, a wrong body and a host without servers are told.
 #[tokio::test]
 async fn refusals() {
@@ -76,9 +103,14 @@ async fn refusals() {
     let mut headers = http::HeaderMap::new();
     headers.insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
     let url = world.base.below("v1/threads/x/messages").unwrap();
-    for (body, status) in
-        [("{", 400), ("{}", 400), (r#"{"text":"x","key":""}"#, 400), (r#"{"text":"x","key":"k"}"#, 404)]
-    {
+    for (body, status) in [
+        ("{", 400),
+        ("{}", 400),
+        (r#"{"text":"x","key":""}"#, 400),
+        (r#"{"text":"x","key":"k"}"#, 404),
+        (r#"{"content":[{"type":"text","text":"x"}],"key":"k"}"#, 404),
+        (r#"{"content":[{"type":"sound"}],"key":"k"}"#, 400),
+    ] {
         let reply = client.post_json_reading(&url, body.into(), headers.clone(), 4096).await.unwrap();
         assert_eq!(reply.status.as_u16(), status, "{body}");
         assert_eq!(reply.headers["content-type"], "application/problem+json");
