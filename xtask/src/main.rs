@@ -27,7 +27,8 @@ usage: cargo xtask <task>
   consumers                       show that TypeScript and Python can use the schemas
   fuzz [--seconds N] [--target T] [--input FILE]
                                   run the parsers on inputs that grow from the vectors
-  sim [--seeds N] [--from SEED]   run simulated worlds until a promise breaks
+  sim [--seeds N] [--from SEED] [--within SECONDS]
+                                  run simulated worlds until a promise breaks
   torture [--rounds N] [--seed S] [--program RAP]
                                   kill a real runtime and its tool server at random instants and prove that nothing is lost";
 

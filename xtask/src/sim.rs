@@ -9,5 +9,9 @@ pub(crate) fn run(options: &[&str]) -> Result<(), String> {
         .args(options)
         .status()
         .map_err(|e| format!("cargo cannot be started: {e}"))?;
-    if status.success() { Ok(()) } else { Err("the simulation found a broken promise".to_owned()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err("the simulation found a broken promise, or took too long".to_owned())
+    }
 }

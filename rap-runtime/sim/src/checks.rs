@@ -39,7 +39,7 @@ const IDLE_SLICES: u32 = 8;
 /// What the outside saw: what it was promised, and what it has a right to see again.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
-    /// Marks (`<out-…>`, `<evt-…>`, `<rep-…>`, `<msg-…>`) that the runtime has taken responsibility for.
+    /// Marks (`<out-…>`, `<evt-…>`, `<rep-…>`, `<par-…>`, `<msg-…>`) that the runtime has taken responsibility for.
     promised: BTreeSet<String>,
     /// Marks in committed entries, by thread.
     seen: BTreeMap<String, ThreadId>,
@@ -60,6 +60,8 @@ pub(crate) struct Checks {
     summaries: HashMap<ThreadId, u64>,
     /// Summaries that people wanted.
     wanted: u64,
+    /// Wishes that the servers be asked again, by the time of their acceptance, that nobody has fulfilled.
+    looks: BTreeSet<i64>,
     /// The model that a person chose last, for the root and all below it; the outer none: nobody chose.
     chosen: Option<Option<String>>,
 }
@@ -67,7 +69,7 @@ pub(crate) struct Checks {
 /// The marks in a text.
 pub(crate) fn marks(text: &str) -> Vec<String> {
     let starts = text.match_indices('<').filter(|(at, _)| {
-        ["<out-", "<evt-", "<rep-", "<msg-"].iter().any(|kind| text[*at..].starts_with(kind))
+        ["<out-", "<evt-", "<rep-", "<par-", "<msg-"].iter().any(|kind| text[*at..].starts_with(kind))
     });
     starts.filter_map(|(at, _)| Some(text[at..=at + text[at..].find('>')?].to_owned())).collect()
 }
@@ -102,6 +104,29 @@ impl Checks {
     /// A person wants something of the root.
     pub(crate) fn wanted(&mut self, body: &InputBody) {
         self.wanted += u64::from(*body == InputBody::Compact);
+    }
+
+    /// A person's wish that the servers be asked again was taken.
+    pub(crate) fn wants_a_look(&mut self, accepted_at: Millis) {
+        self.looks.insert(accepted_at.0);
+    }
+
+    /// The servers were asked again, for a wish of that time.
+    pub(crate) fn looked(&mut self, asked_at: i64) {
+        self.looks.remove(&asked_at);
+    }
+
+    /// P1: a person's wish was fulfilled, unless the thread that it was said to is stopped.
+    fn nobody_waits_for_a_look(&self, store: &Memory, root: &ThreadId) -> Checked {
+        let paused = store.threads(root).iter().any(|view| {
+            view.row.id == *root && matches!(view.state, ThreadState::Paused | ThreadState::Closed)
+        });
+        match self.looks.first() {
+            Some(at) if !paused => {
+                Err(broken("P1", format!("a person wanted the servers asked again at {at}, and nobody did")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A person's choice of a model was taken.
@@ -168,13 +193,18 @@ impl Checks {
         if self.unanswered.is_empty() {
             return Ok(());
         }
-        let late = self.unanswered.iter().find(|(_, (_, since))| now - *since > PATIENCE_OF_PEOPLE_MS);
-        let Some((mark, (thread, _))) = late else { return Ok(()) };
-        // Stopped threads queue what comes, until a newer message lifts the stop.
-        let silent = |state| matches!(state, ThreadState::Closed | ThreadState::Paused);
-        if store.threads(root).iter().any(|view| view.row.id == *thread && silent(view.state)) {
+        let late = |since: Millis| now - since > PATIENCE_OF_PEOPLE_MS;
+        if !self.unanswered.values().any(|(_, since)| late(*since)) {
             return Ok(());
         }
+        // Stopped threads queue what comes, until a newer message lifts the stop.
+        let threads = store.threads(root);
+        let silent = |thread: &ThreadId| {
+            let view = threads.iter().find(|view| view.row.id == *thread);
+            view.is_some_and(|view| matches!(view.state, ThreadState::Closed | ThreadState::Paused))
+        };
+        let waits = self.unanswered.iter().find(|(_, (thread, since))| late(*since) && !silent(thread));
+        let Some((mark, _)) = waits else { return Ok(()) };
         Err(broken("P9", format!("{mark} was accepted, and the model has not seen it for four minutes")))
     }
 
@@ -235,7 +265,7 @@ impl Checks {
                 if !self.called.insert(call.id.to_string()) {
                     return Err(broken("P2", format!("the call id {} is used twice", call.id)));
                 }
-                // A report is promised to the parent once its call is in history.
+                // A report is promised to the parent, and a message to a child, once its call is in history.
                 self.promise(&call.arguments.to_string());
             }
             let Some(view) = store.history(thread) else {
@@ -350,6 +380,7 @@ impl Checks {
         }
         nothing_waits_for_nothing(store, servers, root)?;
         self.nobody_else_answers(store, root)?;
+        self.nobody_waits_for_a_look(store, root)?;
         for (call, job) in &servers.jobs {
             if !job.told && store.call_state(call) == Some(CallState::Cancelled) {
                 let message = format!("{call} was cancelled, and its server was never told");
@@ -423,9 +454,9 @@ fn held_by_rest(mark: &str, store: &Memory) -> bool {
     })
 }
 
-/// A report whose call was refused promises nothing.
+/// A report, or a message to a child, whose call was refused promises nothing.
 fn refused(mark: &str, store: &Memory) -> bool {
-    mark.starts_with("<rep-")
+    (mark.starts_with("<rep-") || mark.starts_with("<par-"))
         && store
             .calls(false)
             .iter()

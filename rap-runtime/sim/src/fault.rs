@@ -25,6 +25,10 @@ pub enum Fault {
     IgnoreEventIds,
     /// Reports of children are lost.
     LoseReports,
+    /// Messages of parents to their children are lost.
+    LoseParentsMessages,
+    /// A person wants the servers to be asked again, and nobody asks them.
+    ForgetToAskServers,
     /// Due times are lost: nothing wakes by itself.
     LoseDueTimes,
     /// Inputs that come while a slice runs are overlooked.
@@ -99,7 +103,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, each with the promise or obligation whose check has to catch it.
-    pub const ALL: [(Self, &'static str); 46] = [
+    pub const ALL: [(Self, &'static str); 48] = [
         (Self::SendBeforeCommit, "P5"),
         (Self::ForgetTheOutbox, "P11"),
         (Self::DropLateOutcomes, "P10"),
@@ -111,6 +115,8 @@ impl Fault {
         (Self::SendOnlyTheFirstCall, "P11"),
         (Self::IgnoreEventIds, "P2"),
         (Self::LoseReports, "P1"),
+        (Self::LoseParentsMessages, "P1"),
+        (Self::ForgetToAskServers, "P1"),
         (Self::LoseDueTimes, "P11"),
         (Self::OverlookUnseenInputs, "P1"),
         (Self::DecideByChance, "P12"),

@@ -96,7 +96,14 @@ fn random_call(d: u64, request: &ModelRequest) -> ModelCall {
             "close_thread",
             json!({"thread_id": own, "report_to_parent": format!("<rep-{own}-{}-{d}>", request.history.len())}),
         ),
-        _ => ("send_message_to_child", json!({"thread_id": "x", "message": "x"})),
+        // Now and then to nobody.
+        _ => match newest_child(request).filter(|_| !(d / 16).is_multiple_of(8)) {
+            Some(child) => {
+                let message = format!("<par-{own}-{}-{d}>", request.history.len());
+                ("send_message_to_child", json!({"thread_id": child, "message": message}))
+            }
+            None => ("send_message_to_child", json!({"thread_id": "x", "message": "x"})),
+        },
     };
     call(name, arguments)
 }
@@ -121,6 +128,16 @@ fn stack(request: &ModelRequest) -> Value {
         serde_json::from_str(list.get(..end)?).ok()
     });
     told.unwrap_or_else(|| json!([request.session]))
+}
+
+/// The thread that the model has spawned last, as it was told.
+fn newest_child(request: &ModelRequest) -> Option<String> {
+    request.history.iter().rev().find_map(|entry| {
+        let Entry::Results { results } = &**entry else { return None };
+        let told = results.iter().map(|result| all_text(&result.content));
+        told.into_iter()
+            .find_map(|text| Some(text.strip_prefix("Started thread ")?.split_once('.')?.0.to_owned()))
+    })
 }
 
 fn newest_call_id(request: &ModelRequest) -> Option<String> {

@@ -33,6 +33,10 @@ pub(crate) enum Happening {
     Stop,
     /// A person has the root's history summarised.
     Compact,
+    /// A person has the session's servers asked again.
+    LookAgain,
+    /// The servers were asked again, because a person wanted that at a time of the runtime's clock.
+    LookedAgain { delivery: i64, life: u32, asked_at: i64 },
     /// A person has another model answer, for the nth time.
     Choose { n: u32 },
     /// A person has made up their mind about a question.

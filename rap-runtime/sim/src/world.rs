@@ -57,6 +57,10 @@ pub struct Report {
     pub put_off: u64,
     /// Times a person chose a model.
     pub choices: u64,
+    /// Times a person wanted the servers asked again.
+    pub looks: u64,
+    /// Messages of parents that a child was shown.
+    pub told: u64,
     /// Times the clock turned out to have been set back while the runtime was gone.
     pub set_back: u64,
 }
@@ -79,6 +83,8 @@ impl Report {
         self.replayed += other.replayed;
         self.put_off += other.put_off;
         self.choices += other.choices;
+        self.looks += other.looks;
+        self.told += other.told;
         self.set_back += other.set_back;
     }
 }
@@ -297,6 +303,14 @@ impl World {
                 }
             }
             Happening::Refresh => self.refresh(),
+            Happening::LookAgain => self.person_wants_a_look(),
+            Happening::LookedAgain { delivery, life, asked_at } => {
+                if life == self.life && self.up {
+                    self.refresh();
+                    self.checks.looked(asked_at);
+                    self.settle(delivery, Settlement::Delivered);
+                }
+            }
             Happening::ClockJumps { by } => self.clock_jumps(by),
             Happening::AcceptLate { message, life } => {
                 if life == self.life && self.up {
@@ -388,7 +402,8 @@ impl World {
         self.report.refreshes += 1;
         self.toolboxes.push(session.toolbox.clone());
         let n = self.report.refreshes;
-        self.store.update_toolbox(&self.root.clone(), &script::moved(&session.toolbox, n));
+        let moved = script::moved(&session.toolbox, n);
+        self.store.update_toolbox(&self.root.clone(), &session.toolbox, &moved);
     }
 
     /// P12, as it is read from a store later: the records, histories and inputs lead to the same commits. Dear, so

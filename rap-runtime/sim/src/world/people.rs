@@ -8,7 +8,7 @@ use crate::{
     network::Happening,
 };
 use rap_core::{Accepted, Answered, InputBody, InputId, NewInput};
-use rap_types::{CallId, ContentPart};
+use rap_types::{CallId, ContentPart, ThreadId};
 
 /// Nobody thinks longer about a question.
 const THINKS_MS: u64 = 90_000;
@@ -25,16 +25,24 @@ impl World {
             return;
         }
         let text = format!("<msg-{n}>");
-        let message = NewInput::message(
-            self.root.clone(),
-            &n.to_string(),
-            vec![ContentPart::text(text.as_str())],
-            "sim",
-        );
+        let thread = self.written_to(n);
+        let content = vec![ContentPart::text(text.as_str())];
+        let message = NewInput::message(thread.clone(), &n.to_string(), content, "sim");
         if self.store.accept(message, self.clock()) == Accepted::Accepted {
             debug_assert!(!marks(&text).is_empty());
-            self.checks.person_wrote(&self.root.clone(), &text, self.now);
+            self.checks.person_wrote(&thread, &text, self.now);
         }
+    }
+
+    /// Whom a person writes to: the root, and now and then an open thread below it; the last message is the root's.
+    fn written_to(&self, n: u32) -> ThreadId {
+        let d = dice(self.seed, ("whom", n));
+        let open = |view: &rap_core::ThreadView| !view.row.closed && view.row.id != self.root;
+        let below: Vec<_> = self.store.threads(&self.root).into_iter().filter(open).collect();
+        if n == 99 || !d.is_multiple_of(3) || below.is_empty() {
+            return self.root.clone();
+        }
+        below[(d / 3) as usize % below.len()].row.id.clone()
     }
 
     /// A person wants something of the root. Nobody repeats it where it is not heard.
@@ -46,6 +54,21 @@ impl World {
         let (thread, id) = (self.root.clone(), InputId::control(key));
         let input = NewInput { thread, id, source: "sim".into(), body, traceparent: None };
         self.store.accept(input, self.clock());
+    }
+
+    /// A person wants the session's servers asked again.
+    pub(super) fn person_wants_a_look(&mut self) {
+        if !self.up || self.store_fails() {
+            self.queue.push(self.now + self.patience(), Happening::LookAgain);
+            return;
+        }
+        let (thread, id, now) = (self.root.clone(), InputId::control("look"), self.clock());
+        let input =
+            NewInput { thread, id, source: "sim".into(), body: InputBody::Refresh, traceparent: None };
+        if self.store.accept(input, now) == Accepted::Accepted {
+            self.report.looks += 1;
+            self.checks.wants_a_look(now);
+        }
     }
 
     /// A person has another model answer, or again the one that the session began with.

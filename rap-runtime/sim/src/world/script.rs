@@ -48,6 +48,10 @@ impl World {
             let when = dice(self.seed, ("choice", n)) % at.max(1).unsigned_abs();
             self.queue.push(Millis(when as i64), Happening::Choose { n });
         }
+        if dice(self.seed, "looks").is_multiple_of(4) {
+            let when = dice(self.seed, "when a look is wanted") % at.max(1).unsigned_abs();
+            self.queue.push(Millis(when as i64), Happening::LookAgain);
+        }
         for _ in 0..self.dice.u32(0..5) {
             let crash = self.dice.i64(0..at.max(1) + 60_000);
             self.queue.push(Millis(crash), Happening::Crash);

@@ -77,6 +77,11 @@ impl World {
                     };
                     self.queue.push(self.now + there, happening);
                 }
+                DeliveryKind::Refresh => {
+                    let asked_at = delivery.body["asked_at"].as_i64().unwrap_or_default();
+                    self.queue
+                        .push(self.now + there, Happening::LookedAgain { delivery: id, life, asked_at });
+                }
                 _ => self.settle(id, Settlement::Delivered),
             }
         }

@@ -8,8 +8,8 @@ use crate::{
     network::Happening,
 };
 use rap_core::{
-    CallRow, CallState, Commit, Compaction, DestructivePolicy, Entry, InputBody, InputId, Moment, NewInput,
-    SliceMachine, Snapshot, Step, StoreError, TurnOutcome,
+    CallRow, CallState, Commit, Compaction, DeliveryKind, DestructivePolicy, Entry, InputBody, InputId,
+    Moment, NewInput, SliceMachine, Snapshot, Step, StoreError, TurnOutcome, UserAuthor,
 };
 use rap_types::CallId;
 use serde_json::Value;
@@ -168,6 +168,9 @@ impl World {
         match self.store.commit(&claim, commit.clone(), now) {
             Ok(_) => {
                 self.report.slices += 1;
+                let by_parent =
+                    |entry: &&Entry| matches!(entry, Entry::User(user) if user.author == UserAuthor::Parent);
+                self.report.told += commit.entries.iter().filter(by_parent).count() as u64;
                 self.checks.committed(&commit, loaded, &self.store)?;
                 self.checks.costs(&self.workers[index].snapshot, &commit, now)?;
                 let asks = |row: &&CallRow| row.state == CallState::AwaitingApproval;
@@ -200,6 +203,12 @@ impl World {
             Some(Fault::KeepConsumedInputs) => commit.consumed.clear(),
             Some(Fault::SendOnlyTheFirstCall) => commit.outbox.truncate(1),
             Some(Fault::LoseReports) => commit.inputs.clear(),
+            Some(Fault::LoseParentsMessages) => {
+                commit.inputs.retain(|input| !matches!(input.body, InputBody::FromParent { .. }));
+            }
+            Some(Fault::ForgetToAskServers) => {
+                commit.outbox.retain(|delivery| delivery.kind != DeliveryKind::Refresh);
+            }
             Some(Fault::ReportTwice) => {
                 let again = commit.inputs.iter().map(|input| NewInput {
                     id: InputId::between_threads(&format!("{}:again", input.id)),
