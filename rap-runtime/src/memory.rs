@@ -28,6 +28,11 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// Lets all leases run out: what was claimed or taken is anybody's. For tests of what happens then.
+    pub fn run_out(&self) {
+        self.write(Memory::crash);
+    }
+
     fn read(&self) -> MutexGuard<'_, Memory> {
         // A panic in the state's own code is a bug that its caller hears of; the next caller may go on.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,9 +56,8 @@ impl Store for MemoryStore {
         Ok(self.read().session(id))
     }
 
-    async fn update_toolbox(&self, id: &ThreadId, toolbox: &Toolbox) -> Result<(), StoreError> {
-        self.write(|m| m.update_toolbox(id, toolbox));
-        Ok(())
+    async fn update_toolbox(&self, id: &ThreadId, from: &Toolbox, to: &Toolbox) -> Result<bool, StoreError> {
+        Ok(self.write(|m| m.update_toolbox(id, from, to)))
     }
 
     async fn clock_starts(&self, now: Millis) -> Result<Option<i64>, StoreError> {

@@ -81,17 +81,34 @@ impl Runtime {
     ) -> Result<Vec<ToolsetProblem>, StoreError> {
         let store = &self.inner.store;
         let _one = self.inner.servers.writing.lock().await;
-        let Some(session) = store.session(session).await? else { return Ok(Vec::new()) };
+        loop {
+            let Some(session) = store.session(session).await? else { return Ok(Vec::new()) };
+            if let Some(problems) = self.take_into(&session, base, now, toolset).await? {
+                return Ok(problems);
+            }
+            // Another process, of a slice perhaps, has learned something of the session's servers meanwhile.
+        }
+    }
+
+    /// The same, of a session as it is; none where it is another by now.
+    async fn take_into(
+        &self,
+        session: &Session,
+        base: &HttpUrl,
+        now: &HttpUrl,
+        toolset: &CompiledToolset,
+    ) -> Result<Option<Vec<ToolsetProblem>>, StoreError> {
+        let store = &self.inner.store;
         let mut toolbox = session.toolbox.clone();
         let (mut problems, mut news) = (Vec::new(), Vec::new());
         let offered = toolset.toolset();
         match toolbox.server_at(base).or_else(|| toolbox.server_at(now)) {
             None if !toolbox.live.absent.iter().any(|absent| key(absent) == key(base)) => {
-                return Ok(problems);
+                return Ok(Some(problems));
             }
             Some(server) => {
                 if !toolbox.relocate(server, now, &offered.endpoint) {
-                    return Ok(problems);
+                    return Ok(Some(problems));
                 }
                 tracing::info!(session = %session.id, server = now.redacted(), "a tool server has moved");
                 let name = &toolbox.servers[server].name;
@@ -119,10 +136,12 @@ impl Runtime {
                 .map_err(|e| StoreError::Failed(format!("a toolbox cannot be written: {e}")))?;
             store.put(&toolbox_name(&session.id, &session.toolbox.fingerprint()), &old).await?;
         }
-        store.update_toolbox(&session.id, &toolbox).await?;
+        if !store.update_toolbox(&session.id, &session.toolbox, &toolbox).await? {
+            return Ok(None);
+        }
         self.inner.servers.some_moved.store(true, Ordering::Release);
         self.tell_news(&session.id, news).await?;
-        Ok(problems)
+        Ok(Some(problems))
     }
 
     /// Shows the people of a session what is new about its servers.

@@ -1,7 +1,7 @@
 //! Admission: whether an input may enter its thread's inbox. Decided inside the transaction that stores
 //! it, from the rows that it touches, so that what a peer is told is what happened.
 
-use crate::{CallState, InputBody, SubscriptionState};
+use crate::{CallState, InputBody, Rules, SubscriptionState};
 
 /// The rows that decide about an input, read in the same transaction.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +22,8 @@ pub struct AdmissionFacts {
     pub parked: usize,
     /// Unconsumed inputs of the thread.
     pub inbox: usize,
+    /// Their bytes, as JSON.
+    pub inbox_bytes: u64,
 }
 
 /// What is done with an input.
@@ -41,9 +43,7 @@ pub enum Admission {
     Busy,
 }
 
-/// Unconsumed inputs that a thread holds at most. What servers send never fills the room of the people: a
-/// message has some of its own, and a stop or a close is always taken.
-pub(crate) const INBOX: usize = 10_000;
+/// Messages of people that find room when the inbox is full of other things: what servers send never fills that.
 const ROOM_FOR_PEOPLE: usize = 1_000;
 
 /// The events of a subscription, by which one that is sent again is known, are kept for so many milliseconds, 30 days
@@ -53,14 +53,20 @@ pub const EVENT_IDS_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
 /// as long as they wait. Outcomes and messages are known for the life of their thread.
 pub const EVENT_IDS_KEPT: usize = 100_000;
 
-/// Decides about an input.
-pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> Admission {
+/// Decides about an input, by the rules of its session.
+pub fn admit(body: &InputBody, facts: &AdmissionFacts, rules: &Rules) -> Admission {
     if facts.seen {
         return Admission::Duplicate;
     }
     match body {
-        InputBody::Outcome { .. } | InputBody::Undelivered { .. } => outcome(facts),
-        InputBody::Event { .. } => event(facts, parked_limit),
+        InputBody::Outcome { .. } => match outcome(facts) {
+            // Of its own as much again as all others have: an inbox of events that wait shuts no outcome out. It is
+            // asked for again, as one of 503 is.
+            Admission::Accept if facts.inbox_bytes >= rules.inbox_bytes.saturating_mul(2) => Admission::Busy,
+            admission => admission,
+        },
+        InputBody::Undelivered { .. } => outcome(facts),
+        InputBody::Event { .. } => event(facts, rules),
         InputBody::Approval { .. } => match facts.call {
             _ if !facts.thread_exists => Admission::UnknownThread,
             _ if facts.thread_closed => Admission::Ended,
@@ -89,7 +95,7 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
                 Admission::UnknownThread
             } else if facts.thread_closed {
                 Admission::Ended
-            } else if facts.inbox >= room(body) {
+            } else if !has_room(body, facts, rules) {
                 Admission::Busy
             } else {
                 Admission::Accept
@@ -98,15 +104,16 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, parked_limit: usize) -> A
     }
 }
 
-fn room(body: &InputBody) -> usize {
+/// Whether one more fits into the inbox. The one that fills it may be as large as it likes.
+fn has_room(body: &InputBody, facts: &AdmissionFacts, rules: &Rules) -> bool {
     match body {
         InputBody::Stop
         | InputBody::Close
         | InputBody::Summary { .. }
         | InputBody::NotCompacted { .. }
-        | InputBody::ClockSetBack { .. } => usize::MAX,
-        InputBody::Message { .. } => INBOX + ROOM_FOR_PEOPLE,
-        _ => INBOX,
+        | InputBody::ClockSetBack { .. } => true,
+        InputBody::Message { .. } => facts.inbox < rules.inbox.saturating_add(ROOM_FOR_PEOPLE),
+        _ => facts.inbox < rules.inbox && facts.inbox_bytes < rules.inbox_bytes,
     }
 }
 
@@ -124,22 +131,23 @@ fn outcome(facts: &AdmissionFacts) -> Admission {
     }
 }
 
-fn event(facts: &AdmissionFacts, parked_limit: usize) -> Admission {
+fn event(facts: &AdmissionFacts, rules: &Rules) -> Admission {
     if !facts.thread_exists {
         return Admission::Discard("no such thread".into());
     }
     if facts.thread_closed {
         return Admission::Ended;
     }
+    let full = facts.inbox >= rules.inbox || facts.inbox_bytes >= rules.inbox_bytes;
     match (facts.subscription, facts.call) {
         (Some(SubscriptionState::Ended | SubscriptionState::Cancelled), _) => Admission::Ended,
         (_, Some(CallState::Cancelled)) => Admission::Ended,
         _ if facts.final_accepted => Admission::Ended,
-        (Some(SubscriptionState::Active), _) if facts.inbox >= INBOX => Admission::Busy,
+        (Some(SubscriptionState::Active), _) if full => Admission::Busy,
         (Some(SubscriptionState::Active), _) => Admission::Accept,
         (None, Some(CallState::Pending | CallState::Detached | CallState::PresumedLost)) => {
             // SUB-01 was broken, or the result is on its way: it waits for the confirmation.
-            if facts.parked >= parked_limit { Admission::Busy } else { Admission::Accept }
+            if full || facts.parked >= rules.parked_events { Admission::Busy } else { Admission::Accept }
         }
         (None, _) => Admission::Discard("no such subscription".into()),
     }
@@ -181,21 +189,24 @@ mod tests {
             (Some(CallState::Cancelled), discard("the call was cancelled")),
         ] {
             assert_eq!(
-                admit(&an_outcome(), &AdmissionFacts { call: state, ..facts() }, 64),
+                admit(&an_outcome(), &AdmissionFacts { call: state, ..facts() }, &Rules::default()),
                 expected,
                 "{state:?}"
             );
         }
-        assert_eq!(admit(&an_outcome(), &AdmissionFacts::default(), 64), discard("no such thread"));
+        assert_eq!(
+            admit(&an_outcome(), &AdmissionFacts::default(), &Rules::default()),
+            discard("no such thread")
+        );
         let seen = AdmissionFacts { seen: true, call: Some(CallState::Pending), ..facts() };
-        assert_eq!(admit(&an_outcome(), &seen, 64), Admission::Duplicate);
+        assert_eq!(admit(&an_outcome(), &seen, &Rules::default()), Admission::Duplicate);
     }
 
     /// What becomes of a person's word on a call: the first counts, and only while the call awaits one.
     #[test]
     fn approvals() {
         let word = InputBody::Approval { call: call(), allowed: true };
-        let of = |facts: AdmissionFacts| admit(&word, &facts, 64);
+        let of = |facts: AdmissionFacts| admit(&word, &facts, &Rules::default());
         let waits = AdmissionFacts { call: Some(CallState::AwaitingApproval), ..facts() };
         assert_eq!(of(waits.clone()), Admission::Accept);
         assert_eq!(of(AdmissionFacts { seen: true, ..waits.clone() }), Admission::Duplicate);
@@ -212,37 +223,55 @@ mod tests {
             subscription: Some(SubscriptionState::Active),
             ..facts()
         };
-        assert_eq!(admit(&an_event(), &active, 64), Admission::Accept);
+        assert_eq!(admit(&an_event(), &active, &Rules::default()), Admission::Accept);
         let seen = AdmissionFacts { seen: true, final_accepted: true, ..active.clone() };
-        assert_eq!(admit(&an_event(), &seen, 64), Admission::Duplicate, "a re-sent final is a duplicate");
+        assert_eq!(
+            admit(&an_event(), &seen, &Rules::default()),
+            Admission::Duplicate,
+            "a re-sent final is a duplicate"
+        );
         let over = AdmissionFacts { final_accepted: true, ..active.clone() };
-        assert_eq!(admit(&an_event(), &over, 64), Admission::Ended);
+        assert_eq!(admit(&an_event(), &over, &Rules::default()), Admission::Ended);
         for state in [SubscriptionState::Ended, SubscriptionState::Cancelled] {
             let over = AdmissionFacts { subscription: Some(state), ..active.clone() };
-            assert_eq!(admit(&an_event(), &over, 64), Admission::Ended);
+            assert_eq!(admit(&an_event(), &over, &Rules::default()), Admission::Ended);
         }
         let closed = AdmissionFacts { thread_closed: true, ..active };
-        assert_eq!(admit(&an_event(), &closed, 64), Admission::Ended);
+        assert_eq!(admit(&an_event(), &closed, &Rules::default()), Admission::Ended);
         let early = AdmissionFacts { call: Some(CallState::Pending), parked: 63, ..facts() };
-        assert_eq!(admit(&an_event(), &early, 64), Admission::Accept, "parked with its call");
+        assert_eq!(admit(&an_event(), &early, &Rules::default()), Admission::Accept, "parked with its call");
         let full = AdmissionFacts { parked: 64, ..early };
-        assert_eq!(admit(&an_event(), &full, 64), Admission::Busy);
+        assert_eq!(admit(&an_event(), &full, &Rules::default()), Admission::Busy);
         let none = AdmissionFacts { call: Some(CallState::Done), ..facts() };
-        assert!(matches!(admit(&an_event(), &none, 64), Admission::Discard(_)));
+        assert!(matches!(admit(&an_event(), &none, &Rules::default()), Admission::Discard(_)));
     }
 
     #[test]
     fn messages() {
         let message = InputBody::Message { content: vec![] };
-        assert_eq!(admit(&message, &facts(), 64), Admission::Accept);
-        assert_eq!(admit(&message, &AdmissionFacts::default(), 64), Admission::UnknownThread);
-        assert_eq!(admit(&message, &AdmissionFacts { thread_closed: true, ..facts() }, 64), Admission::Ended);
-        let full = AdmissionFacts { inbox: INBOX, ..facts() };
-        assert_eq!(admit(&InputBody::FromParent { text: "x".into() }, &full, 64), Admission::Busy);
-        assert_eq!(admit(&message, &full, 64), Admission::Accept, "P9: people still get in");
-        let fuller = AdmissionFacts { inbox: INBOX + ROOM_FOR_PEOPLE, ..facts() };
-        assert_eq!(admit(&message, &fuller, 64), Admission::Busy);
-        assert_eq!(admit(&InputBody::Stop, &fuller, 64), Admission::Accept);
-        assert_eq!(admit(&InputBody::Close, &fuller, 64), Admission::Accept);
+        assert_eq!(admit(&message, &facts(), &Rules::default()), Admission::Accept);
+        assert_eq!(admit(&message, &AdmissionFacts::default(), &Rules::default()), Admission::UnknownThread);
+        assert_eq!(
+            admit(&message, &AdmissionFacts { thread_closed: true, ..facts() }, &Rules::default()),
+            Admission::Ended
+        );
+        let rules = Rules { inbox: 5, inbox_bytes: 500, ..Rules::default() };
+        let admit = |body: &InputBody, facts: &AdmissionFacts| super::admit(body, facts, &rules);
+        let full = AdmissionFacts { inbox: 5, ..facts() };
+        let note = InputBody::FromParent { text: "x".into() };
+        assert_eq!(admit(&note, &full), Admission::Busy);
+        assert_eq!(admit(&message, &full), Admission::Accept, "P9: people still get in");
+        let fuller = AdmissionFacts { inbox: 5 + ROOM_FOR_PEOPLE, ..facts() };
+        assert_eq!(admit(&message, &fuller), Admission::Busy);
+        assert_eq!(admit(&InputBody::Stop, &fuller), Admission::Accept);
+        assert_eq!(admit(&InputBody::Close, &fuller), Admission::Accept);
+        let heavy = |inbox_bytes| AdmissionFacts { inbox: 4, inbox_bytes, ..facts() };
+        assert_eq!(admit(&note, &heavy(499)), Admission::Accept);
+        assert_eq!(admit(&note, &heavy(500)), Admission::Busy);
+        assert_eq!(admit(&message, &heavy(u64::MAX)), Admission::Accept, "P9: people still get in");
+        let pending = |inbox_bytes| AdmissionFacts { call: Some(CallState::Pending), ..heavy(inbox_bytes) };
+        assert_eq!(admit(&an_event(), &pending(500)), Admission::Busy);
+        assert_eq!(admit(&an_outcome(), &pending(999)), Admission::Accept);
+        assert_eq!(admit(&an_outcome(), &pending(1_000)), Admission::Busy);
     }
 }

@@ -44,6 +44,10 @@ pub struct Commit {
     pub close: bool,
     /// Pause the thread and its open descendants. A slice that runs in a descendant is fenced off.
     pub pause: bool,
+    /// The stop that pauses, by `seq`. A descendant in whose inbox a person's word lies that came after it is due at once
+    /// all the same: its slice lifts the pause there (P9). It follows from the inputs, and is no part of what is compared.
+    #[serde(skip)]
+    pub stopped_by: Option<i64>,
     /// Lift the pause of the thread and its descendants. Each descendant that was paused is due at once, so
     /// that its inputs and timers are looked at again.
     pub resume: bool,
@@ -75,7 +79,7 @@ pub struct ThreadUpdate {
     pub model_owed: bool,
     /// When the newest turn with open calls was committed.
     pub turn_at: Option<Millis>,
-    /// It has told its parent how it ended.
+    /// It has told its parent how it came to rest, and was asked for nothing since.
     pub reported: bool,
     /// The model failed and is to be asked again at this time, not before, unless a person writes.
     pub retry_at: Option<Millis>,
@@ -176,7 +180,7 @@ pub struct SliceFacts {
     /// It was stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// It had told its parent how it ended.
+    /// It had told its parent how it came to rest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reported: bool,
     /// When the model was to be asked again.

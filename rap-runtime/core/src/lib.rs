@@ -57,4 +57,4 @@ pub use toolbox::{LiveServers, OfferedTool, ServerCard, ToolForModel, Toolbox};
 
 /// The version of the decisions in this crate, kept in every slice record (P12): it rises when the same
 /// inputs would lead to another commit.
-pub const DECISIONS_VERSION: u32 = 4;
+pub const DECISIONS_VERSION: u32 = 5;

@@ -89,7 +89,7 @@ pub struct ThreadRow {
     pub model_owed: bool,
     /// When the newest turn with open calls was committed: patience counts from here.
     pub turn_at: Option<Millis>,
-    /// It has told its parent how it ended.
+    /// It has told its parent how it came to rest, and was asked for nothing since.
     pub reported: bool,
     /// The model failed and is to be asked again at this time; only a person's message brings that forward.
     pub retry_at: Option<Millis>,

@@ -32,8 +32,15 @@ pub struct Rules {
     /// Views that a thread keeps, one for each `view_type`. One more, and the view that was longest without an
     /// update goes.
     pub views: usize,
-    /// Dead letters that a thread keeps. One more, and its oldest goes.
+    /// Dead letters that a thread keeps of what it never took: outcomes that nobody awaits, requests that were given up.
+    /// One more, and the oldest of these goes. Inputs that were accepted are kept all, whatever became of them (P1).
     pub dead_letters: usize,
+    /// Unconsumed inputs of a thread: with so many, its servers, parent and children are told to come again. A thousand
+    /// messages of people fit in all the same, and what ends or stops it always does.
+    pub inbox: usize,
+    /// Bytes of a thread's unconsumed inputs, as JSON: with so many, servers, parent and children are told to come again;
+    /// with twice as many, outcomes of calls too. People never are.
+    pub inbox_bytes: u64,
     /// What happens to calls of destructive tools.
     pub destructive: DestructivePolicy,
     /// Tools, by the name before the model, that are treated as destructive ones are, whatever they say of
@@ -72,6 +79,8 @@ impl Default for Rules {
             parked_events: 64,
             views: 64,
             dead_letters: 1_000,
+            inbox: 10_000,
+            inbox_bytes: 64 * 1024 * 1024,
             destructive: DestructivePolicy::default(),
             ask_for: Vec::new(),
             compact_at: 75,

@@ -22,15 +22,22 @@ pub trait Store: Send + Sync + 'static {
     /// A session, or none.
     async fn session(&self, id: &ThreadId) -> Result<Option<Arc<Session>>, StoreError>;
 
-    /// Replaces a session's toolbox, for what is live in it: base URLs and endpoints, servers that joined.
-    async fn update_toolbox(&self, id: &ThreadId, toolbox: &crate::Toolbox) -> Result<(), StoreError>;
+    /// Replaces a session's toolbox, for what is live in it: base URLs and endpoints, servers that joined. False: it is
+    /// not `from` any more, somebody else has learned something, and nothing was written; read it and look again. False
+    /// too where there is no such session.
+    async fn update_toolbox(
+        &self,
+        id: &ThreadId,
+        from: &crate::Toolbox,
+        to: &crate::Toolbox,
+    ) -> Result<bool, StoreError>;
 
     /// Says that somebody begins to drive what is here, and what time it is; the answer says by how many milliseconds
     /// the clock was set back meanwhile, if it was by a second or more: everything here was written before `now`, so
     /// what was written later tells. Then, in the same transaction, requests of the outbox that wait for their next try
     /// wait for as much less, and every open thread that is due at some time, or paused, is given an
-    /// [`InputBody::ClockSetBack`](crate::InputBody): what was due is due, and nothing waits longer than it was to
-    /// (P7, P9). It is refused by no thread, and its id is [`InputId::clock_set_back`](crate::InputId::clock_set_back).
+    /// [`InputBody::ClockSetBack`](crate::InputBody): what was due is due, and nothing waits longer from now on than the
+    /// whole span for which it was to (P7, P9). It is refused by no thread, and its id is [`InputId::clock_set_back`](crate::InputId::clock_set_back).
     ///
     /// Nobody can know of a clock that was set back by less than the time for which nothing was written.
     async fn clock_starts(&self, now: Millis) -> Result<Option<i64>, StoreError>;
@@ -156,8 +163,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a dead letter away: it was sent again. False if there is none of that number.
     async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError>;
 
-    /// Dead letters, oldest first. A thread keeps [`Rules::dead_letters`](crate::Rules::dead_letters), its oldest
-    /// go.
+    /// Dead letters, oldest first: all inputs that were accepted and could not be used (P1), and of what was not accepted
+    /// as many of a thread as [`Rules::dead_letters`](crate::Rules::dead_letters) says, the newest.
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, StoreError>;
 }
 

@@ -97,7 +97,7 @@ macro_rules! pass_on {
 pass_on! {
     async fn create(&self, session: &Session) -> Result<(), StoreError>;
     async fn session(&self, id: &ThreadId) -> Result<Option<Arc<Session>>, StoreError>;
-    async fn update_toolbox(&self, id: &ThreadId, toolbox: &Toolbox) -> Result<(), StoreError>;
+    async fn update_toolbox(&self, id: &ThreadId, from: &Toolbox, to: &Toolbox) -> Result<bool, StoreError>;
     async fn clock_starts(&self, now: Millis) -> Result<Option<i64>, StoreError>;
     async fn renew(&self, claim: &Claim) -> Result<(), StoreError>;
     async fn release(&self, claim: Claim) -> Result<(), StoreError>;

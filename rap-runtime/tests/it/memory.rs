@@ -6,4 +6,8 @@ async fn open() -> (MemoryStore, ()) {
     (MemoryStore::new(), ())
 }
 
-rap_core::store_contract!(open);
+async fn run_out(store: &MemoryStore, (): &()) {
+    store.run_out();
+}
+
+rap_core::store_contract!(open, run_out);

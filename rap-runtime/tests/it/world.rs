@@ -364,6 +364,7 @@ pub(crate) async fn a_call(store: &dyn Store, thread: &ThreadId) -> CallId {
         servers: vec![ServerCard { name: "x".into(), base: base.clone(), endpoint: base }],
         ..Toolbox::default()
     };
-    store.update_toolbox(thread, &toolbox).await.unwrap();
+    let before = store.session(thread).await.unwrap().unwrap().toolbox.clone();
+    assert!(store.update_toolbox(thread, &before, &toolbox).await.unwrap());
     a_call_of(store, thread, "tool").await
 }

@@ -173,6 +173,7 @@ pub fn nothing(snapshot: &Snapshot) -> Commit {
         cancel: vec![],
         close: false,
         pause: false,
+        stopped_by: None,
         resume: false,
         completed: false,
         tokens: 0,

@@ -2,7 +2,7 @@
 
 use super::hand::{
     all, all_used, at, call, call_row, child, claim, event, input, invocation, message, outcome, root, seen,
-    session, slice, subscription, thread, woken,
+    session, slice, subscription, thread, url, woken,
 };
 use crate::{
     Accepted, CallState, Claim, DeadLetter, Entry, InputBody, NewInput, Store, StoreError, SubscriptionState,
@@ -28,8 +28,112 @@ pub async fn a_session_is_made_once(store: &dyn Store) {
 
     let mut toolbox = first.toolbox.clone();
     toolbox.servers.pop();
-    store.update_toolbox(&thread("root"), &toolbox).await.unwrap();
+    assert!(store.update_toolbox(&thread("root"), &first.toolbox, &toolbox).await.unwrap());
     assert_eq!(store.session(&thread("root")).await.unwrap().unwrap().toolbox, toolbox);
+}
+
+/// A toolbox is replaced by whoever knows the one that is there: of two that change the same one, one has to look again.
+/// Trap: what one process learned of a server is overwritten by what another learned of another at that moment.
+pub async fn a_toolbox_is_replaced_by_who_knows_it(store: &dyn Store) {
+    let root = root(store).await;
+    let first = session("root").toolbox;
+    let moved = |name: &str| {
+        let mut toolbox = first.clone();
+        toolbox.servers[0].base = url(&format!("http://{name}/moved/"));
+        toolbox
+    };
+    let boxes = [moved("a"), moved("b"), moved("c")];
+    let told = all(boxes.iter().map(|new| store.update_toolbox(&root, &first, new)).collect()).await;
+    let told: Vec<bool> = told.into_iter().map(Result::unwrap).collect();
+    assert_eq!(told.iter().filter(|written| **written).count(), 1, "{told:?}");
+    let now = store.session(&root).await.unwrap().unwrap().toolbox.clone();
+    let winner = told.iter().position(|written| *written).unwrap();
+    assert_eq!(now, boxes[winner]);
+    assert!(store.update_toolbox(&root, &now, &first).await.unwrap());
+    assert!(!store.update_toolbox(&thread("nobody"), &first, &now).await.unwrap());
+    store.accept(message(&root, "look"), at(10)).await.unwrap();
+    assert_eq!(seen(store, &root, 10).await.session.toolbox, first);
+}
+
+/// A thread's inbox holds so many inputs, and so many bytes, as its session's rules say; for people there is room when it
+/// is full (P9), for outcomes as much again. What slices take out makes room, and an inbox that was full loads.
+pub async fn an_inbox_holds_so_much(store: &dyn Store) {
+    let mut small = session("root");
+    (small.rules.inbox, small.rules.inbox_bytes) = (5, 30_000);
+    store.create(&small).await.unwrap();
+    let root = thread("root");
+    let note =
+        |id: String, bytes: usize| input(&root, &id, InputBody::FromParent { text: "x".repeat(bytes) });
+    for n in 0..5 {
+        assert_eq!(store.accept(note(n.to_string(), 10), at(10)).await.unwrap(), Accepted::Accepted);
+    }
+    assert_eq!(store.accept(note("5".into(), 10), at(10)).await.unwrap(), Accepted::Busy, "by count");
+    assert_eq!(store.accept(message(&root, "a"), at(10)).await.unwrap(), Accepted::Accepted);
+    let committed = slice(store, &root, 11, |_, commit| {
+        commit.calls = ["c", "d", "e"].map(|id| call_row(&root, id, CallState::Pending)).into();
+        commit.subscriptions = vec![subscription(&root, "s", SubscriptionState::Active)];
+    })
+    .await;
+    assert_eq!(committed.due_at, None);
+
+    for n in 6..9 {
+        assert_eq!(store.accept(note(n.to_string(), 10_000), at(20)).await.unwrap(), Accepted::Accepted);
+    }
+    assert_eq!(store.accept(note("9".into(), 1), at(20)).await.unwrap(), Accepted::Busy, "by bytes");
+    assert_eq!(store.accept(event(&root, "s", "1", false), at(20)).await.unwrap(), Accepted::Busy);
+    let words = NewInput::message(root.clone(), "b", vec![ContentPart::text("x".repeat(20_000))], "test");
+    assert_eq!(store.accept(words, at(20)).await.unwrap(), Accepted::Accepted, "P9");
+    let large = |id: &str| {
+        let body = InputBody::Outcome { call: call(id), outcome: crate::Outcome::text("x".repeat(10_000)) };
+        NewInput { id: crate::InputId::outcome(&call(id)), ..input(&root, "", body) }
+    };
+    assert_eq!(store.accept(large("c"), at(20)).await.unwrap(), Accepted::Accepted);
+    assert_eq!(store.accept(large("d"), at(20)).await.unwrap(), Accepted::Busy, "twice as much");
+    assert_eq!(store.accept(message(&root, "c"), at(20)).await.unwrap(), Accepted::Accepted, "P9");
+    assert_eq!(
+        store.accept(input(&root, "stop", InputBody::Stop), at(20)).await.unwrap(),
+        Accepted::Accepted
+    );
+
+    // What stays counts on; what is used, or buried, does not.
+    slice(store, &root, 21, |snapshot, commit| {
+        assert_eq!(snapshot.inputs.len(), 7);
+        commit.consumed = snapshot.inputs[2..].iter().map(|input| input.seq).collect();
+        let seq = snapshot.inputs[1].seq;
+        commit.dead_letters = vec![DeadLetter { seq, reason: "no use".into() }];
+    })
+    .await;
+    for (id, expected) in [("f", Accepted::Accepted), ("g", Accepted::Accepted), ("h", Accepted::Busy)] {
+        assert_eq!(store.accept(note(id.into(), 10_000), at(22)).await.unwrap(), expected, "{id}");
+    }
+    assert_eq!(store.accept(large("d"), at(22)).await.unwrap(), Accepted::Accepted, "it comes again");
+}
+
+/// Of what was never accepted a thread keeps so many dead letters, and its oldest go; none of them pushes out an input
+/// that was (P1).
+pub async fn dead_letters_of_strangers_are_few(store: &dyn Store) {
+    let mut few = session("root");
+    few.rules.dead_letters = 2;
+    store.create(&few).await.unwrap();
+    let root = thread("root");
+    for id in ["a", "b", "c"] {
+        store.accept(message(&root, id), at(10)).await.unwrap();
+    }
+    slice(store, &root, 10, |snapshot, commit| {
+        commit.consumed.clear();
+        let letter = |input: &crate::Input| DeadLetter { seq: input.seq, reason: "no use".into() };
+        commit.dead_letters = snapshot.inputs.iter().map(letter).collect();
+    })
+    .await;
+    for id in ["1", "2", "3", "4"] {
+        let told = store.accept(outcome(&root, id), at(20)).await.unwrap();
+        assert!(matches!(told, Accepted::Discarded(_)), "{told:?}");
+    }
+    let letters = store.dead_letters().await.unwrap();
+    let what: Vec<&str> = letters.iter().map(|letter| letter.what.as_str()).collect();
+    assert_eq!(what, ["message:a", "message:b", "message:c", "outcome:3", "outcome:4"]);
+    assert!(store.drop_dead_letter(letters[0].id).await.unwrap());
+    assert_eq!(store.dead_letters().await.unwrap().len(), 4);
 }
 
 /// P1: what was accepted is there, and wakes its thread; not before its time.

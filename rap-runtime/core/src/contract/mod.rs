@@ -11,6 +11,15 @@
 //! rap_core::store_contract!(open);
 //! ```
 //!
+//! Where leases run out while the process lives, a second function lets them, and [`leases`] is tested as well:
+//!
+//! ```text
+//! /// Every lease that was given so far has run out: the store's clock is moved, or its rows are.
+//! async fn run_out(store: &MyStore, directory: &tempfile::TempDir) { … }
+//!
+//! rap_core::store_contract!(open, run_out);
+//! ```
+//!
 //! That makes one test of each function here, named like it. `rap-store-sqlite` and the store in memory of
 //! `rap-runtime` pass them all, so a test that fails shows a difference in the new store.
 //!
@@ -19,7 +28,7 @@
 //! * A store decides nothing. [`admit`](crate::admit) says what becomes of an input, from rows that are read in the
 //!   transaction that stores it; what a slice does is in its [`Commit`](crate::Commit), to be written whole.
 //! * Begin with `create`, `accept`, `claim`, `load`, `commit`, `release`: [`inputs`] and [`concurrency`] test them.
-//!   Then the outbox ([`outbox`]), then what a commit does to other threads ([`tree`]).
+//!   Then the outbox ([`outbox`]), then what a commit does to other threads ([`tree`]), then [`compactions`].
 //! * `accept` and `commit` return when what they did survives a kill; many may share one flush. A settlement may be
 //!   lost: the request is then sent again, with the same id.
 //! * The fence: `commit` writes only if the claim holds *and* the version is the one that was loaded, both checked
@@ -33,17 +42,29 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, though they live in a library")]
 
+pub mod compactions;
 pub mod concurrency;
 pub mod hand;
 pub mod histories;
 pub mod inputs;
+pub mod leases;
 pub mod outbox;
 pub mod tree;
 
 /// Makes a test of each function of the [contract](crate::contract) for the store that a function opens: an `async
-/// fn() -> (S, G)`, where `S` is an empty [`Store`](crate::Store) and `G` whatever has to live as long.
+/// fn() -> (S, G)`, where `S` is an empty [`Store`](crate::Store) and `G` whatever has to live as long. With a second
+/// function, an `async fn(&S, &G)` that lets all leases run out, of the [leases](crate::contract::leases) too.
 #[macro_export]
 macro_rules! store_contract {
+    ($open:path, $run_out:path) => {
+        $crate::store_contract!($open);
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn a_lease_that_runs_out() {
+            let (store, guard) = $open().await;
+            $crate::contract::leases::a_lease_that_runs_out(&store, $run_out(&store, &guard)).await;
+        }
+    };
     ($open:path) => {
         $crate::store_contract! { @cases $open;
             inputs::{
@@ -63,6 +84,9 @@ macro_rules! store_contract {
                 a_message_between_threads_is_admitted,
                 changes_are_heard,
                 values_have_names,
+                a_toolbox_is_replaced_by_who_knows_it,
+                an_inbox_holds_so_much,
+                dead_letters_of_strangers_are_few,
                 many_accepts_at_once,
                 damage_in_a_commit_writes_nothing,
             },
@@ -84,9 +108,11 @@ macro_rules! store_contract {
                 active_subscriptions_are_listed,
                 what_no_slice_decided_is_shown,
                 closing_takes_all_below_along,
+                closing_loses_no_input,
                 a_slice_below_a_closed_thread_is_fenced,
                 stop_and_go_on,
                 a_paused_thread_hears_people,
+                what_a_person_says_after_a_stop_is_heard,
                 a_timer_outlives_a_pause,
                 a_clock_that_was_set_back,
                 going_on_above_a_running_slice,
@@ -96,6 +122,11 @@ macro_rules! store_contract {
                 a_child_sees_a_part_of_a_long_history,
                 a_summary_covers_a_part_of_a_long_history,
                 large_contents_are_whole,
+            },
+            compactions::{
+                a_compaction_has_one_worker,
+                a_compaction_ends_in_the_inbox,
+                a_compaction_reads_what_is_shown,
             },
             concurrency::{
                 claims_at_once_are_distinct,
@@ -126,6 +157,7 @@ mod tests {
             include_str!("outbox.rs"),
             include_str!("tree.rs"),
             include_str!("histories.rs"),
+            include_str!("compactions.rs"),
             include_str!("concurrency.rs"),
         ] {
             for line in source.lines().filter_map(|line| line.strip_prefix("pub async fn ")) {

@@ -187,9 +187,10 @@ pub async fn cancelling_what_was_delivered(store: &dyn Store) {
     let root = with_a_call(store).await;
     let taken = take(store, 20).await;
     delivered(store, &taken, 21).await;
-    let mut toolbox = session("root").toolbox;
+    let first = session("root").toolbox;
+    let mut toolbox = first.clone();
     toolbox.servers[1].base = super::hand::url("http://moved:81");
-    store.update_toolbox(&thread("root"), &toolbox).await.unwrap();
+    assert!(store.update_toolbox(&thread("root"), &first, &toolbox).await.unwrap());
     cancel(store, &root, 30).await;
     let notices = take(store, 30).await;
     assert_eq!(urls(&notices), ["http://one/base/cancel_tool_call", "http://moved:81/cancel_tool_call"]);

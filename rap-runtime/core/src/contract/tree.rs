@@ -192,6 +192,44 @@ pub async fn closing_takes_all_below_along(store: &dyn Store) {
     assert_eq!(sent.len(), 1);
 }
 
+/// P1: whatever waits in a thread that is closed is a dead letter, however much it is and however few are kept of others;
+/// nothing that comes later takes it away.
+pub async fn closing_loses_no_input(store: &dyn Store) {
+    let mut few = session("root");
+    few.rules.dead_letters = 3;
+    store.create(&few).await.unwrap();
+    let root = thread("root");
+    woken(store, &root, "go", 10, |snapshot, commit| {
+        commit.threads = vec![child(&snapshot.thread, "kid", 0)];
+    })
+    .await;
+    let kid = thread("kid");
+    slice(store, &kid, 10, |_, _| {}).await;
+    for n in 0..4 {
+        for (of, id) in [(&root, format!("root {n}")), (&kid, format!("kid {n}"))] {
+            let note = input(of, &id, InputBody::FromParent { text: "x".into() });
+            assert_eq!(store.accept(note, at(20)).await.unwrap(), Accepted::Accepted);
+        }
+    }
+    store.accept(input(&root, "close", InputBody::Close), at(19)).await.unwrap();
+    slice(store, &root, 20, |snapshot, commit| {
+        let close = snapshot.inputs.iter().find(|input| input.body == InputBody::Close).unwrap();
+        commit.consumed = vec![close.seq];
+        commit.close = true;
+    })
+    .await;
+    for n in 0..5 {
+        let late = super::hand::outcome(&kid, &format!("late {n}"));
+        assert!(matches!(store.accept(late, at(30)).await.unwrap(), Accepted::Discarded(_)));
+    }
+    let letters = store.dead_letters().await.unwrap();
+    let of = |reason: &str| letters.iter().filter(|l| l.reason == reason).map(|l| l.what.as_str()).collect();
+    let closed: Vec<&str> = of("its thread was closed");
+    let expected = ["root 0", "root 1", "root 2", "root 3", "kid 0", "kid 1", "kid 2", "kid 3"];
+    assert_eq!(closed, expected);
+    assert_eq!(letters.len(), expected.len() + 3);
+}
+
 /// P4: a slice that runs below a thread that is closed commits nothing, and hears of it when it renews.
 pub async fn a_slice_below_a_closed_thread_is_fenced(store: &dyn Store) {
     let (root, kid, _) = family(store).await;
@@ -267,6 +305,51 @@ pub async fn a_paused_thread_hears_people(store: &dyn Store) {
     store.accept(message(&root, "b"), at(41)).await.unwrap();
     let committed = store.commit(&held, all_used(&snapshot), at(42)).await.unwrap();
     assert_eq!(committed.due_at, Some(at(42)));
+}
+
+/// P9: what a person says to a thread below one that is stopped, after the stop and before its slice, is not stopped: that
+/// thread is due, with all that it waits for. What was said before the stop waits, with everybody else's.
+pub async fn what_a_person_says_after_a_stop_is_heard(store: &dyn Store) {
+    let (root, kid, grandkid) = family(store).await;
+    store.accept(message(&grandkid, "before"), at(20)).await.unwrap();
+    store.accept(input(&root, "stop", InputBody::Stop), at(20)).await.unwrap();
+    let held = claim_of(store, &root, 20).await;
+    let snapshot = store.load(&held).await.unwrap();
+    store.accept(message(&kid, "after"), at(21)).await.unwrap();
+    let note = input(&grandkid, "note", InputBody::FromParent { text: "x".into() });
+    store.accept(note, at(21)).await.unwrap();
+    let mut commit = all_used(&snapshot);
+    (commit.pause, commit.stopped_by) = (true, Some(snapshot.inputs[0].seq));
+    store.commit(&held, commit, at(22)).await.unwrap();
+    store.release(held).await.unwrap();
+    assert_eq!(store.next_due().await.unwrap(), Some(at(22)));
+    let awake = claim(store, &kid, 22).await;
+    assert_eq!(store.claim(at(1_000)).await.unwrap(), None, "nobody else");
+    let snapshot = store.load(&awake).await.unwrap();
+    assert!(snapshot.thread.paused);
+    assert_eq!(snapshot.inputs.len(), 1);
+    let mut commit = all_used(&snapshot);
+    commit.resume = true;
+    store.commit(&awake, commit, at(23)).await.unwrap();
+    store.release(awake).await.unwrap();
+    assert_eq!(state(store, &root).await, ThreadState::Paused);
+    assert_eq!(seen(store, &grandkid, 23).await.inputs.len(), 2, "the stop is lifted below it");
+}
+
+/// Claims a thread among others that are due.
+async fn claim_of(store: &dyn Store, of: &ThreadId, now: i64) -> crate::Claim {
+    let mut others = Vec::new();
+    let found = loop {
+        let claim = store.claim(at(now)).await.unwrap().expect("it is due");
+        if claim.thread == *of {
+            break claim;
+        }
+        others.push(claim);
+    };
+    for claim in others {
+        store.release(claim).await.unwrap();
+    }
+    found
 }
 
 /// A pause keeps timers: when it ends, the thread looks at them again.

@@ -41,12 +41,11 @@ pub(crate) fn prepare(draft: &mut Draft) {
 
 /// Stop, close, another model. A message that is newer than the stop lifts it again.
 fn controls(draft: &mut Draft, inputs: &[Input]) {
-    let mut stopped_at = None;
     for input in inputs {
         match &input.body {
             InputBody::Stop => {
                 draft.consume(input);
-                stopped_at = Some(input.seq);
+                draft.stopped_by = Some(input.seq);
             }
             InputBody::Close => {
                 draft.consume(input);
@@ -59,11 +58,12 @@ fn controls(draft: &mut Draft, inputs: &[Input]) {
             _ => {}
         }
     }
-    if stopped_at.is_some() {
+    let stopped_by = draft.stopped_by;
+    if stopped_by.is_some() {
         stop(draft);
     }
     let lifted = |input: &Input| {
-        matches!(input.body, InputBody::Message { .. }) && stopped_at.is_none_or(|stop| input.seq > stop)
+        matches!(input.body, InputBody::Message { .. }) && stopped_by.is_none_or(|stop| input.seq > stop)
     };
     if (draft.pause || draft.snapshot.thread.paused) && inputs.iter().any(lifted) {
         draft.pause = false;
@@ -391,6 +391,7 @@ fn inject(draft: &mut Draft, input: &Input, open: bool) {
             draft.consume(input);
         }
         InputBody::FromParent { text } => {
+            draft.reported = false;
             draft.entries.push(Entry::User(UserEntry {
                 author: UserAuthor::Parent,
                 content: vec![ContentPart::text(format!("Message from your parent thread: {text}"))],

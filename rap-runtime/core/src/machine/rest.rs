@@ -16,10 +16,12 @@ pub(crate) fn rest(draft: &mut Draft, state: &str) {
     match draft.snapshot.thread.kind.clone() {
         ThreadKind::Root => draft.show(Surface::Resting),
         ThreadKind::Spawned { .. } => {
-            // A report of its progress does not tell the parent that it failed.
+            // Once for what it was asked to do: a report of its progress is not its end, and its parent's next message asks
+            // for more.
             if !draft.reported || state == "failed" {
                 let text = last_words(draft);
                 report(draft, state, text, "rest");
+                draft.reported = true;
             }
             draft.show(Surface::Resting);
         }
@@ -52,7 +54,6 @@ pub(crate) fn report(draft: &mut Draft, state: &str, text: String, cause: &str) 
         },
         traceparent: None,
     });
-    draft.reported = true;
 }
 
 fn origin(kind: &ThreadKind) -> Option<(String, CallId, Value)> {
@@ -65,15 +66,28 @@ fn origin(kind: &ThreadKind) -> Option<(String, CallId, Value)> {
     }
 }
 
-/// The newest text of the model or, where something failed, what people were told of it.
+/// The newest text of the thread's model or, where something failed, what people were told of it.
 fn last_words(draft: &Draft) -> String {
     let failed = draft.surface.iter().rev().find_map(|event| match &event.what {
         Surface::Error { text } => Some(text.clone()),
         _ => None,
     });
-    let own = draft.entries.iter().rev().find_map(|entry| match entry {
-        Entry::Turn(turn) if !turn.text.is_empty() => Some(turn.text.clone()),
+    failed.or_else(|| own_words(draft)).unwrap_or_else(|| "nothing to say".to_owned())
+}
+
+/// The newest text of the model, up to what the thread was made with: before that lies its parent's history.
+fn own_words(draft: &Draft) -> Option<String> {
+    let made_by = match &draft.snapshot.thread.kind {
+        ThreadKind::Spawned { call, .. } => Some(call),
+        _ => None,
+    };
+    let before = draft.snapshot.history.iter().rev().map(AsRef::as_ref).take_while(|_| made_by.is_some());
+    let turns = draft.entries.iter().rev().chain(before).filter_map(|entry| match entry {
+        Entry::Turn(turn) => Some(turn),
         _ => None,
     });
-    failed.or(own).unwrap_or_else(|| "nothing to say".to_owned())
+    turns
+        .take_while(|turn| !turn.calls.iter().any(|call| Some(&call.id) == made_by))
+        .find(|turn| !turn.text.is_empty())
+        .map(|turn| turn.text.clone())
 }

@@ -1,6 +1,6 @@
 //! Inputs on their way in: the facts, the core's word, the inbox, and what nobody can use.
 
-use super::{Memory, Pending};
+use super::{Letter, Memory, Pending};
 use crate::{
     Accepted, Admission, AdmissionFacts, CallState, DeadLetterView, EVENT_IDS_KEPT, EVENT_IDS_KEPT_MS, Input,
     InputBody, Millis, NewInput, Rules, Session, admit,
@@ -12,8 +12,8 @@ impl Memory {
     /// See [`Store::accept`](crate::Store::accept).
     pub fn accept(&mut self, new: NewInput, now: Millis) -> Accepted {
         let facts = self.facts(&new);
-        let parked_limit = self.rules_of(&new.thread).map_or(0, |session| session.rules.parked_events);
-        match admit(&new.body, &facts, parked_limit) {
+        let rules = self.rules_of(&new.thread).map_or_else(Rules::default, |session| session.rules.clone());
+        match admit(&new.body, &facts, &rules) {
             Admission::Accept => {
                 self.enter(new, now);
                 Accepted::Accepted
@@ -62,6 +62,7 @@ impl Memory {
             }),
             parked: unconsumed().filter(|pending| names_call(&pending.input.body)).count(),
             inbox: unconsumed().count(),
+            inbox_bytes: unconsumed().map(|pending| pending.bytes).sum(),
         }
     }
 
@@ -89,8 +90,9 @@ impl Memory {
             }
         }
         let (body, traceparent) = (new.body, new.traceparent);
+        let bytes = serde_json::to_string(&body).map_or(0, |json| json.len() as u64);
         let input = Input { seq, id: new.id, accepted_at: now, body, traceparent };
-        self.inbox.insert(seq, Pending { thread: new.thread, input });
+        self.inbox.insert(seq, Pending { thread: new.thread, input, bytes });
     }
 
     /// Forgets the old events of a subscription, by which one that is sent again would be known (P2).
@@ -118,7 +120,17 @@ impl Memory {
         self.keep_dead(thread, what.to_owned(), reason.to_owned(), body, now);
     }
 
-    /// Keeps a dead letter; at the limit, the oldest of its thread goes.
+    /// Puts an input away that was accepted: nothing takes it away again but a person (P1).
+    pub(super) fn bury_input(&mut self, pending: Pending, reason: &str, now: Millis) {
+        let Pending { thread, input, .. } = pending;
+        let body = serde_json::to_value(&input.body).unwrap_or(Value::Null);
+        let id = self.number();
+        let (what, reason) = (input.id.as_str().to_owned(), reason.to_owned());
+        let view = DeadLetterView { id, at: now, thread: thread.to_string(), what, reason, body };
+        self.dead_letters.push(Letter { accepted: true, view });
+    }
+
+    /// Keeps a dead letter of what was not accepted; at the limit, the oldest of these goes.
     pub(super) fn keep_dead(
         &mut self,
         thread: &ThreadId,
@@ -130,8 +142,9 @@ impl Memory {
         let limit =
             self.rules_of(thread).map_or(Rules::default().dead_letters, |session| session.rules.dead_letters);
         let (id, thread_id) = (self.number(), thread.to_string());
-        self.dead_letters.push(DeadLetterView { id, at: now, thread: thread_id, what, reason, body });
-        let of_thread = |letter: &DeadLetterView| letter.thread == thread.as_str();
+        let view = DeadLetterView { id, at: now, thread: thread_id, what, reason, body };
+        self.dead_letters.push(Letter { accepted: false, view });
+        let of_thread = |letter: &Letter| !letter.accepted && letter.view.thread == thread.as_str();
         if self.dead_letters.iter().filter(|letter| of_thread(letter)).count() > limit
             && let Some(oldest) = self.dead_letters.iter().position(of_thread)
         {

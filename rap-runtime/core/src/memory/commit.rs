@@ -56,13 +56,7 @@ impl Memory {
         self.write_rows(&commit, &session);
         for letter in &commit.dead_letters {
             if let Some(pending) = self.inbox.remove(&letter.seq) {
-                self.bury(
-                    &pending.thread,
-                    pending.input.id.as_str(),
-                    &letter.reason,
-                    &pending.input.body,
-                    now,
-                );
+                self.bury_input(pending, &letter.reason, now);
             }
         }
         for seq in &commit.consumed {
@@ -95,7 +89,7 @@ impl Memory {
             }
         }
         if commit.pause || commit.resume {
-            self.pause_subtree(&commit.thread, commit.pause, now);
+            self.pause_subtree(&commit.thread, commit.pause, commit.stopped_by, now);
         }
         if commit.close {
             self.close_subtree(&commit.thread, now);
@@ -227,8 +221,13 @@ impl Memory {
         threads.into_iter().map(|(_, id)| id).collect()
     }
 
-    fn pause_subtree(&mut self, root: &ThreadId, pause: bool, now: Millis) {
+    fn pause_subtree(&mut self, root: &ThreadId, pause: bool, stopped_by: Option<i64>, now: Millis) {
         for id in self.subtree(root) {
+            // What a person said after the stop is answered.
+            let after = self.inbox.range(stopped_by.map_or(i64::MAX, |seq| seq + 1)..);
+            let awake = after
+                .into_iter()
+                .any(|(_, pending)| pending.thread == id && pending.input.body.is_by_person());
             let Some(thread) = self.threads.get_mut(&id) else { continue };
             let was_paused = std::mem::replace(&mut thread.row.paused, pause);
             if id == *root {
@@ -238,7 +237,7 @@ impl Memory {
                 // A slice that runs in a descendant loses its turn.
                 thread.row.version += 1;
                 thread.claim = None;
-                thread.due_at = None;
+                thread.due_at = awake.then_some(now);
             } else if was_paused {
                 // Its inputs and timers are looked at again. A slice that runs in it thinks that it is
                 // paused, and loses its turn.
@@ -288,8 +287,7 @@ impl Memory {
                 self.inbox.iter().filter(|(_, pending)| pending.thread == id).map(|(seq, _)| *seq).collect();
             for seq in left {
                 if let Some(pending) = self.inbox.remove(&seq) {
-                    let reason = "its thread was closed";
-                    self.bury(&id, pending.input.id.as_str(), reason, &pending.input.body, now);
+                    self.bury_input(pending, "its thread was closed", now);
                 }
             }
             self.show(SurfaceEvent { thread: id.clone(), what: Surface::Closed }, now);

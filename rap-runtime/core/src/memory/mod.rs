@@ -12,8 +12,9 @@ mod snapshot;
 mod views;
 
 use crate::{
-    CallRow, Claim, Compaction, DeadLetterView, Entry, Input, InputId, Interaction, Millis, Numbered,
-    Session, SliceView, StoreError, SubscriptionRow, Surface, SurfaceEvent, ThreadKind, ThreadRow, Toolbox,
+    CallRow, Claim, Compaction, DeadLetterView, DeliveryKind, Entry, Input, InputId, Interaction, Millis,
+    Numbered, Session, SliceView, StoreError, SubscriptionRow, Surface, SurfaceEvent, ThreadKind, ThreadRow,
+    Toolbox,
 };
 use outbox::OutboxRow;
 use rap_types::{CallId, ThreadId};
@@ -34,7 +35,7 @@ pub struct Memory {
     /// The names of each subscription's events that are known again, oldest first.
     events: BTreeMap<CallId, VecDeque<(Millis, InputId)>>,
     outbox: BTreeMap<i64, OutboxRow>,
-    dead_letters: Vec<DeadLetterView>,
+    dead_letters: Vec<Letter>,
     surface: Vec<(ThreadId, Numbered)>,
     /// With the number of its last update.
     views: BTreeMap<(ThreadId, String), (i64, Interaction)>,
@@ -91,6 +92,15 @@ struct Question {
 struct Pending {
     thread: ThreadId,
     input: Input,
+    /// As JSON.
+    bytes: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Letter {
+    /// It was an input that was accepted.
+    accepted: bool,
+    view: DeadLetterView,
 }
 
 impl Memory {
@@ -165,10 +175,12 @@ impl Memory {
     }
 
     /// See [`Store::update_toolbox`](crate::Store::update_toolbox).
-    pub fn update_toolbox(&mut self, id: &ThreadId, toolbox: &Toolbox) {
-        if let Some(state) = self.sessions.get_mut(id) {
-            Arc::make_mut(&mut state.session).toolbox = toolbox.clone();
-        }
+    pub fn update_toolbox(&mut self, id: &ThreadId, from: &Toolbox, to: &Toolbox) -> bool {
+        let known = self.sessions.get_mut(id).filter(|state| state.session.toolbox == *from);
+        known.is_some_and(|state| {
+            Arc::make_mut(&mut state.session).toolbox = to.clone();
+            true
+        })
     }
 
     /// See [`Store::claim`](crate::Store::claim).
@@ -203,15 +215,20 @@ impl Memory {
         }
     }
 
-    /// Forgets all claims and takes: what a crash of every worker leaves.
+    /// Forgets all claims and takes: what a crash of every worker leaves. What one of them may have begun to send counts as
+    /// begun, and invocations that were put off are due at once: whoever comes takes up what is owed (P6).
     pub fn crash(&mut self) {
         self.threads.values_mut().for_each(|thread| {
             thread.claim = None;
             thread.compacting = false;
         });
         for row in self.outbox.values_mut() {
+            row.begun |= row.taken;
             row.taken = false;
             row.first_attempt = None;
+            if row.kind == DeliveryKind::Invocation {
+                row.due_at = row.due_at.min(Millis(0));
+            }
         }
     }
 

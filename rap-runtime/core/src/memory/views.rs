@@ -101,7 +101,7 @@ impl Memory {
     /// See [`Store::drop_dead_letter`](crate::Store::drop_dead_letter).
     pub fn drop_dead_letter(&mut self, id: i64) -> bool {
         let before = self.dead_letters.len();
-        self.dead_letters.retain(|letter| letter.id != id);
+        self.dead_letters.retain(|letter| letter.view.id != id);
         self.dead_letters.len() < before
     }
 
@@ -155,7 +155,7 @@ impl Memory {
 
     /// See [`Store::dead_letters`](crate::Store::dead_letters).
     pub fn dead_letters(&self) -> Vec<DeadLetterView> {
-        self.dead_letters.clone()
+        self.dead_letters.iter().map(|letter| letter.view.clone()).collect()
     }
 
     /// See [`Store::slices`](crate::Store::slices).

@@ -172,11 +172,14 @@ fn a_spawned_child() {
     assert!(world.told().contains(&line), "it rests, so it reports once by itself: {:#?}", world.told());
 
     let message = json!({"thread_id": child, "message": "count again"});
-    world.model([turn("", &[("send_message_to_child", message.clone())]), says("4"), says("told it")]);
+    world.model([turn("", &[("send_message_to_child", message.clone())]), says("told it"), says("4")]);
+    world.model([says("it is 4 now")]);
     world.user("again");
     world.run();
     let told = world.told_of(&child);
     assert!(told.contains(&"Parent: Message from your parent thread: count again".to_owned()), "{told:?}");
+    let line = format!("event of spawn_thread: Report of thread {child} (idle): 4");
+    assert!(world.told().contains(&line), "it was asked again, so it reports again: {:#?}", world.told());
 
     world.model([turn("", &[("close_thread", json!({"thread_id": child}))])]);
     world.user_of(&child, "close");
@@ -206,6 +209,62 @@ fn a_failing_child_reports() {
     world.run();
     let told = world.told();
     assert!(told.iter().any(|line| line.contains("(failed)")), "{told:#?}");
+}
+
+/// A child that has reported its progress still reports where it comes to rest, and then no more: a person's word to it
+/// is answered to that person.
+#[test]
+fn a_child_that_reported_before() {
+    let mut world = World::new();
+    world.model([
+        turn("", &[("spawn_thread", json!({"instructions": "x", "child_of": ["root"]}))]),
+        says("spawned"),
+        turn("", &[("report_to_parent", json!({"report": "half done"}))]),
+        says("half done, I hear"),
+        says("it is 42"),
+        says("42, I hear"),
+    ]);
+    world.user("go");
+    world.run();
+    let child = world.children()[0].clone();
+    let reports = |world: &World| -> Vec<String> {
+        let told = world.told().into_iter();
+        told.filter_map(|line| Some(line.split_once(&format!("Report of thread {child} "))?.1.to_owned()))
+            .collect()
+    };
+    let expected = ["(reported): half done", "(idle): it is 42"];
+    assert_eq!(reports(&world), expected);
+    world.model([says("yes, 42")]);
+    world.user_of(&child, "sure?");
+    world.run();
+    assert_eq!(reports(&world), expected);
+}
+
+/// A child that rests without a word reports its last ones, and none of its parent's.
+#[test]
+fn a_child_that_rests_without_a_word() {
+    let spawn =
+        |text: &str| turn(text, &[("spawn_thread", json!({"instructions": "x", "child_of": ["root"]}))]);
+    let rests = || turn("", &[("sleep_until_event_or_input", json!({}))]);
+    for (words, expected) in [(Some("found it"), "(idle): found it"), (None, "(idle): nothing to say")] {
+        let mut world = World::new();
+        world.model([says("my own words"), spawn("more of them"), says("spawned")]);
+        world.user("hello");
+        world.run();
+        world.user("go");
+        for _ in 0..2 {
+            assert!(world.slice());
+        }
+        if let Some(words) = words {
+            world.model([turn(words, &[("a", json!({}))])]);
+            while world.slice() {}
+            world.result("a", "1");
+        }
+        world.model([rests(), says("I hear")]);
+        world.run();
+        let told = world.told().join("\n");
+        assert!(told.contains(expected), "{told}");
+    }
 }
 
 /// A child that has reported its progress still says that it failed.

@@ -70,6 +70,41 @@ fn sleeps() {
     assert_eq!(world.store.next_due(), Some(Millis(5 * HOUR)));
 }
 
+/// What began under a clock that was right ends when it was to, however far that ran ahead in between: a sleep, a turn's
+/// patience; a model that asked to wait is asked early at most.
+#[test]
+fn what_began_before_the_clock_ran_ahead() {
+    let day = 24 * HOUR;
+    let mut world = World::new();
+    world.model([turn("", &[("sleep", json!({"seconds": 7 * 24 * 60 * 60}))]), says("yes")]);
+    world.user("nap");
+    world.run();
+    let began = world.now;
+    world.advance(day);
+    world.user("still there?");
+    world.run();
+    world.advance(1_000 - day);
+    world.store.crash();
+    assert_eq!(world.store.clock_starts(world.now), Some(day - 1_000));
+    world.run();
+    assert_eq!(world.store.next_due(), Some(began + 7 * day), "not a day early");
+
+    let mut world = called(&["a", "b"]);
+    world.result("a", "1");
+    world.run();
+    let over = world.store.next_due();
+    world.advance(day);
+    world.store.show_event(
+        &rap_core::SurfaceEvent { thread: world.root.clone(), what: rap_core::Surface::Resting },
+        world.now,
+    );
+    world.advance(1_000 - day);
+    world.store.crash();
+    assert!(world.store.clock_starts(world.now).is_some());
+    world.run();
+    assert_eq!(world.store.next_due(), over, "patience is what is left of it");
+}
+
 #[test]
 fn a_model_that_asked_to_wait() {
     let mut world = World::new();
@@ -106,7 +141,7 @@ fn an_event_that_waits_for_calls() {
     assert!(world.told().contains(&"event of watch: news".to_owned()), "{:?}", world.told());
 }
 
-/// A request of the outbox waits no longer for its next try.
+/// A request of the outbox waits no longer for its next try. (An invocation is due at once for whoever comes next.)
 #[test]
 fn a_request_that_is_tried_again() {
     let mut world = World::new();
@@ -118,9 +153,13 @@ fn a_request_that_is_tried_again() {
     assert_eq!(held.kind, DeliveryKind::Invocation);
     world.store.begin(held.id);
     world.store.settle(held.id, Settlement::RetryAt(world.now + 5_000), world.now);
-    set_back(&mut world, 2 * HOUR);
+    world.advance(-2 * HOUR);
+    assert_eq!(world.store.clock_starts(world.now), Some(2 * HOUR));
     assert!(world.store.take(world.now + 4_999, 10).is_empty());
     assert_eq!(world.store.take(world.now + 5_000, 10).len(), 1);
+    world.store.crash();
+    let owed = world.store.take(world.now, 10);
+    assert_eq!((owed.len(), owed[0].begun), (1, true), "taken up without waiting");
 }
 
 /// A stopped thread hears of it when it goes on, with all below it; nothing wakes it before.

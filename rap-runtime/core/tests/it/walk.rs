@@ -274,9 +274,10 @@ fn built_in_tools_and_their_parameters() {
 fn each_built_in_tool_can_be_switched_off() {
     for name in BUILT_IN_TOOLS {
         let mut world = World::new();
-        let mut toolbox = world.store.session(&world.root).unwrap().toolbox.clone();
+        let before = world.store.session(&world.root).unwrap().toolbox.clone();
+        let mut toolbox = before.clone();
         toolbox.without = vec![name.to_owned()];
-        world.store.update_toolbox(&world.root.clone(), &toolbox);
+        assert!(world.store.update_toolbox(&world.root.clone(), &before, &toolbox));
         world.model([turn("", &[(name, json!({}))]), says("well")]);
         world.user("go");
         world.run();
@@ -315,6 +316,10 @@ fn limits_have_clear_errors() {
     );
     assert_eq!((defaults.patience_ms, defaults.hold_ms, defaults.completions), (30_000, 30_000, 200));
     assert_eq!((defaults.result_bytes, defaults.parked_events, defaults.compact_at), (64 * 1024, 64, 75));
+    assert_eq!(
+        (defaults.inbox, defaults.inbox_bytes, defaults.dead_letters),
+        (10_000, 64 * 1024 * 1024, 1_000)
+    );
 }
 
 /// "A result shows the model at most 64 KiB …, with a note; it is whole in the store."

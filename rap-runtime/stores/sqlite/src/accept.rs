@@ -14,6 +14,7 @@ use rap_core::{
 };
 use rap_types::ThreadId;
 use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
 
 /// An inbox's mark for the last event of a subscription; others have 1, what is no event 0.
 const FINAL: i64 = 2;
@@ -27,13 +28,11 @@ struct Target {
 
 pub(crate) fn accept(write: &mut Write<'_>, new: &NewInput, now: Millis) -> Done<Accepted> {
     let (target, facts) = facts(write, new)?;
-    let parked_limit = match (&target, &new.body) {
-        (Some(target), InputBody::Event { .. }) if facts.subscription.is_none() => {
-            rules(write, target.session)?.parked_events
-        }
-        _ => 0,
+    let rules = match &target {
+        Some(target) => rules(write, target.session)?,
+        None => Arc::default(),
     };
-    Ok(match admit(&new.body, &facts, parked_limit) {
+    Ok(match admit(&new.body, &facts, &rules) {
         Admission::Accept => {
             if let Some(target) = target {
                 enter(write, &target, new, now)?;
@@ -58,27 +57,33 @@ pub(crate) fn accept(write: &mut Write<'_>, new: &NewInput, now: Millis) -> Done
     })
 }
 
-pub(crate) fn rules(write: &Write<'_>, session: i64) -> Done<Rules> {
+pub(crate) fn rules(write: &Write<'_>, session: i64) -> Done<Arc<Rules>> {
+    if let Some(rules) = write.shared.kept_rules(session) {
+        return Ok(rules);
+    }
     let text: String = write
         .conn
         .prepare_cached("SELECT rules FROM settings WHERE session = ?1")?
         .query_row([session], |row| row.get(0))?;
-    from_json(&text, || format!("the rules of session {session}"))
+    let rules = Arc::new(from_json(&text, || format!("the rules of session {session}"))?);
+    write.shared.keep_rules(session, &rules);
+    Ok(rules)
 }
 
 fn facts(write: &Write<'_>, new: &NewInput) -> Done<(Option<Target>, AdmissionFacts)> {
     let mut facts = AdmissionFacts::default();
     let thread = write
         .conn
-        .prepare_cached("SELECT n, session, closed, inbox FROM threads WHERE id = ?1")?
+        .prepare_cached("SELECT n, session, closed, inbox, inbox_bytes FROM threads WHERE id = ?1")?
         .query_row([new.thread.as_str()], |row| {
-            Ok((Target { n: row.get(0)?, session: row.get(1)? }, row.get(2)?, row.get(3)?))
+            Ok((Target { n: row.get(0)?, session: row.get(1)? }, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .optional()?;
-    let Some((target, closed, inbox)) = thread else { return Ok((None, facts)) };
+    let Some((target, closed, inbox, bytes)) = thread else { return Ok((None, facts)) };
     facts.thread_exists = true;
     facts.thread_closed = closed;
     facts.inbox = count(inbox);
+    facts.inbox_bytes = rows::unsigned(bytes);
     facts.seen = write
         .conn
         .prepare_cached("SELECT 1 FROM inputs WHERE thread = ?1 AND id = ?2")?
@@ -118,7 +123,9 @@ fn facts(write: &Write<'_>, new: &NewInput) -> Done<(Option<Target>, AdmissionFa
 
 fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) -> Done<()> {
     let conn = write.conn;
-    let body = bodies::put_away(conn, json(&new.body))?;
+    let body = json(&new.body);
+    let bytes = signed(body.len() as u64);
+    let body = bodies::put_away(conn, body)?;
     conn.prepare_cached(
         "INSERT INTO inputs (thread, id, accepted_at, source, traceparent, body)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -132,19 +139,20 @@ fn enter(write: &mut Write<'_>, target: &Target, new: &NewInput, now: Millis) ->
         _ if new.body.ends_compaction() => COMPACTED,
         _ => 0,
     };
-    conn.prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+    conn.prepare_cached("INSERT INTO inbox VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
         target.n,
         conn.last_insert_rowid(),
         call.map(|call| call.as_str()),
         event,
-        by_person
+        by_person,
+        bytes
     ])?;
     conn.prepare_cached(
-        "UPDATE threads SET inbox = inbox + 1, due_at = min(coalesce(due_at, ?2), ?2),
+        "UPDATE threads SET inbox = inbox + 1, inbox_bytes = inbox_bytes + ?4, due_at = min(coalesce(due_at, ?2), ?2),
             woken_at = CASE WHEN ?3 THEN min(coalesce(woken_at, ?2), ?2) ELSE woken_at END
         WHERE n = ?1",
     )?
-    .execute(params![target.n, now.0, by_person])?;
+    .execute(params![target.n, now.0, by_person, bytes])?;
     if let InputBody::Event { call, .. } = &new.body {
         prune::events(write, target.n, call, now)?;
     }
@@ -179,20 +187,31 @@ pub(crate) fn bury(
     body: &str,
     now: Millis,
 ) -> Done<()> {
-    write
-        .conn
-        .prepare_cached(
-            "INSERT INTO dead_letters (at, thread, what, reason, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![now.0, thread.as_str(), what, reason, body])?;
+    keep_letter(write, thread, (what, reason, body), false, now)?;
     drop_oldest_letter(write, thread)
 }
 
-/// At the limit, the oldest dead letter of a thread goes.
+fn keep_letter(
+    write: &Write<'_>,
+    thread: &ThreadId,
+    (what, reason, body): (&str, &str, &str),
+    accepted: bool,
+    now: Millis,
+) -> Done<()> {
+    write
+        .conn
+        .prepare_cached(
+            "INSERT INTO dead_letters (at, thread, what, reason, body, accepted) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![now.0, thread.as_str(), what, reason, body, accepted])?;
+    Ok(())
+}
+
+/// At the limit, the oldest dead letter of a thread goes that was never accepted.
 fn drop_oldest_letter(write: &Write<'_>, thread: &ThreadId) -> Done<()> {
     let kept: i64 = write
         .conn
-        .prepare_cached("SELECT count(*) FROM dead_letters WHERE thread = ?1")?
+        .prepare_cached("SELECT count(*) FROM dead_letters WHERE thread = ?1 AND accepted = 0")?
         .query_row([thread.as_str()], |row| row.get(0))?;
     let limit = match rows::numbers(write.conn, thread)? {
         Some((_, session)) => rules(write, session)?.dead_letters,
@@ -202,14 +221,15 @@ fn drop_oldest_letter(write: &Write<'_>, thread: &ThreadId) -> Done<()> {
         write
             .conn
             .prepare_cached(
-                "DELETE FROM dead_letters WHERE n = (SELECT min(n) FROM dead_letters WHERE thread = ?1)",
+                "DELETE FROM dead_letters
+                WHERE n = (SELECT min(n) FROM dead_letters WHERE thread = ?1 AND accepted = 0)",
             )?
             .execute([thread.as_str()])?;
     }
     Ok(())
 }
 
-/// Puts an unconsumed input away, as [`consume`] takes it out; false if there is none of that number.
+/// Puts an unconsumed input away, as [`consume`] takes it out, for good (P1); false if there is none of that number.
 pub(crate) fn bury_input(
     write: &Write<'_>,
     thread: (i64, &ThreadId),
@@ -225,7 +245,7 @@ pub(crate) fn bury_input(
         .prepare_cached("SELECT id, body FROM inputs WHERE seq = ?1")?
         .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let body = bodies::whole(write.conn, &body, || format!("input {id} of thread {}", thread.1))?;
-    bury(write, thread.1, &id, reason, &body, now)?;
+    keep_letter(write, thread.1, (&id, reason, &body), true, now)?;
     Ok(true)
 }
 
@@ -253,12 +273,16 @@ pub(crate) fn consume(write: &Write<'_>, thread: i64, from: i64, upto: i64) -> D
     Ok(gone)
 }
 
+/// What of a thread's inbox is left after inputs were [taken out](consume), `?1` being its number.
+pub(crate) const BYTES_LEFT: &str =
+    "inbox_bytes = (SELECT coalesce(sum(bytes), 0) FROM inbox WHERE thread = ?1)";
+
 /// Lowers a thread's count of unconsumed inputs.
 pub(crate) fn fewer(write: &Write<'_>, thread: i64, by: usize) -> Done<()> {
     if by > 0 {
         write
             .conn
-            .prepare_cached("UPDATE threads SET inbox = inbox - ?2 WHERE n = ?1")?
+            .prepare_cached(&format!("UPDATE threads SET inbox = inbox - ?2, {BYTES_LEFT} WHERE n = ?1"))?
             .execute([thread, signed(by as u64)])?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Writing a slice: all of a commit or nothing, and only by whoever still has the thread (P4).
 
 use crate::{
-    accept::{accept, bury, bury_input, consume, show},
+    accept::{BYTES_LEFT, accept, bury, bury_input, consume, show},
     bodies,
     fault::{Done, damaged, json, word},
     interact,
@@ -66,7 +66,7 @@ pub(crate) fn commit(write: &mut Write<'_>, claim: &Claim, commit: &Commit, now:
         subtree::resume(write, n, now)?;
     }
     if commit.pause {
-        subtree::pause(write, n)?;
+        subtree::pause(write, n, commit.stopped_by, now)?;
     }
     if commit.close {
         subtree::close(write, n, now)?;
@@ -145,13 +145,13 @@ fn update(write: &Write<'_>, n: i64, commit: &Commit, next_entry: u64, used: usi
     }
     write
         .conn
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE threads SET version = version + 1, next_entry = ?2, model_owed = ?3, turn_at = ?4,
                 reported = ?5, last_record = ?6, due_at = ?7, woken_at = NULL, retry_at = ?8, room = ?9,
                 seen = max(seen, ?10), compaction = ?11, model = ?12, shown = ?13,
-                inbox = inbox - ?14
+                inbox = inbox - ?14, {BYTES_LEFT}
             WHERE n = ?1",
-        )?
+        ))?
         .execute(params![
             n,
             signed(next_entry),

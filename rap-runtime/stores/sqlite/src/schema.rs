@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -265,6 +265,19 @@ ALTER TABLE entries ADD COLUMN crc INTEGER;
 /// What models have read and written since a person last wrote.
 const SEVENTH: &str = "
 ALTER TABLE sessions ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
+";
+
+/// How much waits in an inbox, and which dead letters were once accepted.
+const EIGHTH: &str = "
+-- Of the input, as JSON. What older versions wrote counts as nothing.
+ALTER TABLE inbox ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+-- Of its unconsumed inputs.
+ALTER TABLE threads ADD COLUMN inbox_bytes INTEGER NOT NULL DEFAULT 0;
+
+-- Nothing takes an accepted one away but a person.
+ALTER TABLE dead_letters ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
+DROP INDEX dead_letters_thread;
+CREATE INDEX dead_letters_passing ON dead_letters (thread, n) WHERE accepted = 0;
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

@@ -1,7 +1,7 @@
 //! What the owner of the database knows in memory: who has which thread, what is on its way, and parsed
 //! copies of what never changes. Lost with the process, and nothing is lost with it (P6).
 
-use rap_core::{Claim, History, Millis, Session, StoreError};
+use rap_core::{Claim, History, Millis, Rules, Session, StoreError};
 use rap_types::ThreadId;
 use std::{
     collections::{HashMap, HashSet},
@@ -18,6 +18,8 @@ const CACHED_BYTES: usize = 16 * 1024 * 1024;
 const CACHED_SETTINGS: usize = 4 * 1024 * 1024;
 /// What a session takes in memory beside the text of its settings.
 const SESSION_BYTES: usize = 1024;
+/// Sessions whose rules are kept at most.
+const CACHED_RULES: usize = 4096;
 
 /// What writer, readers and callers share.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     /// Threads whose history somebody summarises.
     compacting: Mutex<HashSet<ThreadId>>,
     cache: Mutex<Cache>,
+    /// The rules of sessions, by number: they never change. The writer's own: it knows sessions before they are durable.
+    rules: Mutex<HashMap<i64, Arc<Rules>>>,
     generation: watch::Sender<u64>,
     /// Threads that are lent, by number; per lease, by its fence, the requests that stay here. Locked after
     /// `under_way`, never before.
@@ -131,6 +135,7 @@ impl Shared {
             under_way: Mutex::default(),
             compacting: Mutex::default(),
             cache: Mutex::default(),
+            rules: Mutex::default(),
             generation: watch::Sender::new(0),
             lent: Mutex::default(),
             events: AtomicU64::new(0),
@@ -317,6 +322,23 @@ impl Shared {
             let Some(dropped) = oldest.and_then(|n| cache.histories.remove(&n)) else { break };
             cache.bytes -= dropped.bytes;
         }
+    }
+
+    pub(crate) fn kept_rules(&self, session: i64) -> Option<Arc<Rules>> {
+        lock(&self.rules).get(&session).cloned()
+    }
+
+    pub(crate) fn keep_rules(&self, session: i64, rules: &Arc<Rules>) {
+        let mut kept = lock(&self.rules);
+        if kept.len() >= CACHED_RULES {
+            kept.clear();
+        }
+        kept.insert(session, rules.clone());
+    }
+
+    /// Something was not written: the number of a session may become another's.
+    pub(crate) fn forget_rules(&self) {
+        lock(&self.rules).clear();
     }
 
     pub(crate) fn kept_session(&self, n: i64, revision: i64) -> Option<Arc<Session>> {

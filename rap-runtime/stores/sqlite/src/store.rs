@@ -7,7 +7,7 @@ use crate::{
     reader::{Readers, Source},
     rows,
     shared::Shared,
-    views,
+    subtree, views,
     writer::{Write, Writer},
 };
 use async_trait::async_trait;
@@ -187,19 +187,22 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn update_toolbox(&self, id: &ThreadId, toolbox: &Toolbox) -> Result<(), StoreError> {
-        let (id, toolbox) = (id.clone(), json(toolbox));
+    async fn update_toolbox(&self, id: &ThreadId, from: &Toolbox, to: &Toolbox) -> Result<bool, StoreError> {
+        let (id, from, to) = (id.clone(), from.clone(), json(to));
         self.write(move |write| {
-            let Some((n, _)) = views::session_number(write.conn, &id)? else { return Ok(()) };
+            let Some((n, _)) = views::session_number(write.conn, &id)? else { return Ok(false) };
+            if subtree::toolbox(write.conn, n)? != from {
+                return Ok(false);
+            }
             write
                 .conn
                 .prepare_cached("UPDATE settings SET toolbox = ?2 WHERE session = ?1")?
-                .execute(params![n, toolbox])?;
+                .execute(params![n, to])?;
             write
                 .conn
                 .prepare_cached("UPDATE sessions SET revision = revision + 1 WHERE n = ?1")?
                 .execute([n])?;
-            Ok(())
+            Ok(true)
         })
         .await
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 use rap_core::{DeliveryKind, Millis, NewDelivery, Surface, Toolbox};
 use rap_types::{CallId, CancelToolCall, CloseThread, HttpUrl, ThreadId};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
 /// The open threads of a subtree, parents before children.
@@ -29,16 +29,19 @@ fn subtree(write: &Write<'_>, root: i64) -> Done<Vec<(i64, ThreadId, i64)>> {
 }
 
 /// Pauses a thread and its open descendants. A slice that runs in a descendant loses its turn.
-pub(crate) fn pause(write: &mut Write<'_>, root: i64) -> Done<()> {
+pub(crate) fn pause(write: &mut Write<'_>, root: i64, stopped_by: Option<i64>, now: Millis) -> Done<()> {
     for (n, id, _) in subtree(write, root)? {
         let below = n != root;
-        // What a person said before the stop does not lift it.
+        // What a person said before the stop does not lift it; what came after it does (P9).
         write
             .conn
             .prepare_cached(
-                "UPDATE threads SET paused = 1, woken_at = NULL, version = version + ?2 WHERE n = ?1",
+                "UPDATE threads SET paused = 1, version = version + ?2,
+                    woken_at = CASE WHEN ?2 AND EXISTS
+                        (SELECT 1 FROM inbox WHERE thread = ?1 AND seq > ?3 AND person = 1) THEN ?4 END
+                WHERE n = ?1",
             )?
-            .execute(params![n, below])?;
+            .execute(params![n, below, stopped_by, now.0])?;
         if below {
             write.after.revoked.push(id);
         }
@@ -225,10 +228,13 @@ fn notify(
 }
 
 fn bases(write: &Write<'_>, session: i64) -> Done<Vec<HttpUrl>> {
-    let text: String = write
-        .conn
+    Ok(toolbox(write.conn, session)?.bases().cloned().collect())
+}
+
+/// The toolbox of a session, as the transaction sees it.
+pub(crate) fn toolbox(conn: &Connection, session: i64) -> Done<Toolbox> {
+    let text: String = conn
         .prepare_cached("SELECT toolbox FROM settings WHERE session = ?1")?
         .query_row([session], |row| row.get(0))?;
-    let toolbox: Toolbox = crate::fault::from_json(&text, || format!("the toolbox of session {session}"))?;
-    Ok(toolbox.bases().cloned().collect())
+    crate::fault::from_json(&text, || format!("the toolbox of session {session}"))
 }

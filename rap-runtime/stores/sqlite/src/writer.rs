@@ -302,6 +302,7 @@ fn commit(conn: &Connection, shared: &Shared, after: &After) -> Done<()> {
 }
 
 fn undo(shared: &Shared, after: &After) {
+    shared.forget_rules();
     let mut under_way = shared.under_way();
     after.withdrawn.iter().for_each(|id| {
         under_way.remove(id);
