@@ -5,21 +5,32 @@
 //! a body that is too large or too slow. The body is read whole before the handler runs, so a handler never
 //! waits for a slow peer. What is left of a body that was refused is thrown away for a while, so that a peer
 //! which is still sending reads the refusal instead of a broken connection.
+//!
+//! Bodies of strangers, of whom nothing is known before the body is there, have room of their own: they never
+//! take that of authenticated callers, nor keep other strangers out (see `strangers`).
+
+mod body;
+mod strangers;
+
+pub use body::{discard, read_body};
 
 use crate::{
     Problem, Secret,
     listen::{Auth, Listener},
 };
-use bytes::{Bytes, BytesMut};
+use body::{collect, too_slow};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{Either, Full};
 use std::{
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
+use strangers::{Place, Strangers};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 
@@ -41,15 +52,28 @@ struct Config {
     loopback: bool,
     hosts: Vec<String>,
     open: Vec<String>,
+    open_where: Option<Opens>,
     body_limit: usize,
+    open_body_limit: usize,
     body_timeout: Duration,
     budget: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
+}
+
+/// Says of a path whether it is open.
+#[derive(Clone)]
+struct Opens(Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl fmt::Debug for Opens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opens")
+    }
 }
 
 impl Guard {
     /// A guard for a listener with this authentication; `loopback` says whether only this machine reaches it.
     ///
-    /// Bodies: at most 16 MiB each and 256 MiB together, within 30 s.
+    /// Bodies: at most 16 MiB each and 256 MiB together, within 30 s; those of strangers at most 64 MiB together.
     pub fn new(auth: Auth, loopback: bool) -> Self {
         Self {
             config: Arc::new(Config {
@@ -57,9 +81,12 @@ impl Guard {
                 loopback,
                 hosts: Vec::new(),
                 open: Vec::new(),
+                open_where: None,
                 body_limit: 16 << 20,
+                open_body_limit: 16 << 20,
                 body_timeout: Duration::from_secs(30),
                 budget: Arc::new(Semaphore::new(256 << 20)),
+                strangers: Arc::new(Strangers::new(64 << 20)),
             }),
         }
     }
@@ -78,10 +105,36 @@ impl Guard {
     }
 
     /// Paths that begin so need no authentication, because their URLs carry a secret of their own or say
-    /// nothing. A prefix ends at a segment: `/health` opens `/health/x` but not `/healthy`.
+    /// nothing. A prefix ends at a segment: `/health` opens `/health/x` but not `/healthy`. The path is the
+    /// one that came: where the service behind routes it in a way of its own, take
+    /// [`open_where`](Self::open_where).
     #[must_use]
     pub fn open(mut self, prefix: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.config).open.push(prefix.into().trim_end_matches('/').to_owned());
+        self
+    }
+
+    /// Paths of which this says so need no authentication either. It is asked for the path as it came, and best
+    /// goes by the very function that routes it, so that what is open and what is served cannot differ.
+    ///
+    /// ```
+    /// use rap_http::{Auth, Guard};
+    ///
+    /// let is_health = |path: &str| path.trim_end_matches('/') == "/health";
+    /// let guard = Guard::new(Auth::bearer("a long random token"), false).open_where(is_health).open_body_limit(0);
+    /// # let _ = guard;
+    /// ```
+    #[must_use]
+    pub fn open_where(mut self, is_open: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.config).open_where = Some(Opens(Arc::new(is_open)));
+        self
+    }
+
+    /// The largest body on a path that is open, in bytes, where that is less than the
+    /// [limit](Self::body_limit) for all.
+    #[must_use]
+    pub fn open_body_limit(mut self, bytes: usize) -> Self {
+        Arc::make_mut(&mut self.config).open_body_limit = bytes;
         self
     }
 
@@ -106,6 +159,15 @@ impl Guard {
         Arc::make_mut(&mut self.config).budget = Arc::new(Semaphore::new(bytes));
         self
     }
+
+    /// The most that the bodies of strangers may take together, in bytes: those on open paths, and signed ones
+    /// whose signature is not checked yet because they are not there yet. Beyond it whoever has been sending for
+    /// longest gets 503, so that strangers who send slowly keep nobody out.
+    #[must_use]
+    pub fn stranger_budget(mut self, bytes: usize) -> Self {
+        Arc::make_mut(&mut self.config).strangers = Arc::new(Strangers::new(bytes));
+        self
+    }
 }
 
 impl Guard {
@@ -115,7 +177,7 @@ impl Guard {
     /// # Errors
     /// 403 or 401.
     pub fn check_caller(&self, parts: &Parts) -> Result<(), Problem> {
-        self.config.check_caller(parts)
+        self.config.check_caller(parts, self.config.is_open(parts.uri.path()))
     }
 }
 
@@ -164,16 +226,18 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let config = self.config.clone();
         let (parts, body) = request.into_parts();
-        if let Err(problem) = config.check_head(&parts) {
+        let open = config.is_open(parts.uri.path());
+        if let Err(problem) = config.check_head(&parts, open) {
             discard(&parts.headers, body);
             return Box::pin(async move { Ok(problem.into_response().map(Either::Left)) });
         }
         let mut body = Box::pin(body);
         Box::pin(async move {
-            let refused = match tokio::time::timeout(config.body_timeout, config.read(body.as_mut())).await {
-                // The share of the budget is given back when the handler has answered.
-                Ok(Ok((bytes, _share))) => match config.check_signature(&parts, &bytes) {
-                    Ok(()) => {
+            let reading = config.read(body.as_mut(), open);
+            let refused = match tokio::time::timeout(config.body_timeout, reading).await {
+                // The share of the room is given back when the handler has answered.
+                Ok(Ok((bytes, share))) => match config.check_signature(&parts, open, &bytes, share) {
+                    Ok(_share) => {
                         drop(body);
                         let request = Request::from_parts(parts, Full::new(bytes));
                         return Ok(inner.call(request).await?.map(Either::Right));
@@ -191,31 +255,52 @@ where
     }
 }
 
+/// What a body takes of the room for bodies, given back when it is dropped.
+enum Share {
+    Known { _room: Option<OwnedSemaphorePermit> },
+    Stranger { _room: Place },
+}
+
 impl Config {
-    fn check_signature(&self, parts: &Parts, body: &Bytes) -> Result<(), Problem> {
-        let Auth::Signed(keys) = &self.auth else { return Ok(()) };
+    /// The share of a request is one among strangers' until its signature was checked.
+    fn check_signature(
+        &self,
+        parts: &Parts,
+        open: bool,
+        body: &Bytes,
+        share: Share,
+    ) -> Result<Share, Problem> {
+        let Auth::Signed(keys) = &self.auth else { return Ok(share) };
         let harmless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if harmless || self.is_open(parts.uri.path()) {
-            return Ok(());
+        if harmless || open {
+            return Ok(share);
         }
-        keys.verify(&parts.headers, unix_now(), body).map_err(|e| Problem::unauthorized(e.to_string()))
+        keys.verify(&parts.headers, unix_now(), body).map_err(|e| Problem::unauthorized(e.to_string()))?;
+        let mut known = None;
+        self.take(&mut known, body.len())?;
+        Ok(Share::Known { _room: known })
     }
 
     /// All that can be said before the body comes.
-    fn check_head(&self, parts: &Parts) -> Result<(), Problem> {
-        self.check_caller(parts)?;
+    fn check_head(&self, parts: &Parts, open: bool) -> Result<(), Problem> {
+        self.check_caller(parts, open)?;
         let carries_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
         if carries_body {
             check_content(&parts.headers)?;
         }
+        let limit = self.limit(open);
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|n: u64| n > self.body_limit as u64) {
-            return Err(Problem::too_large(self.body_limit));
+        if announced.is_some_and(|n: u64| n > limit as u64) {
+            return Err(Problem::too_large(limit));
         }
         Ok(())
     }
 
-    fn check_caller(&self, parts: &Parts) -> Result<(), Problem> {
+    fn limit(&self, open: bool) -> usize {
+        if open { self.body_limit.min(self.open_body_limit) } else { self.body_limit }
+    }
+
+    fn check_caller(&self, parts: &Parts, open: bool) -> Result<(), Problem> {
         if self.loopback {
             self.check_host(&parts.uri, &parts.headers)?;
             if parts.headers.contains_key(header::ORIGIN) {
@@ -225,7 +310,7 @@ impl Config {
             }
         }
         match &self.auth {
-            Auth::Bearer(tokens) if !self.is_open(parts.uri.path()) => check_bearer(tokens, &parts.headers),
+            Auth::Bearer(tokens) if !open => check_bearer(tokens, &parts.headers),
             _ => Ok(()),
         }
     }
@@ -259,132 +344,41 @@ impl Config {
     }
 
     fn is_open(&self, path: &str) -> bool {
-        self.open.iter().any(|prefix| {
-            path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        self.open_where.as_ref().is_some_and(|opens| opens.0(path))
+            || self.open.iter().any(|prefix| {
+                path.strip_prefix(prefix.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
     }
 
     /// Reads a body whole, within the limits of one and of all.
-    async fn read<B>(&self, body: Pin<&mut B>) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+    async fn read<B>(&self, body: Pin<&mut B>, open: bool) -> Result<(Bytes, Share), Problem>
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        let mut share: Option<OwnedSemaphorePermit> = None;
-        let body = collect(body, self.body_limit, |more| {
-            let more = u32::try_from(more).unwrap_or(u32::MAX);
-            let permit = self.budget.clone().try_acquire_many_owned(more);
-            let permit = permit.map_err(|_| Problem::busy(Duration::from_secs(1)))?;
-            match &mut share {
-                Some(share) => share.merge(permit),
-                None => share = Some(permit),
-            }
-            Ok(())
-        })
-        .await?;
-        Ok((body, share))
-    }
-}
-
-/// Reads a body whole: at most `limit` bytes within `time`. For services that look at the URL first.
-///
-/// # Errors
-/// 413, 408, or 400 for a body that broke off.
-///
-/// ```
-/// use rap_http::{Problem, guard::{check_content, discard, read_body}};
-/// use std::time::Duration;
-///
-/// async fn take(request: http::Request<http_body_util::Full<bytes::Bytes>>) -> Result<bytes::Bytes, Problem> {
-///     let (parts, body) = request.into_parts();
-///     if let Err(problem) = check_content(&parts.headers) {
-///         discard(&parts.headers, body);
-///         return Err(problem);
-///     }
-///     read_body(body, 1 << 20, Duration::from_secs(30)).await
-/// }
-/// ```
-pub async fn read_body<B>(body: B, limit: usize, time: Duration) -> Result<Bytes, Problem>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-{
-    let mut body = Box::pin(body);
-    match tokio::time::timeout(time, collect(body.as_mut(), limit, |_| Ok(()))).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(problem)) => {
-            discard(&HeaderMap::new(), body);
-            Err(problem)
+        let limit = self.limit(open);
+        if open || matches!(self.auth, Auth::Signed(_)) {
+            let mut place = Strangers::place(&self.strangers);
+            let body = collect(body, limit, &mut place).await?;
+            place.is_whole()?;
+            return Ok((body, Share::Stranger { _room: place }));
         }
-        Err(_) => Err(too_slow(time)),
+        let mut share = None;
+        let body = collect(body, limit, &mut |more| self.take(&mut share, more)).await?;
+        Ok((body, Share::Known { _room: share }))
     }
-}
 
-/// How much of a refused body is thrown away, for how long, and how many at once. Beyond that the connection
-/// is closed under the peer's hands.
-const DISCARD_BYTES: usize = 16 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(5);
-static DISCARDING: Semaphore = Semaphore::const_new(64);
-
-/// Takes in and throws away what is left of a body that was refused, in the background and within limits: a
-/// peer that sends first and reads then would otherwise lose the answer with the connection. For services
-/// that refuse by the URL, before a body is read.
-pub fn discard<B>(headers: &HeaderMap, body: B)
-where
-    B: Body<Data = Bytes> + Send + 'static,
-{
-    // Who expects `100 Continue` waits for our word and has sent nothing; reading would ask for it.
-    if body.is_end_stream() || headers.contains_key(header::EXPECT) {
-        return;
-    }
-    let (Ok(place), Ok(runtime)) = (DISCARDING.try_acquire(), tokio::runtime::Handle::try_current()) else {
-        return;
-    };
-    runtime.spawn(async move {
-        let _place = place;
-        let _ = tokio::time::timeout(DISCARD_TIME, async move {
-            let mut body = std::pin::pin!(body);
-            let mut seen = 0;
-            while let Some(Ok(frame)) = body.frame().await {
-                seen += frame.data_ref().map_or(0, Bytes::len);
-                if seen > DISCARD_BYTES {
-                    break;
-                }
-            }
-        })
-        .await;
-    });
-}
-
-fn too_slow(limit: Duration) -> Problem {
-    Problem::timeout(format!("the body must come within {} s", limit.as_secs_f64()))
-}
-
-/// Puts a body together; `room` is asked before more of it is kept.
-async fn collect<B: Body<Data = Bytes>>(
-    mut body: Pin<&mut B>,
-    limit: usize,
-    mut room: impl FnMut(usize) -> Result<(), Problem>,
-) -> Result<Bytes, Problem> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(Problem::too_large(limit));
-    }
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::invalid("the body broke off; send it whole"))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len() + whole.len() + data.len() > limit {
-            return Err(Problem::too_large(limit));
+    /// Takes more of the room of callers that are known.
+    fn take(&self, share: &mut Option<OwnedSemaphorePermit>, more: usize) -> Result<(), Problem> {
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let permit = self.budget.clone().try_acquire_many_owned(more);
+        let permit = permit.map_err(|_| Problem::busy(Duration::from_secs(1)))?;
+        match share {
+            Some(share) => share.merge(permit),
+            None => *share = Some(permit),
         }
-        room(data.len())?;
-        // A body of one frame, the usual case, is passed on without a copy.
-        if first.is_empty() && whole.is_empty() {
-            first = data;
-        } else {
-            whole.extend_from_slice(&std::mem::take(&mut first));
-            whole.extend_from_slice(&data);
-        }
+        Ok(())
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
 fn check_bearer(tokens: &[Secret], headers: &HeaderMap) -> Result<(), Problem> {

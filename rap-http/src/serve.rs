@@ -1,8 +1,9 @@
 //! Serving: the loop behind a listener, with the limits that a peer must not be able to stretch.
 //!
 //! A request's head must come within a time limit (so must the next request on a connection that is kept
-//! open), heads have a size limit, connections a number; bodies are the [`Guard`](crate::Guard)'s affair. A
-//! stop is clean: no new connection is taken, requests in work are answered, idle connections are closed.
+//! open), an answer must be taken within one, heads have a size limit, connections a number; bodies are the
+//! [`Guard`](crate::Guard)'s affair. A stop is clean: no new connection is taken, requests in work are
+//! answered, idle connections are closed.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,6 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
+use tokio_io_timeout::TimeoutWriter;
 use tower::Service;
 
 /// How long nothing is accepted when the system has no room for another connection.
@@ -36,18 +38,24 @@ const NO_ROOM: Duration = Duration::from_millis(200);
 #[must_use]
 pub struct Serving {
     head_timeout: Duration,
+    write_timeout: Duration,
     head_bytes: usize,
     connections: usize,
 }
 
 impl Default for Serving {
     fn default() -> Self {
-        Self { head_timeout: Duration::from_secs(30), head_bytes: 64 << 10, connections: 10_000 }
+        Self {
+            head_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            head_bytes: 64 << 10,
+            connections: 10_000,
+        }
     }
 }
 
 impl Serving {
-    /// 30 s for a request's head, 64 KiB for its size, 10,000 connections.
+    /// 30 s for a request's head and for a peer that reads nothing, 64 KiB for a head, 10,000 connections.
     pub fn new() -> Self {
         Self::default()
     }
@@ -56,6 +64,13 @@ impl Serving {
     /// that takes longer is closed.
     pub fn head_timeout(mut self, limit: Duration) -> Self {
         self.head_timeout = limit;
+        self
+    }
+
+    /// The longest time for which a peer may take nothing of what is written to it. A connection on which
+    /// nothing moves for longer is closed, so that a peer which never reads does not keep it for ever.
+    pub fn write_timeout(mut self, limit: Duration) -> Self {
+        self.write_timeout = limit;
         self
     }
 
@@ -92,8 +107,10 @@ impl Serving {
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.head_timeout)
                 .max_buf_size(self.head_bytes);
-            let connection =
-                builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+            let mut stream = TimeoutWriter::new(stream);
+            stream.set_timeout(Some(self.write_timeout));
+            let stream = TokioIo::new(Box::pin(stream));
+            let connection = builder.serve_connection(stream, TowerToHyperService::new(service.clone()));
             let (mut stopped, told) = (stopped.clone(), stopped.clone());
             connections.spawn(async move {
                 let _place = place;

@@ -367,3 +367,117 @@ async fn the_caller_is_judged_apart() {
     assert_eq!(judge("/", &[HERE, right, ("origin", "http://localhost")]), Err(403));
     assert_eq!(judge("/", &[right]), Err(403));
 }
+
+/// Peers that send a part of a body and then nothing, one task each.
+fn stalling(app: &App, peers: usize, uri: &str, size: usize) -> tokio::task::JoinSet<u16> {
+    let mut set = tokio::task::JoinSet::new();
+    for _ in 0..peers {
+        let mut request = streaming(pieces(1, size, true));
+        *request.uri_mut() = uri.parse().unwrap();
+        let mut router = app.router.clone();
+        set.spawn(async move { router.call(request).await.unwrap().status().as_u16() });
+    }
+    set
+}
+
+/// Lets all that can run do so.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// How many answers of each status came so far.
+fn answers(set: &mut tokio::task::JoinSet<u16>) -> Vec<u16> {
+    let mut came: Vec<u16> = std::iter::from_fn(|| set.try_join_next()).map(Result::unwrap).collect();
+    came.sort_unstable();
+    came
+}
+
+/// Strangers on a path that is open take nothing from callers with a token, nor from each other, however many hold
+/// on to a body that never ends; what they may send is little, and what they hold together is bounded.
+#[tokio::test(start_paused = true)]
+async fn strangers_on_an_open_path_keep_nobody_out() {
+    let guard = Guard::new(Auth::bearer("token"), true).open("/open").open_body_limit(100);
+    let app = App::new(guard.body_budget(1000).stranger_budget(1000));
+    let open = |body| {
+        let mut request = streaming(body);
+        *request.uri_mut() = "/open/x".parse().unwrap();
+        request
+    };
+    let known = |body| {
+        let mut request = streaming(body);
+        request.headers_mut().insert("authorization", "Bearer token".parse().unwrap());
+        request
+    };
+    app.check(open(pieces(1, 101, false)), 413, "body-too-large").await;
+    app.check(known(pieces(1, 101, false)), 200, "").await;
+
+    let mut attack = stalling(&app, 30, "/open/x", 90);
+    settle().await;
+    assert_eq!(answers(&mut attack), [503; 19], "11 of 90 bytes have room");
+    app.check(known(pieces(10, 100, false)), 200, "").await;
+    for _ in 0..20 {
+        app.check(open(pieces(2, 50, false)), 200, "").await;
+    }
+    settle().await;
+    assert_eq!(answers(&mut attack), [503], "one made room for the others, who were quick");
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(answers(&mut attack), [408; 10]);
+    // All the room is back.
+    let mut attack = stalling(&app, 10, "/open/x", 100);
+    settle().await;
+    assert!(answers(&mut attack).is_empty());
+}
+
+/// Where requests are signed nobody is known before his body is there: who holds on to one keeps nobody out.
+#[tokio::test(start_paused = true)]
+async fn strangers_before_their_signature_keep_nobody_out() {
+    let keys = Keys::new(&[Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]).unwrap();
+    let guard = Guard::new(Auth::Signed(keys.clone()), true).body_budget(1000).stranger_budget(1000);
+    let app = App::new(guard);
+    let mut attack = stalling(&app, 30, "/", 400);
+    settle().await;
+    assert_eq!(answers(&mut attack).len(), 28);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+    for _ in 0..20 {
+        let mut signed = streaming(pieces(3, 300, false));
+        signed.headers_mut().extend(keys.sign("m", now, &[b' '; 900]).unwrap());
+        app.check(signed, 200, "").await;
+    }
+    // One that is too large for the room is told so, and takes nothing with it.
+    app.check(streaming(pieces(2, 600, false)), 503, "busy").await;
+    app.check(streaming(pieces(1, 1000, false)), 401, "unauthorized").await;
+    // A drop more now and then does not make a peer younger: the first two are the first to go.
+    let drops = |size| {
+        let stream = futures_util::stream::unfold(0, move |n| async move {
+            tokio::time::sleep(Duration::from_secs(u64::from(n > 0))).await;
+            Some((Ok::<_, Infallible>(Bytes::from(vec![b' '; if n == 0 { size } else { 1 }])), n + 1))
+        });
+        streaming(Body::from_stream(stream))
+    };
+    let mut slow = tokio::task::JoinSet::new();
+    let mut router = app.router.clone();
+    slow.spawn(async move { router.call(drops(400)).await.unwrap().status().as_u16() });
+    settle().await;
+    let mut silent = stalling(&app, 1, "/", 400);
+    settle().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    app.check(streaming(pieces(1, 300, false)), 401, "unauthorized").await;
+    settle().await;
+    assert_eq!((answers(&mut slow), answers(&mut silent)), (vec![503], vec![]));
+}
+
+/// What is open can be said by whoever routes.
+#[tokio::test]
+async fn what_is_open_goes_by_what_is_routed() {
+    let guard = Guard::new(Auth::bearer("token"), true).open_where(|path| path == "/open/x");
+    let app = App::new(guard);
+    for (uri, status, slug) in
+        [("/open/x", 200, ""), ("/open/y", 401, "unauthorized"), ("/", 401, "unauthorized")]
+    {
+        let mut request = post_with(&[HERE, JSON]);
+        *request.uri_mut() = uri.parse().unwrap();
+        app.check(request, status, slug).await;
+    }
+}

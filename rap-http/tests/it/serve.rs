@@ -155,6 +155,26 @@ async fn connections_are_counted() {
     read_until(&mut second, "{}").await;
 }
 
+/// A peer that asks and asks and never reads an answer is cut off, and the next one gets its turn.
+#[tokio::test]
+async fn a_peer_that_never_reads_is_cut_off() {
+    let limit = Duration::from_millis(300);
+    let served = served(Serving::new().connections(1).write_timeout(limit), |g| g).await;
+    let large = "x".repeat(1 << 20);
+    let request = format!("{}{large}", head(large.len()));
+    let (mut reading, mut writing) = served.connect().await.into_split();
+    let asking = tokio::spawn(async move {
+        // Until it is cut off: more than all buffers on the way hold.
+        while writing.write_all(request.as_bytes()).await.is_ok() {}
+    });
+    let mut next = served.connect().await;
+    next.write_all(format!("{}{{}}", head(2)).as_bytes()).await.unwrap();
+    read_until(&mut next, "{}").await;
+    timeout(PATIENCE, asking).await.expect("the connection is closed").unwrap();
+    let mut rest = Vec::new();
+    let _ = timeout(PATIENCE, reading.read_to_end(&mut rest)).await.expect("an end");
+}
+
 /// A stop answers what is in work, closes what is idle, and is over then.
 #[tokio::test]
 async fn a_stop_is_clean() {
