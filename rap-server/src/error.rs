@@ -100,7 +100,10 @@ pub struct StartError {
 }
 
 impl StartError {
-    pub(crate) fn new(faults: Vec<String>) -> Self {
+    pub(crate) fn new(mut faults: Vec<String>) -> Self {
+        // The same fault in two places is one to mend.
+        let mut seen = std::collections::HashSet::new();
+        faults.retain(|fault| seen.insert(fault.clone()));
         Self { faults, io: None }
     }
 

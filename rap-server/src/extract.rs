@@ -76,6 +76,23 @@ impl FromCall for Option<UserId> {
 ///
 /// let server = ToolServer::new("counter").state(AtomicU64::new(0)).tool(count);
 /// ```
+///
+/// It stands for what is in it (`Deref`), with one trap: its own field is called `0`, so `state.0` is the `Arc`, also
+/// where `T` is a tuple struct with a field of that name. Take it apart where it is taken:
+///
+/// ```
+/// use rap_server::{State, ToolServer, tool};
+///
+/// struct Greeting(String);
+///
+/// /// Greets.
+/// #[tool]
+/// async fn greet(#[cx] State(greeting): State<Greeting>) -> String {
+///     greeting.0.clone()
+/// }
+///
+/// let server = ToolServer::new("greeter").state(Greeting("hello".into())).tool(greet);
+/// ```
 #[derive(Debug)]
 pub struct State<T>(pub Arc<T>);
 

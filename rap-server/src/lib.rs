@@ -17,6 +17,7 @@ mod pump;
 mod questions;
 mod rates;
 mod run;
+mod said;
 mod schema;
 mod serve;
 mod server;
@@ -47,13 +48,18 @@ pub use schemars;
 /// The doc comment is the description that the model reads, parameters are the arguments with their doc
 /// comments as descriptions, and a parameter with `#[cx]` is taken from the call ([`FromCall`]). The name
 /// then stands for the tool, to be given to [`ToolServer::tool`]; the function itself stays callable as
-/// `name::call(..)`.
+/// `call_name(..)`.
 ///
 /// On a method (`&self` or `self: Arc<Self>`) the object is what the calls share: `Type::name` stands for the
 /// tool, `.state(object)` gives it its object, and the method itself stays callable as `object.call_name(..)`.
 ///
 /// Options: `read_only`, `destructive`, `idempotent`, `long_running`, `requires_auth = ".."`, `name = ".."`,
-/// `description = ".."`, `display = ".."` (the display script).
+/// `description = ".."`, `display = ".."` (the display script), and `deny_unknown_arguments`: arguments that are no
+/// parameter are ignored without it, and with it end the call in an error result that names them. (For `Args<T>` the
+/// same is said on `T`, by `#[serde(deny_unknown_fields)]`.)
+///
+/// The macro knows types by their names: `Call`, `State<T>` and `Args<T>`, alone or below `rap_server`, are those of
+/// this crate. One of your own that has such a name is written `self::Call`.
 ///
 /// ```
 /// use rap_server::{Call, ToolError, tool};
@@ -106,6 +112,16 @@ pub mod __private {
     pub use schemars;
     pub use serde;
 
+    pub use crate::{Reply, ToolError};
+
     pub fn is_extractor<T: crate::FromCall>() {}
-    pub fn is_result<T: crate::IntoToolResult<M>, M>() {}
+
+    /// In the function that the macro makes, so that the compiler says once what cannot be a result. It shows the
+    /// line with the bound where it cannot choose.
+    pub fn end<T, How>(value: T) -> Result<Reply, ToolError>
+    where
+        T: crate::IntoToolResult<How>, // for an error that is `Serialize`, return `Result<Json<T>, E>`
+    {
+        value.into_tool_result()
+    }
 }

@@ -1,10 +1,13 @@
 //! What a tool's function may return: text, anything that serialises, content parts for models that see,
 //! display segments for people, a subscription, or an error. All of them become one [`Reply`].
 
-use crate::{ToolError, subscription::Subscribed};
+use crate::{
+    ToolError,
+    said::{json, said},
+    subscription::Subscribed,
+};
 use rap_types::{ContentPart, DisplaySegment, ImageContent};
 use serde::Serialize;
-use serde_json::Value;
 
 /// What a call ends in, made by [`IntoToolResult`].
 #[derive(Debug)]
@@ -25,6 +28,15 @@ pub mod by {
     /// A `Result` whose good side becomes a result.
     #[derive(Debug)]
     pub struct Trying<M>(std::marker::PhantomData<M>);
+    /// A `Result` whose good side says itself how it becomes a result, and whose bad side is a string.
+    #[derive(Debug)]
+    pub struct Saying;
+
+    /// A string, which is public when it is the error of a `Result`.
+    pub trait Words: Into<String> {}
+    impl Words for String {}
+    impl Words for &'static str {}
+    impl Words for std::borrow::Cow<'static, str> {}
 }
 
 /// What a tool's function may return.
@@ -32,14 +44,46 @@ pub mod by {
 /// | a function returns | the model reads |
 /// |---|---|
 /// | `String`, `&str` | the text |
-/// | anything that is `Serialize` | its JSON |
+/// | `()` | `done` |
+/// | anything else that is `Serialize` | its JSON |
 /// | [`Json<T>`](Json) | the same, said aloud |
 /// | [`ToolOutput`] | text, images, and how people see them |
 /// | [`Subscribed`] | the confirmation of a subscription |
 /// | `Result<any of these, E>` | the good side, or the error's public text |
 ///
 /// An `E` is a [`ToolError`], any `std::error::Error` (its words stay private; a boxed one needs words, by
-/// [`ToolError::caused_by`]), or a string, which is public.
+/// [`ToolError::caused_by`]), or a string, which is public. So is the JSON of an `E` that is no error but
+/// `Serialize`.
+///
+/// An `E` that is both, an error and `Serialize`, is not clear beside a good side that is `Serialize`: shall the
+/// model read its JSON, or nothing of it? The compiler then says "type annotations needed". Say which:
+///
+/// ```
+/// use rap_server::{Json, ToolError, tool};
+///
+/// #[derive(Debug, serde::Serialize)]
+/// enum Failure { NoSuchCity }
+/// # impl std::fmt::Display for Failure {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("no such city") }
+/// # }
+/// impl std::error::Error for Failure {}
+///
+/// fn degrees(city: &str) -> Result<f64, Failure> {
+///     if city == "Oslo" { Ok(7.0) } else { Err(Failure::NoSuchCity) }
+/// }
+///
+/// /// Degrees in a city; the failure stays in the server's log.
+/// #[tool]
+/// async fn private(city: String) -> Result<Json<f64>, Failure> {
+///     Ok(Json(degrees(&city)?))
+/// }
+///
+/// /// Degrees in a city; the model reads what went wrong.
+/// #[tool]
+/// async fn public(city: String) -> Result<f64, ToolError> {
+///     degrees(&city).map_err(|failure| ToolError::new(failure.to_string()).caused_by(failure))
+/// }
+/// ```
 ///
 /// ```
 /// use rap_server::{IntoToolResult, Reply, ToolError, ToolOutput};
@@ -195,30 +239,14 @@ impl IntoToolResult for Subscribed {
 
 impl<T: Serialize> IntoToolResult for Json<T> {
     fn into_tool_result(self) -> Result<Reply, ToolError> {
-        text_of(&self.0).and_then(|text| ToolOutput::text(text).into_tool_result())
+        json(&self.0).and_then(|text| ToolOutput::text(text).into_tool_result())
     }
 }
 
 impl<T: Serialize> IntoToolResult<by::Serializing> for T {
     fn into_tool_result(self) -> Result<Reply, ToolError> {
-        let name = std::any::type_name::<T>();
-        if name == "()" {
-            return ToolOutput::text("done").into_tool_result();
-        }
         // A `Result` whose error only serialises, e.g. `Result<String, String>`, comes this way as well.
-        if name.starts_with("core::result::Result<") {
-            let value = serde_json::to_value(&self).map_err(unserializable)?;
-            return match value {
-                Value::Object(mut sides) if sides.contains_key("Err") => {
-                    Err(ToolError::new(text(sides.remove("Err").unwrap_or_default())))
-                }
-                Value::Object(mut sides) => {
-                    ToolOutput::text(text(sides.remove("Ok").unwrap_or_default())).into_tool_result()
-                }
-                other => ToolOutput::text(text(other)).into_tool_result(),
-            };
-        }
-        text_of(&self).and_then(|text| ToolOutput::text(text).into_tool_result())
+        said(&self).and_then(|text| ToolOutput::text(text).into_tool_result())
     }
 }
 
@@ -232,22 +260,10 @@ where
     }
 }
 
-fn text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
+impl<R: IntoToolResult, E: by::Words> IntoToolResult<by::Saying> for Result<R, E> {
+    fn into_tool_result(self) -> Result<Reply, ToolError> {
+        self.map_err(ToolError::new)?.into_tool_result()
     }
-}
-
-/// The text of a value: a string as it is, everything else as JSON.
-fn text_of<T: Serialize>(value: &T) -> Result<String, ToolError> {
-    let json = serde_json::to_string(value).map_err(unserializable)?;
-    if json.starts_with('"') { serde_json::from_str(&json).map_err(unserializable) } else { Ok(json) }
-}
-
-fn unserializable(error: serde_json::Error) -> ToolError {
-    ToolError::new("the tool's result cannot be written as JSON; the reason is in the server's log")
-        .caused_by(error)
 }
 
 #[cfg(test)]
@@ -264,16 +280,32 @@ mod tests {
         sky: &'static str,
     }
 
+    /// A type of an author, with a variant like one of `Result`.
+    #[derive(Serialize)]
+    enum Sky {
+        Clear,
+        Ok(u8),
+    }
+
     /// RES-02: whatever a function returns, there is a text.
     #[test]
     fn texts() {
         let rain = Weather { sky: "rain" };
         assert_eq!(end("plain \"text\""), Ok("plain \"text\"".into()));
         assert_eq!(end(String::from("text")), Ok("text".into()));
+        assert_eq!(end(Json(())), Ok("null".into()));
         assert_eq!(end(Json(&rain)), Ok(r#"{"sky":"rain"}"#.into()));
         assert_eq!(end(rain), Ok(r#"{"sky":"rain"}"#.into()));
         assert_eq!(end(7), Ok("7".into()));
         assert_eq!(end(()), Ok("done".into()));
+        assert_eq!(end(Ok::<(), String>(())), Ok("done".into()));
+        assert_eq!(end(Ok::<(), ToolError>(())), Ok("done".into()));
+        assert_eq!(end(Ok::<Option<()>, String>(None)), Ok("null".into()));
+        assert_eq!(end(Some(())), Ok("null".into()));
+        assert_eq!(end(vec![Some("x"), None]), Ok(r#"["x",null]"#.into()));
+        assert_eq!(end(('a', "b", 1.5, true, -1_i8)), Ok(r#"["a","b",1.5,true,-1]"#.into()));
+        assert_eq!(end(Sky::Clear), Ok("Clear".into()));
+        assert_eq!(end(Sky::Ok(7)), Ok(r#"{"Ok":7}"#.into()));
         assert_eq!(end(None::<u8>), Ok("null".into()));
         assert_eq!(end(Ok::<_, ToolError>(Weather { sky: "sun" })), Ok(r#"{"sky":"sun"}"#.into()));
         assert_eq!(end(Ok::<_, std::io::Error>(ToolOutput::text("x"))), Ok("x".into()));
@@ -285,6 +317,15 @@ mod tests {
         assert_eq!(end(Err::<String, String>("no such city".into())), Err("no such city".into()));
         assert_eq!(end(Ok::<String, String>("Oslo".into())), Ok("Oslo".into()));
         assert_eq!(end(Err::<Weather, _>(ToolError::new("no"))), Err("no".into()));
+        // A string is public whatever stands on the good side.
+        assert_eq!(end(Err::<ToolOutput, _>("no".to_owned())), Err("no".into()));
+        assert_eq!(end(Err::<Subscribed, &str>("no")), Err("no".into()));
+        assert_eq!(end(Err::<Json<u8>, _>(std::borrow::Cow::from("no"))), Err("no".into()));
+        assert_eq!(end(Ok::<_, String>(ToolOutput::text("x"))), Ok("x".into()));
+        assert_eq!(end(Ok::<_, String>(Json(7))), Ok("7".into()));
+        assert_eq!(end(Err::<(), _>("no")), Err("no".into()));
+        assert_eq!(end(Ok::<Result<u8, &str>, String>(Err("no"))), Err("no".into()));
+        assert_eq!(end(Err::<String, _>(json!({"code": 7}))), Err(r#"{"code":7}"#.into()));
         let secret = std::io::Error::other("password=hunter2");
         let public = end(Err::<Weather, _>(secret)).unwrap_err();
         assert!(!public.contains("hunter2"), "{public}");

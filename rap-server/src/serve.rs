@@ -200,8 +200,10 @@ impl ToolServer {
         let listener = match Listener::bind(address, self.auth.clone()).await {
             Ok(listener) => listener,
             Err(e) => {
-                let (mut faults, _) = self.faults();
-                faults.push(e.to_string());
+                let mut faults = vec![e.to_string()];
+                let wanted = address.parse().ok();
+                let base = self.base(wanted, &mut faults);
+                self.check(base.as_ref(), true, &mut faults);
                 return Err(StartError::new(faults));
             }
         };

@@ -7,6 +7,7 @@ use crate::{
     engine::{Engine, Settings},
     extract::States,
     outbox::{Courier, DeadLetter, Outbox},
+    service::{INVOKE, Routes},
 };
 use rap_http::{AddressPolicy, Auth, GuardedClient, Secret};
 use rap_types::{HttpUrl, Toolset, validate::CompiledToolset};
@@ -50,7 +51,8 @@ pub struct ToolServer {
 }
 
 impl ToolServer {
-    /// A server of a name, which is the name of its toolset: 1 to 128 characters (TLS-11).
+    /// A server of a name, which is the name of its toolset: 1 to 128 characters (TLS-11), spaces among them if you
+    /// like.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -132,7 +134,8 @@ impl ToolServer {
         self
     }
 
-    /// Asks for another kind of authentication, e.g. signed requests.
+    /// Asks for another kind of authentication, e.g. signed requests. [`Auth::InUrl`] is none for a tool server,
+    /// whose URLs everybody knows: with it the server does not start.
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = auth;
         self
@@ -296,12 +299,20 @@ impl ToolServer {
         HttpUrl::new(url.as_str()).map_err(|e| faults.push(format!("public_url {url:?}: {e}"))).ok()
     }
 
-    fn endpoint(&self, base: &HttpUrl, faults: &mut Vec<String>) -> Option<HttpUrl> {
-        let made = match &self.endpoint_url {
-            Some(url) => HttpUrl::new(url.as_str()),
-            None => base.below(crate::service::INVOKE),
+    fn endpoint(&self, base: Option<&HttpUrl>, faults: &mut Vec<String>) -> Option<HttpUrl> {
+        let made = match (&self.endpoint_url, base) {
+            (Some(url), _) => HttpUrl::new(url.as_str()),
+            (None, Some(base)) => base.below(INVOKE),
+            (None, None) => return None,
         };
-        made.map_err(|e| faults.push(format!("endpoint_url {:?}: {e}", self.endpoint_url))).ok()
+        let what = self.endpoint_url.as_deref().unwrap_or(INVOKE);
+        let endpoint = made.map_err(|e| faults.push(format!("endpoint_url {what:?}: {e}"))).ok()?;
+        if base.is_some_and(|base| Routes::new(path_of(base), &endpoint).clash()) {
+            faults.push(format!(
+                "endpoint_url {what:?}: its path is that of the toolset or of a notice; choose another path"
+            ));
+        }
+        Some(endpoint)
     }
 
     fn policy(&self, loopback: bool, faults: &mut Vec<String>) -> AddressPolicy {
@@ -324,17 +335,36 @@ impl ToolServer {
         policy
     }
 
-    /// Whatever can be known to be wrong before listening; also the definitions of the tools.
-    pub(crate) fn faults(&self) -> (Vec<String>, Vec<rap_types::Tool>) {
-        let mut faults = self.faults.clone();
-        let definitions: Vec<_> =
-            self.tools.iter().filter_map(|tool| tool.define(&self.states, &mut faults)).collect();
+    /// Looks at everything and says all that is wrong with it. Without a base the server cannot listen, which
+    /// is a fault by itself.
+    pub(crate) fn check(
+        &self,
+        base: Option<&HttpUrl>,
+        loopback: bool,
+        faults: &mut Vec<String>,
+    ) -> (Vec<rap_types::Tool>, Option<HttpUrl>, AddressPolicy) {
+        faults.extend(self.faults.iter().cloned());
+        let definitions = self.tools.iter().filter_map(|tool| tool.define(&self.states, faults)).collect();
         if self.tools.is_empty() {
             faults.push("it has no tool; add one with .tool(..) (TLS-11)".to_owned());
         }
         let length = self.name.chars().count();
         if !(1..=rap_types::limits::NAME_CHARS).contains(&length) {
             faults.push(format!("its name has {length} characters; 1 to 128 are allowed (TLS-11)"));
+        } else if self.name.trim().is_empty() || self.name.contains(char::is_control) {
+            faults.push(format!("its name {:?} cannot be read; write it in visible characters", self.name));
+        }
+        match &self.auth {
+            // The URLs of a tool server are known to everybody.
+            Auth::InUrl => faults.push(
+                "Auth::InUrl keeps nobody out here: it is for URLs that carry a secret, as callbacks do; \
+                 give .bearer_token(..) or Auth::Signed"
+                    .to_owned(),
+            ),
+            Auth::Bearer(_) if !self.auth.is_configured() => faults.push(
+                "the bearer token is empty, so that nobody could call it; give a long random one".to_owned(),
+            ),
+            _ => {}
         }
         let mut seen = std::collections::HashSet::new();
         for tool in &self.tools {
@@ -345,7 +375,8 @@ impl ToolServer {
                 ));
             }
         }
-        (faults, definitions)
+        let endpoint = self.endpoint(base, faults);
+        (definitions, endpoint, self.policy(loopback, faults))
     }
 
     /// Makes the engine, or says everything that is wrong.
@@ -356,10 +387,8 @@ impl ToolServer {
         courier: Option<Box<dyn Courier>>,
         more_faults: Vec<String>,
     ) -> Result<(Arc<Engine>, Self), StartError> {
-        let (mut faults, definitions) = self.faults();
-        faults.extend(more_faults);
-        let endpoint = base.as_ref().and_then(|base| self.endpoint(base, &mut faults));
-        let policy = self.policy(loopback, &mut faults);
+        let mut faults = more_faults;
+        let (definitions, endpoint, policy) = self.check(base.as_ref(), loopback, &mut faults);
         let (Some(base), Some(endpoint), true) = (base, endpoint, faults.is_empty()) else {
             return Err(StartError::new(faults));
         };
@@ -395,6 +424,11 @@ impl ToolServer {
         );
         Ok((Arc::new(engine), self))
     }
+}
+
+/// The path of a base URL, without a slash at its end.
+pub(crate) fn path_of(base: &HttpUrl) -> String {
+    base.parsed().path().trim_end_matches('/').to_owned()
 }
 
 pub(crate) const EXPOSED: &str = "other machines can reach it and no authentication is configured; \

@@ -30,6 +30,9 @@ pub(crate) const INVOKE: &str = "invoke";
 /// Room for the rest of an invocation beside its arguments (LIM-01).
 const BODY_BYTES: usize = limits::ARGUMENTS_BYTES * 4;
 
+/// Room for a person's answer: the id of a call, escaped, and a number.
+const CHOICE_BYTES: usize = 4 << 10;
+
 type Answer = Response<Full<Bytes>>;
 
 /// A tool server as a tower service over `http` types. Cheap to clone; clones share everything.
@@ -67,10 +70,7 @@ struct Inner {
 
 struct Shared {
     engine: Arc<Engine>,
-    /// The path of the base URL, without a slash at its end.
-    prefix: String,
-    /// The path of a configured endpoint URL, served beside `/invoke`.
-    endpoint_path: String,
+    routes: Arc<Routes>,
     toolset: Bytes,
     /// Whether a proxy's word for the public URL counts, and whether the endpoint follows it.
     forwarded: bool,
@@ -83,13 +83,15 @@ impl ToolService {
         for host in server.hosts.iter().cloned().chain(public_host(server)) {
             guard = guard.allow_host(host);
         }
-        // A proxy may pass the base's path on, or take it off.
-        let prefix = engine.base_path();
-        guard = guard.open("/choices").open(format!("{prefix}/choices"));
         let toolset = engine.toolset.toolset();
+        let routes = Arc::new(Routes::new(engine.base_path(), &toolset.endpoint));
+        // What is open is what is routed to a person's answer, and nothing that only looks like it.
+        let opened = routes.clone();
+        guard = guard
+            .open_where(move |path| matches!(opened.route(path), Some(Path::Choice(_))))
+            .open_body_limit(CHOICE_BYTES);
         let shared = Shared {
-            prefix,
-            endpoint_path: toolset.endpoint.parsed().path().to_owned(),
+            routes,
             toolset: serde_json::to_vec(toolset).map(Bytes::from).expect("bug: a toolset is plain data"),
             engine: engine.clone(),
             forwarded: server.forwarded,
@@ -166,34 +168,20 @@ impl Service<Request<Full<Bytes>>> for Inner {
 
 impl Shared {
     fn answer(&self, parts: &http::request::Parts, body: &Bytes) -> Result<Answer, Problem> {
-        let path = parts.uri.path();
-        let below = path.strip_prefix(self.prefix.as_str()).filter(|p| p.starts_with('/')).unwrap_or(path);
-        let known = match below.trim_start_matches('/') {
-            rap_types::WELL_KNOWN_TOOLSET => {
-                return if matches!(parts.method, Method::GET | Method::HEAD) {
-                    Ok(self.toolset(&parts.headers))
-                } else {
-                    Err(Problem::method_not_allowed("ask for the toolset with GET").allow("GET, HEAD"))
-                };
-            }
-            INVOKE => Path::Invoke,
-            "close_thread" => Path::Close,
-            "cancel_tool_call" => Path::Cancel,
-            "tool_call_status" => Path::Status,
-            other => match other.strip_prefix("choices/") {
-                Some(token) => Path::Choice(token),
-                None if path == self.endpoint_path => Path::Invoke,
-                None => {
-                    return Err(Problem::not_found(
-                        "there is nothing here; the toolset at .well-known/rap-toolset names the endpoint",
-                    ));
-                }
-            },
+        let Some(known) = self.routes.route(parts.uri.path()) else {
+            return Err(Problem::not_found(
+                "there is nothing here; the toolset at .well-known/rap-toolset names the endpoint",
+            ));
         };
-        if parts.method != Method::POST {
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        if matches!(known, Path::Toolset) && !is_read {
+            return Err(Problem::method_not_allowed("ask for the toolset with GET").allow("GET, HEAD"));
+        }
+        if !matches!(known, Path::Toolset) && parts.method != Method::POST {
             return Err(Problem::method_not_allowed("send a JSON object with POST").allow("POST"));
         }
         match known {
+            Path::Toolset => Ok(self.toolset(&parts.headers)),
             Path::Invoke => {
                 let invocation: Invocation = read(body)?;
                 let trace = Trace::of(&parts.headers);
@@ -265,12 +253,53 @@ impl Shared {
     }
 }
 
+/// What is served where.
+pub(crate) struct Routes {
+    /// The path of the base URL, without a slash at its end. A proxy may pass it on, or take it off.
+    prefix: String,
+    /// The path of the endpoint, served beside `/invoke`.
+    endpoint: String,
+}
+
 enum Path<'a> {
+    Toolset,
     Invoke,
     Close,
     Cancel,
     Status,
     Choice(&'a str),
+}
+
+impl Routes {
+    pub(crate) fn new(prefix: String, endpoint: &HttpUrl) -> Self {
+        Self { prefix, endpoint: endpoint.parsed().path().to_owned() }
+    }
+
+    /// What a path leads to: the endpoint's, one below the base's path, else as it came.
+    fn route<'a>(&self, path: &'a str) -> Option<Path<'a>> {
+        if path == self.endpoint { Some(Path::Invoke) } else { self.beside(path) }
+    }
+
+    fn beside<'a>(&self, path: &'a str) -> Option<Path<'a>> {
+        let below = path.strip_prefix(self.prefix.as_str()).filter(|below| below.starts_with('/'));
+        below.and_then(of_a_server).or_else(|| of_a_server(path))
+    }
+
+    /// Whether the endpoint takes the place of something else that runtimes call.
+    pub(crate) fn clash(&self) -> bool {
+        !matches!(self.beside(&self.endpoint), None | Some(Path::Invoke | Path::Choice(_)))
+    }
+}
+
+fn of_a_server(path: &str) -> Option<Path<'_>> {
+    Some(match path.trim_start_matches('/') {
+        rap_types::WELL_KNOWN_TOOLSET => Path::Toolset,
+        INVOKE => Path::Invoke,
+        "close_thread" => Path::Close,
+        "cancel_tool_call" => Path::Cancel,
+        "tool_call_status" => Path::Status,
+        other => Path::Choice(other.strip_prefix("choices/")?),
+    })
 }
 
 fn read<M: Message>(body: &Bytes) -> Result<M, Problem> {

@@ -21,9 +21,9 @@
 use crate::{ServerHandle, ToolServer, ToolService, engine::Engine, outbox::Courier};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use rap_http::Attempt;
+use rap_http::{Attempt, Auth};
 use rap_types::{CallbackMessage, HttpUrl, SubscriptionEvent, ToolResult, UserChoice, ViewUpdate};
 use serde_json::{Value, json};
 use std::{
@@ -32,7 +32,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::sync::mpsc;
 use tower::ServiceExt;
@@ -72,6 +72,7 @@ const SILENCE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct TestServer {
     service: ToolService,
+    auth: Auth,
     runtime: Arc<Runtime>,
     calls: AtomicU64,
 }
@@ -130,12 +131,15 @@ struct Runtime {
 #[derive(Debug)]
 pub struct TestCall {
     service: ToolService,
+    auth: Auth,
     thread: String,
     id: String,
     url: String,
     arrivals: mpsc::UnboundedReceiver<Arrived>,
     early: Vec<Arrived>,
     status: StatusCode,
+    /// What came with the status: a problem, when the invocation was refused.
+    answer: Value,
     patience: Duration,
 }
 
@@ -177,20 +181,23 @@ impl Courier for Arc<Runtime> {
 }
 
 impl TestServer {
-    /// Starts a server in memory.
+    /// Starts a server in memory, as on `127.0.0.1:3001`; a public URL stays what it is. The runtime side has what
+    /// the server asks for: the bearer token, or a key to sign with.
     ///
     /// # Panics
     /// When the server cannot start; the message lists the faults.
     #[track_caller]
     pub fn new(server: ToolServer) -> Self {
         let runtime = Arc::new(Runtime::default());
-        let base = HttpUrl::new("http://127.0.0.1:3001").ok();
-        let started = server.start(base, true, Some(Box::new(runtime.clone())), Vec::new());
+        let mut faults = Vec::new();
+        let base = server.base(Some(([127, 0, 0, 1], 3001).into()), &mut faults);
+        let started = server.start(base, true, Some(Box::new(runtime.clone())), faults);
         let (engine, server) = match started {
             Ok(started) => started,
             Err(error) => panic!("{error}"),
         };
-        Self { service: ToolService::new(engine, &server, true), runtime, calls: AtomicU64::new(0) }
+        let service = ToolService::new(engine, &server, true);
+        Self { service, auth: server.auth, runtime, calls: AtomicU64::new(0) }
     }
 
     /// A look into the server.
@@ -228,21 +235,24 @@ impl TestServer {
         .await
     }
 
-    /// Sends an invocation as it is.
+    /// Sends an invocation as it is, authorised as the server asks for. What it was answered is the call's
+    /// [`status`](TestCall::status).
     pub async fn invoke(&self, invocation: Value) -> TestCall {
         let text = |name: &str| invocation.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (sender, arrivals) = mpsc::unbounded_channel();
         let url = text("callback_url");
         self.runtime.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(url.clone(), sender);
-        let (status, _) = self.post("/invoke", &invocation).await;
+        let (status, answer) = self.post("/invoke", &invocation).await;
         TestCall {
             service: self.service.clone(),
+            auth: self.auth.clone(),
             thread: text("group_id"),
             id: text("id"),
             url,
             arrivals,
             early: Vec::new(),
             status,
+            answer,
             patience: PATIENCE,
         }
     }
@@ -267,34 +277,55 @@ impl TestServer {
         crate::Undelivered(self.engine().shut_down(limit).await)
     }
 
-    /// POSTs JSON to a path of the server.
+    /// POSTs JSON to a path of the server, authorised as it asks for.
     pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        post(&self.service, path, body.to_string()).await
+        post(&self.service, &self.auth, path, body.to_string()).await
     }
 
-    /// POSTs any text as JSON.
+    /// POSTs any text as JSON, authorised as the server asks for.
     pub async fn post_text(&self, path: &str, body: &str) -> (StatusCode, Value) {
-        post(&self.service, path, body.to_owned()).await
+        post(&self.service, &self.auth, path, body.to_owned()).await
     }
 
-    /// GETs a path of the server.
+    /// GETs a path of the server, authorised as it asks for.
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         let request = Request::get(format!("http://127.0.0.1:3001{path}")).body(Full::default());
-        send(&self.service, request.expect("a path")).await
+        let mut request = request.expect("a path");
+        authorise(&self.auth, request.headers_mut(), b"");
+        send(&self.service, request).await
     }
 
-    /// Sends any request.
+    /// Sends any request, with nothing added to it.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
         send(&self.service, request).await
     }
 }
 
-async fn post(service: &ToolService, path: &str, body: String) -> (StatusCode, Value) {
-    let request = Request::post(format!("http://127.0.0.1:3001{path}"))
+async fn post(service: &ToolService, auth: &Auth, path: &str, body: String) -> (StatusCode, Value) {
+    let mut request = Request::post(format!("http://127.0.0.1:3001{path}"))
         .header("content-type", "application/json")
-        .body(Full::from(body))
+        .body(Full::default())
         .expect("a path");
+    authorise(auth, request.headers_mut(), body.as_bytes());
+    *request.body_mut() = Full::from(body);
     send(service, request).await
+}
+
+/// Adds what lets a runtime in.
+fn authorise(auth: &Auth, headers: &mut HeaderMap, body: &[u8]) {
+    match auth {
+        Auth::Bearer(tokens) => {
+            let token = tokens.first().map_or("", |token| token.expose());
+            let value = HeaderValue::try_from(format!("Bearer {token}")).expect("a token fits into a header");
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        Auth::Signed(keys) => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let now = now.map_or(0, |now| now.as_secs() as i64);
+            headers.extend(keys.sign("test", now, body).expect("bug: the id fits into a header"));
+        }
+        _ => {}
+    }
 }
 
 async fn send(service: &ToolService, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
@@ -321,15 +352,26 @@ impl TestCall {
     /// The next message of the kind that `pick` takes; others are kept for later.
     ///
     /// # Panics
-    /// When none comes in 10 s.
+    /// When none comes in 10 s, and at once when the invocation was refused, with what the server said.
     pub async fn next<T>(&mut self, what: &str, pick: impl Fn(&Arrived) -> Option<T>) -> T {
         if let Some(at) = self.early.iter().position(|a| pick(a).is_some()) {
             let arrived = self.early.remove(at);
             return pick(&arrived).expect("bug: it was picked before");
         }
         loop {
-            let arrived = tokio::time::timeout(self.patience, self.arrivals.recv()).await.ok().flatten();
+            let arrived = if self.status.is_success() {
+                tokio::time::timeout(self.patience, self.arrivals.recv()).await.ok().flatten()
+            } else {
+                self.arrivals.try_recv().ok()
+            };
             let Some(arrived) = arrived else {
+                assert!(
+                    self.status.is_success(),
+                    "no {what} of call {} comes: the invocation was refused with {}: {}",
+                    self.id,
+                    self.status,
+                    self.answer
+                );
                 panic!(
                     "no {what} of call {} came in {:?}; there came: {:?}",
                     self.id, self.patience, self.early
@@ -407,18 +449,20 @@ impl TestCall {
     /// Cancels the call.
     pub async fn cancel(&self) -> StatusCode {
         let body = json!({"thread_id": self.thread, "tool_call_id": self.id});
-        post(&self.service, "/cancel_tool_call", body.to_string()).await.0
+        post(&self.service, &self.auth, "/cancel_tool_call", body.to_string()).await.0
     }
 
     /// Closes the call's thread.
     pub async fn close_thread(&self) -> StatusCode {
-        post(&self.service, "/close_thread", json!({"thread_id": self.thread}).to_string()).await.0
+        post(&self.service, &self.auth, "/close_thread", json!({"thread_id": self.thread}).to_string())
+            .await
+            .0
     }
 
     /// Whether the server says that the call is alive (STA-01).
     pub async fn is_alive(&self) -> bool {
         let body = json!({"thread_id": self.thread, "tool_call_id": self.id});
-        post(&self.service, "/tool_call_status", body.to_string()).await.1["alive"] == true
+        post(&self.service, &self.auth, "/tool_call_status", body.to_string()).await.1["alive"] == true
     }
 }
 
@@ -454,8 +498,8 @@ impl TestQuestion {
         self.answer(json!({"id": self.choice.id, "selected": index})).await.0
     }
 
-    /// Sends any answer.
+    /// Sends any answer, as the person's side does: without the server's authentication, by the URL alone.
     pub async fn answer(&self, body: Value) -> (StatusCode, Value) {
-        post(&self.service, self.choice.response_url.parsed().path(), body.to_string()).await
+        post(&self.service, &Auth::None, self.choice.response_url.parsed().path(), body.to_string()).await
     }
 }

@@ -1,6 +1,5 @@
-//! From a function to a function of the same name that makes the tool, and a type of the same name that
-//! keeps the original as `name::call(..)`. From a method to an associated function that makes the tool, beside
-//! the original, which is called `call_name` from then on.
+//! From a function to a function of the same name that makes the tool, beside the original, which is called
+//! `call_name` from then on; a method the same.
 
 use crate::options::{Options, check_name};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -44,13 +43,18 @@ pub(crate) fn tool(attribute: TokenStream, item: TokenStream) -> syn::Result<Tok
     }
     let receiver = receiver(&function, &mut faults);
     let parameters = parameters(&mut function, &mut faults);
+    let whole = parameters.iter().any(|p| matches!(p.filled, Filled::Whole));
+    if options.deny_unknown_arguments && whole {
+        faults.push(
+            function.sig.inputs.span(),
+            "`deny_unknown_arguments` is for plain parameters: write `#[serde(deny_unknown_fields)]` on the struct of `Args<T>`",
+        );
+    }
     faults.done()?;
 
+    let wiring = wiring(&parameters, options.deny_unknown_arguments);
     let tool = Parts { wire_name: &wire_name, description: &description, setters: &options.setters };
-    Ok(match receiver {
-        Some(receiver) => generate_method(function, &tool, &parameters, receiver),
-        None => generate(function, &tool, &parameters),
-    })
+    Ok(generate(function, &tool, wiring, receiver))
 }
 
 #[derive(Default)]
@@ -80,6 +84,18 @@ fn check_signature(function: &ItemFn, faults: &mut Faults) {
             sig.generics.span(),
             "a tool has no generics or lifetimes: its arguments are owned and of one type",
         );
+    }
+    if let Some(unsafety) = &sig.unsafety {
+        faults.push(
+            unsafety.span(),
+            "a tool is no `unsafe fn`: the model calls it with whatever it likes; check the arguments, and be unsafe inside",
+        );
+    }
+    if let Some(constness) = &sig.constness {
+        faults.push(constness.span(), "a tool is no `const fn`: leave `const` out");
+    }
+    if let Some(abi) = &sig.abi {
+        faults.push(abi.span(), "a tool is called by Rust: leave `extern` out");
     }
     if let Some(variadic) = &sig.variadic {
         faults.push(variadic.span(), "a tool takes no variadic arguments");
@@ -169,16 +185,20 @@ fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
         }
         return Some(Parameter { filled: Filled::Extracted, ty });
     }
-    if last_segment(&ty).is_some_and(|s| s == "Args") {
+    if is_ours(&ty, "Args", true) {
         return Some(Parameter { filled: Filled::Whole, ty });
     }
-    if last_segment(&ty).is_some_and(|s| s == "Call" || s == "State") {
-        let what = last_segment(&ty).unwrap_or_default();
-        faults.push(
-            ty.span(),
-            format!("`{what}` comes from the call, not from the model: write `#[cx]` before it"),
-        );
-        return None;
+    for (what, generic) in [("Call", false), ("State", true)] {
+        if is_ours(&ty, what, generic) {
+            faults.push(
+                ty.span(),
+                format!(
+                    "`{what}` comes from the call, not from the model: write `#[cx]` before it \
+                     (and a type of your own that has this name as `self::{what}`)"
+                ),
+            );
+            return None;
+        }
     }
     match &*typed.pat {
         Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
@@ -194,11 +214,13 @@ fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
     }
 }
 
-fn last_segment(ty: &Type) -> Option<String> {
-    match ty {
-        Type::Path(path) => path.path.segments.last().map(|s| s.ident.to_string()),
-        _ => None,
-    }
+/// Whether a type is the one of `rap_server`, as far as its path says: its name alone, or below `rap_server`.
+fn is_ours(ty: &Type, name: &str, generic: bool) -> bool {
+    let Type::Path(path) = ty else { return false };
+    let segments = &path.path.segments;
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return false };
+    let place = segments.len() == 1 || first.ident == "rap_server";
+    place && last.ident == name && last.arguments.is_none() != generic
 }
 
 fn owned_form(elem: &Type) -> String {
@@ -249,7 +271,7 @@ struct Wiring {
     checks: Vec<TokenStream>,
 }
 
-fn wiring(parameters: &[Parameter], output: &ReturnType) -> Wiring {
+fn wiring(parameters: &[Parameter], deny_unknown: bool) -> Wiring {
     let private = quote! { ::rap_server::__private };
     let mut fields = Vec::new();
     let mut taken = Vec::new();
@@ -276,24 +298,25 @@ fn wiring(parameters: &[Parameter], output: &ReturnType) -> Wiring {
             }
         }
     }
-    let arguments = if !fields.is_empty() {
-        taken.push(quote! { ::rap_server::Args(__rap_args): ::rap_server::Args<__RapArguments> });
+    let arguments = if !fields.is_empty() || deny_unknown {
+        let local = if fields.is_empty() {
+            quote! { _ }
+        } else {
+            quote! { __rap_args }
+        };
+        taken.push(quote! { ::rap_server::Args(#local): ::rap_server::Args<__RapArguments> });
+        let deny = deny_unknown.then(|| quote! { #[serde(deny_unknown_fields)] });
         quote! {
             #[derive(#private::serde::Deserialize, #private::schemars::JsonSchema)]
             #[serde(crate = "::rap_server::__private::serde")]
             #[schemars(crate = "::rap_server::__private::schemars")]
+            #deny
             struct __RapArguments { #(#fields,)* }
         }
     } else {
         taken.extend(whole);
         TokenStream::new()
     };
-
-    if let ReturnType::Type(_, ty) = output
-        && !matches!(**ty, Type::ImplTrait(_))
-    {
-        checks.push(quote_spanned! { ty.span() => #private::is_result::<#ty, _>(); });
-    }
     Wiring { taken, passed_on, arguments, checks }
 }
 
@@ -304,25 +327,37 @@ fn sorted(attributes: Vec<Attribute>) -> (Vec<Attribute>, Vec<Attribute>, Vec<At
     (docs, cfgs, others)
 }
 
-/// A method: `Type::name` makes the tool, which takes the state of its type; `call_name` is the method itself.
-fn generate_method(
-    function: ItemFn,
-    tool: &Parts<'_>,
-    parameters: &[Parameter],
-    receiver: Receiver,
-) -> TokenStream {
+/// `name` makes the tool, `call_name` is the function itself. Of a method the tool takes the state of its type.
+fn generate(function: ItemFn, tool: &Parts<'_>, wiring: Wiring, receiver: Option<Receiver>) -> TokenStream {
     let ItemFn { attrs, vis, mut sig, block } = function;
     let Parts { wire_name, description, setters } = tool;
+    let Wiring { mut taken, mut passed_on, arguments, checks } = wiring;
     let (docs, cfgs, others) = sorted(attrs);
-    let Wiring { taken, passed_on, arguments, checks } = wiring(parameters, &sig.output);
     let name = sig.ident.clone();
-    let method = format_ident!("call_{}", unraw(&name), span = name.span());
-    sig.ident = method.clone();
-    let this = match receiver {
-        Receiver::Borrowed => quote! { &*__rap_self },
-        Receiver::Shared => quote! { __rap_self },
+    sig.ident = format_ident!("call_{}", unraw(&name), span = name.span());
+
+    // Where the type of the result stands, so that the compiler points at it.
+    let at = match &sig.output {
+        ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => ty.span(),
+        _ => Span::call_site(),
     };
-    let itself = format!("The method behind the tool `{wire_name}`, for tests and for other tools.");
+    let original = Ident::new(&sig.ident.to_string(), at);
+    let original = match receiver {
+        Some(receiver) => {
+            taken.insert(0, quote! { ::rap_server::State(__rap_self): ::rap_server::State<Self> });
+            passed_on.insert(
+                0,
+                match receiver {
+                    Receiver::Borrowed => quote! { &*__rap_self },
+                    Receiver::Shared => quote! { __rap_self },
+                },
+            );
+            quote_spanned! { at => Self::#original }
+        }
+        None => quote! { #original },
+    };
+    let end = quote_spanned! { at => ::rap_server::__private::end(#original(#(#passed_on),*).await) };
+    let itself = format!("The function behind the tool `{wire_name}`, for tests and for other tools.");
     quote! {
         #(#cfgs)*
         #(#docs)*
@@ -335,9 +370,7 @@ fn generate_method(
             ::rap_server::Tool::new(
                 #wire_name,
                 #description,
-                |::rap_server::State(__rap_self): ::rap_server::State<Self>, #(#taken),*| async move {
-                    Self::#method(#this, #(#passed_on),*).await
-                },
+                |#(#taken),*| async move { #end },
             ) #(#setters)*
         }
 
@@ -346,56 +379,6 @@ fn generate_method(
         #(#others)*
         #[allow(clippy::too_many_arguments, dead_code)]
         #vis #sig #block
-    }
-}
-
-fn generate(function: ItemFn, tool: &Parts<'_>, parameters: &[Parameter]) -> TokenStream {
-    let ItemFn { attrs, vis, sig, block } = function;
-    let Parts { wire_name, description, setters } = tool;
-    let (docs, cfgs, others) = sorted(attrs);
-    let Wiring { taken, passed_on, arguments, checks } = wiring(parameters, &sig.output);
-    let name = sig.ident.clone();
-    let (inputs, output) = (&sig.inputs, &sig.output);
-
-    quote! {
-        #(#cfgs)*
-        #(#docs)*
-        #vis fn #name() -> ::rap_server::Tool {
-            <#name>::__rap_tool()
-        }
-
-        // In the namespace of types only, so that a variable may have the name of a tool.
-        #(#cfgs)*
-        #[doc(hidden)]
-        #[allow(non_camel_case_types)]
-        #vis struct #name {}
-
-        #(#cfgs)*
-        impl #name {
-            /// The tool's function itself, for tests and for other tools.
-            #(#others)*
-            #[allow(clippy::too_many_arguments, dead_code)]
-            #vis async fn call(#inputs) #output #block
-        }
-
-        #(#cfgs)*
-        const _: () = {
-            #arguments
-
-            #[allow(clippy::too_many_arguments)]
-            async fn __rap_handler(#(#taken),*) #output {
-                #name::call(#(#passed_on),*).await
-            }
-
-            #[allow(dead_code)]
-            fn __rap_checks() { #(#checks)* }
-
-            impl #name {
-                fn __rap_tool() -> ::rap_server::Tool {
-                    ::rap_server::Tool::new(#wire_name, #description, __rap_handler) #(#setters)*
-                }
-            }
-        };
     }
 }
 
@@ -426,7 +409,18 @@ mod tests {
             ("", "async fn f() {}", &["write a doc comment"]),
             ("", "/// \nasync fn f() {}", &["write a doc comment"]),
             ("", "/// D\nasync fn f(call: Call) {}", &["write `#[cx]` before it"]),
+            ("", "/// D\nasync fn f(call: ::rap_server::Call) {}", &["write `#[cx]` before it"]),
             ("", "/// D\nasync fn f(n: State<u8>) {}", &["write `#[cx]` before it"]),
+            (
+                "",
+                "/// D\nasync fn f(call: self::Call, a: my::State<u8>, b: State, c: Args, d: my::Args<u8>) {}",
+                &[],
+            ),
+            ("", "/// D\nasync unsafe fn f() {}", &["no `unsafe fn`"]),
+            ("", "/// D\nconst async unsafe extern \"C\" fn f() {}", &["`const`", "`unsafe fn`", "`extern`"]),
+            ("deny_unknown_arguments", "/// D\nasync fn f(a: u8) {}", &[]),
+            ("deny_unknown_arguments", "/// D\nasync fn f() {}", &[]),
+            ("deny_unknown_arguments", "/// D\nasync fn f(a: Args<A>) {}", &["deny_unknown_fields"]),
             ("", "/// D\nasync fn f((a, b): (u8, u8)) {}", &["needs a name"]),
             ("", "/// D\nasync fn f(a: u8, rest: Args<u8>) {}", &["not both"]),
             ("", "/// D\nasync fn f(a: Args<u8>, b: Args<u8>) {}", &["not both"]),
@@ -480,7 +474,7 @@ mod tests {
             for part in [
                 "pub fn add () -> :: rap_server :: Tool".to_owned(),
                 "pub async fn call_add (".to_owned(),
-                format!("Self :: call_add ({this} , __rap_cx_0 , __rap_args . a) . await"),
+                format!("end (Self :: call_add ({this} , __rap_cx_0 , __rap_args . a) . await)"),
             ] {
                 assert!(text.contains(&part), "{part} in {text}");
             }
@@ -493,14 +487,14 @@ mod tests {
         let item = "/// Adds.\n/// Twice.\n#[allow(x)] pub async fn r#add(#[cx] call: Call, /// A\n a: i64) -> i64 { a }";
         let tokens = tool("read_only".parse().unwrap(), item.parse().unwrap()).unwrap();
         let file: syn::File = syn::parse2(tokens.clone()).expect("the expansion parses");
-        assert_eq!(file.items.len(), 4, "the tool, a type, its function, and the wiring");
+        assert_eq!(file.items.len(), 2, "the tool and its function");
         let text = tokens.to_string();
         for part in [
             "pub fn r#add () -> :: rap_server :: Tool",
-            "pub struct r#add { }",
-            "pub async fn call (call : Call , a : i64) -> i64",
-            ":: rap_server :: Tool :: new (\"add\" , \"Adds.\\nTwice.\" , __rap_handler) . read_only ()",
-            "r#add :: call (__rap_cx_0 , __rap_args . a) . await",
+            "pub async fn call_add (call : Call , a : i64) -> i64",
+            ":: rap_server :: Tool :: new (\"add\" , \"Adds.\\nTwice.\" ,",
+            ":: rap_server :: __private :: end (call_add (__rap_cx_0 , __rap_args . a) . await)",
+            ") . read_only ()",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

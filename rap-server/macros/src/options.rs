@@ -13,9 +13,10 @@ pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     pub(crate) description: Option<LitStr>,
     pub(crate) setters: Vec<TokenStream>,
+    pub(crate) deny_unknown_arguments: bool,
 }
 
-const KNOWN: &str = "read_only, destructive, idempotent, long_running, requires_auth = \"..\", name = \"..\", description = \"..\", display = \"..\"";
+const KNOWN: &str = "read_only, destructive, idempotent, long_running, deny_unknown_arguments, requires_auth = \"..\", name = \"..\", description = \"..\", display = \"..\"";
 
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
@@ -28,14 +29,18 @@ impl Parse for Options {
                 return Err(syn::Error::new(key.span(), format!("`{word}` is given twice")));
             }
             match word.as_str() {
-                "read_only" | "destructive" | "idempotent" | "long_running" => {
+                "read_only" | "destructive" | "idempotent" | "long_running" | "deny_unknown_arguments" => {
                     if input.peek(Token![=]) {
                         return Err(syn::Error::new(
                             key.span(),
                             format!("`{word}` takes no value: write `#[tool({word})]`, or leave it out"),
                         ));
                     }
-                    options.setters.push(quote! { .#key() });
+                    if word == "deny_unknown_arguments" {
+                        options.deny_unknown_arguments = true;
+                    } else {
+                        options.setters.push(quote! { .#key() });
+                    }
                 }
                 "requires_auth" | "display" => {
                     let value = text(input, &key)?;

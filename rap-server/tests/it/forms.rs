@@ -101,6 +101,85 @@ async fn forms() {
     assert_eq!(many["inputSchema"]["properties"]["c"]["description"], "Lines\nof words");
 }
 
+/// A module of the name of a tool, and a name of the standard library that is one as well.
+mod weather {}
+#[allow(unused_imports)]
+use std::time;
+
+/// Has the name of a module.
+#[tool]
+async fn weather() -> std::result::Result<ToolOutput, std::string::String> {
+    Err("no weather".into())
+}
+
+/// Has the name of an import.
+#[tool]
+async fn time() -> std::result::Result<(), &'static str> {
+    let weather = call_weather().await;
+    weather.map(drop).or(Ok(()))
+}
+
+/// Types that have names of ours.
+mod own {
+    #[derive(serde::Deserialize, rap_server::schemars::JsonSchema)]
+    pub(crate) enum State {
+        Open,
+        Shut,
+    }
+    #[derive(serde::Deserialize, rap_server::schemars::JsonSchema)]
+    pub(crate) struct Call {
+        pub(crate) number: u8,
+    }
+    #[derive(serde::Deserialize, rap_server::schemars::JsonSchema)]
+    pub(crate) struct Args<T> {
+        pub(crate) all: Vec<T>,
+    }
+
+    /// Arguments of the model, every one.
+    #[rap_server::tool]
+    pub(crate) async fn names(state: State, call: self::Call, args: self::Args<u8>) -> std::string::String {
+        let state = match state {
+            State::Open => "open",
+            State::Shut => "shut",
+        };
+        format!("{state} {} {:?}", call.number, args.all)
+    }
+}
+
+/// Names that tools share with other things, and what a `Result` of a string may have on its good side.
+#[tokio::test]
+async fn names() {
+    let server = ToolServer::new("x").tool(weather).tool(time).tool(own::names);
+    let server = rap_server::testing::TestServer::new(server);
+    let wrong = server.call("weather", json!({})).await;
+    assert_eq!((wrong.is_error(), wrong.text().as_str()), (true, "Error: no weather"));
+    assert_eq!(server.call("time", json!({})).await.text(), "done");
+    let arguments = json!({"state": "Shut", "call": {"number": 7}, "args": {"all": [1]}});
+    assert_eq!(server.call("names", arguments).await.text(), "shut 7 [1]");
+}
+
+/// Fails with public words.
+#[tool]
+async fn no_subscription(#[cx] _call: Call) -> std::result::Result<Subscribed, std::string::String> {
+    Err("not now".into())
+}
+
+/// Fails with public words.
+#[tool]
+async fn no_json() -> std::result::Result<Json<u8>, std::borrow::Cow<'static, str>> {
+    Err("not now".into())
+}
+
+/// RES-07: a string is public as the error of whatever.
+#[tokio::test]
+async fn strings_as_errors() {
+    let server = ToolServer::new("x").tool(no_subscription).tool(no_json);
+    let server = rap_server::testing::TestServer::new(server);
+    for tool in ["no_subscription", "no_json"] {
+        assert_eq!(server.call(tool, json!({})).await.text(), "Error: not now", "{tool}");
+    }
+}
+
 /// What several tools share, as the object that they are methods of.
 struct Shelf {
     books: std::sync::Mutex<Vec<std::string::String>>,

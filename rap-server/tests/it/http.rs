@@ -180,7 +180,11 @@ async fn bearer() {
             assert_eq!(got.0, status, "{path} {header:?}");
         }
     }
-    assert_eq!(server.post("/choices/x", &json!({"id": "c", "selected": 0})).await.0, 404);
+    let answer = send(&server, |r| {
+        *r.uri_mut() = "http://127.0.0.1:3001/choices/x".parse().unwrap();
+        *r.body_mut() = Full::from(json!({"id": "c", "selected": 0}).to_string());
+    });
+    assert_eq!(answer.await.0, 404);
 }
 
 /// AUT-01: where keys are configured requests are signed; a header that is merely absent is no pass. Discovery, which
@@ -214,8 +218,13 @@ async fn signed() {
             assert_eq!(got.0, status, "{path} {headers:?}");
         }
     }
-    assert_eq!(server.get("/.well-known/rap-toolset").await.0, 200);
-    assert_eq!(server.post("/choices/x", &json!({"id": "c", "selected": 0})).await.0, 404);
+    let get = Request::get("http://127.0.0.1:3001/.well-known/rap-toolset").body(Full::default()).unwrap();
+    assert_eq!(server.send(get).await.0, 200);
+    let answer = send(&server, |r| {
+        *r.uri_mut() = "http://127.0.0.1:3001/choices/x".parse().unwrap();
+        *r.body_mut() = Full::from(json!({"id": "c", "selected": 0}).to_string());
+    });
+    assert_eq!(answer.await.0, 404);
 }
 
 /// Where callbacks may go is what the author said and no more: a network of one's own, plain http to the public.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod calls;
 mod delivery;
 mod facade;
@@ -13,6 +14,7 @@ mod obligations;
 mod questions;
 mod served;
 mod subscriptions;
+mod testserver;
 mod toolset;
 mod traps;
 mod vectors;

@@ -89,6 +89,20 @@ async fn where_not_to_listen() {
     let taken = bound.local_addr().port();
     let error = server().bind(&format!("127.0.0.1:{taken}")).await.unwrap_err();
     assert!(error.to_string().contains("another program has this port"), "{error}");
+
+    // All faults of everything, whatever keeps it from listening.
+    let wrong =
+        || server().tool(Tool::new("a b", "d", async || "x")).endpoint_url("nowhere").allow_target("10.x");
+    for address in [&format!("127.0.0.1:{taken}"), "nonsense", "0.0.0.0:0"] {
+        let error = wrong().public_url("ftp://x").bind(address).await.unwrap_err();
+        for word in [address, "a b", "endpoint_url", "allow_target", "public_url \"ftp://x\""] {
+            assert!(error.faults().iter().any(|f| f.contains(word)), "{word} for {address}: {error}");
+        }
+        assert_eq!(error.faults().len(), 5, "{error}");
+    }
+    let error = wrong().bind("0.0.0.0:0").await.unwrap_err();
+    assert!(error.faults().iter().any(|f| f.contains("give .public_url(..)")), "{error}");
+    assert_eq!(error.faults().len(), 5, "{error}");
 }
 
 /// Nested in an axum app, under a prefix.
@@ -131,7 +145,7 @@ async fn a_short_drain() {
     assert!(!format!("{owed:?}").contains("very-secret"), "{owed:?}");
 }
 
-/// In a router of one's own, the handle ends the calls: a tool that runs ends in an error result (ERR-01).
+/// In a router of one's own, the handle ends the calls: a tool that runs ends in an error result (INV-07).
 #[tokio::test]
 async fn a_nested_server_ends_its_calls() {
     let forever = Tool::new("forever", "d", async || std::future::pending::<String>().await);

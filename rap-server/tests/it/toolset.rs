@@ -85,7 +85,7 @@ async fn document() {
     );
     let arguments = json!({"from": "a", "to": [{"path": "b", "mode": null}], "type": 3});
     assert_eq!(server.call("files.move", arguments).await.text(), "a 1 Some(3)");
-    assert_eq!(move_file::call(call_of(&server).await, "a".into(), vec![], None).await, "a 0 None");
+    assert_eq!(call_move_file(call_of(&server).await, "a".into(), vec![], None).await, "a 0 None");
 }
 
 /// Any call will do.
@@ -196,6 +196,51 @@ async fn faults() {
         error.to_string().contains(".public_url(..)") && error.to_string().contains(".bearer_token(..)"),
         "{error}"
     );
+}
+
+/// One fault is told once, however often it is met; a name that nobody can read is one.
+#[tokio::test]
+async fn one_fault_once() {
+    let shared = || Tool::new("shared", "d", async |_: State<String>| "x");
+    let error = start(ToolServer::new("x").tool(shared()).tool(shared()).public_url("http://127.0.0.1:1"));
+    assert_eq!(error.faults().len(), 2, "{error}");
+    for (name, fits) in [("my tools", true), ("wetter für alle", true), (" ", false), ("a\nb", false)] {
+        let started =
+            ToolServer::new(name).tool(move_file).public_url("http://127.0.0.1:1").into_service(true);
+        assert_eq!(started.is_ok(), fits, "{name:?}");
+    }
+}
+
+/// What is no parameter is ignored, unless the tool says otherwise: then the schema says it to runtimes, and a call that
+/// has it ends in an error that names it.
+#[tokio::test]
+async fn unknown_arguments() {
+    /// Takes what comes.
+    #[tool]
+    async fn lenient(city: String) -> String {
+        city
+    }
+    /// Takes what it knows.
+    #[tool(deny_unknown_arguments)]
+    async fn strict(city: String) -> String {
+        city
+    }
+    /// Takes nothing.
+    #[tool(deny_unknown_arguments)]
+    async fn nothing() {}
+
+    let server = TestServer::new(ToolServer::new("x").tool(lenient).tool(strict).tool(nothing));
+    let arguments = json!({"city": "Oslo", "units": "metric"});
+    assert_eq!(server.call("lenient", arguments.clone()).await.text(), "Oslo");
+    assert_eq!(server.call("strict", json!({"city": "Oslo"})).await.text(), "Oslo");
+    assert_eq!(server.call("nothing", json!({})).await.text(), "done");
+    for tool in ["strict", "nothing"] {
+        let result = server.call(tool, arguments.clone()).await;
+        assert!(result.is_error() && result.text().contains("units"), "{tool}: {}", result.text());
+    }
+    let toolset = server.toolset().await;
+    let said = |n: usize| toolset["tools"][n]["inputSchema"]["additionalProperties"].clone();
+    assert_eq!((said(0), said(1), said(2)), (json!(null), json!(false), json!(false)));
 }
 
 /// The endpoint comes from configuration; its path and the base's are served, by whatever way a proxy passes them on.
