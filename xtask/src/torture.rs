@@ -1,13 +1,14 @@
 //! `cargo xtask torture`: a real runtime on a real database file and a tool server with a journal, both killed (SIGKILL)
 //! at random instants, round after round.
 //!
-//! Each round starts `rap serve` and, where it is gone, the tool server, begins a session that calls tools, subscribes
-//! and gets events and reports, and kills the runtime a moment later, whatever it is doing, and in two rounds of three the
-//! tool server at another moment; every other round the runtime's slices are processes of their own. The next round starts
-//! them on the same files, and the person sends again what got no answer, under the same key. After every ten rounds all
-//! is left to come to rest, and `rap proof` holds the tool server's ledger against the history, exactly, and `rap replay`
-//! makes every decision again. At the end it is measured how soon after its start a runtime does what its predecessor
-//! owed.
+//! Each round has one to three kills. Before each of them `rap serve` is started and, where it is gone, the tool server,
+//! and a session is begun that calls tools, subscribes and gets events and reports; the runtime is killed a moment later,
+//! whatever it is doing (the second and third time it may be at making up for the one before), and in two of three the tool
+//! server at another moment; every other runtime's slices are processes of their own. The next one starts on the same files,
+//! and the person sends again what got no answer, under the same key. At the end of each round all is left to come to
+//! rest, and `rap proof` holds the tool server's ledger against the history, exactly; after every ten rounds and at the end
+//! `rap replay` makes every decision again. Last it is measured how soon after its start a runtime does what its
+//! predecessor owed.
 
 mod tools;
 
@@ -24,16 +25,25 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Rounds between two proofs.
-const BATCH: u64 = 10;
+/// The runtime is killed so many times in a round, at most.
+const KILLS: u64 = 3;
+/// Rounds between two replays of everything.
+const REPLAYED: u64 = 10;
 /// The runtime is killed within this time after its start, in milliseconds.
 const KILLED_WITHIN: u64 = 700;
 /// The tool server is killed within this time, in milliseconds.
 const TOOLS_KILLED_WITHIN: u64 = 1_500;
 /// How often the first owed act is measured.
 const OWED: usize = 5;
-/// Half of the first owed acts come within this time of the runtime's start: longer means that something waits.
-const OWED_WITHIN: Duration = Duration::from_millis(1_000);
+/// Half of the first owed acts come within this time of the runtime's start, where the program is given: that is for a
+/// release build to keep.
+const OWED_WITHIN: Duration = Duration::from_millis(100);
+/// The same for the debug build that is made here, on a machine that does other things as well: longer means that
+/// something waits which should not.
+const OWED_WITHIN_DEBUG: Duration = Duration::from_millis(1_000);
+/// How often in a row everything has to be at rest, and how long after one look comes the next.
+const RESTED: u32 = 5;
+const LOOK: Duration = Duration::from_millis(20);
 /// Nothing takes longer to come to rest.
 const REST: Duration = Duration::from_secs(120);
 const SCRIPT: &str = include_str!("../../examples/rap/src/demo/script.toml");
@@ -55,12 +65,13 @@ pub(crate) fn run(options: &[&str]) -> Result<(), String> {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = seed.unwrap_or(now.as_secs() ^ u64::from(now.subsec_nanos()));
+    let owed_within = if program.is_some() { OWED_WITHIN } else { OWED_WITHIN_DEBUG };
     let program = program.map_or_else(build, Ok)?;
     let folder = std::env::temp_dir().join(format!("rap-torture-{seed}-{}", std::process::id()));
     std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     say(&format!("seed {seed}, {rounds} rounds in {}", folder.display()));
     let mut torture = Torture::begin(program, folder.clone(), seed)?;
-    let result = torture.rounds(rounds);
+    let result = torture.rounds(rounds, owed_within);
     drop(torture);
     match result {
         Ok(told) => {
@@ -172,26 +183,28 @@ impl Torture {
         z ^ (z >> 31)
     }
 
-    fn rounds(&mut self, rounds: u64) -> Result<String, String> {
+    fn rounds(&mut self, rounds: u64, owed_within: Duration) -> Result<String, String> {
         let began = Instant::now();
         for round in 1..=rounds {
-            self.start_tools()?;
-            let runtime = self.start(round % 2 == 0)?;
-            let after = Duration::from_millis(self.throw() % KILLED_WITHIN);
-            self.speak_and_kill(runtime, after)?;
-            if round % BATCH == 0 || round == rounds {
-                self.prove(round)?;
+            for _ in 0..=self.throw() % KILLS {
+                self.start_tools()?;
+                let runtime = self.start(self.kills % 2 == 1)?;
+                let after = Duration::from_millis(self.throw() % KILLED_WITHIN);
+                self.speak_and_kill(runtime, after)?;
             }
+            self.prove(round, round % REPLAYED == 0 || round == rounds)?;
         }
         let took = began.elapsed().as_secs();
-        let owed = self.owed()?;
+        let owed = self.owed(owed_within)?;
         Ok(format!(
-            "{} kills of the runtime and {} of the tool server in {took} s: ledger and history agree, every commit replays; \
-             slowest start {} ms; first owed act {} ms after the start of the runtime (half of {OWED}), at most {} ms",
+            "{rounds} rounds, {} kills of the runtime and {} of the tool server in {took} s: after every round ledger and \
+             history agree, every commit replays; slowest start {} ms; first owed act {} ms after the start of the runtime \
+             (half of {OWED}; limit {} ms), at most {} ms",
             self.kills,
             self.kills_of_tools,
             self.slowest_start.as_millis(),
             owed[OWED / 2].as_millis(),
+            owed_within.as_millis(),
             owed[OWED - 1].as_millis(),
         ))
     }
@@ -253,25 +266,27 @@ impl Torture {
     }
 
     /// Lets everything come to rest, then holds everything against everything.
-    fn prove(&mut self, round: u64) -> Result<(), String> {
+    fn prove(&mut self, round: u64, replay: bool) -> Result<(), String> {
         self.start_tools()?;
         let runtime = self.start(false)?;
         let door = Door::of(&runtime, &self.folder)?;
         let deadline = Instant::now() + REST;
-        // A subscription's events come a while after its call: rest has to last.
+        // What has been told and not yet arrived is nowhere to be seen for a moment: rest has to last.
         let mut rested = 0;
-        while rested < 20 {
+        while rested < RESTED {
             self.speak_again(&door);
             let at_rest = self.unsaid.is_empty() && self.sessions.iter().all(|session| door.rests(session));
             rested = if at_rest && self.is_told()? { rested + 1 } else { 0 };
             if Instant::now() > deadline {
                 return Err(format!("round {round}: it does not come to rest within {} s", REST.as_secs()));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK);
         }
         stop(runtime);
         if !self.sessions.is_empty() {
             self.command(round, &["proof", &self.folder.to_string_lossy()])?;
+        }
+        if replay && !self.sessions.is_empty() {
             let db = self.folder.join("agent.db");
             self.command(round, &["replay", "--db", &db.to_string_lossy()])?;
         }
@@ -281,7 +296,7 @@ impl Torture {
 
     /// How soon after its start a runtime does what the one before it owed, in order: calls that were decided and could
     /// not be sent, since the tool server was gone as well.
-    fn owed(&mut self) -> Result<Vec<Duration>, String> {
+    fn owed(&mut self, within: Duration) -> Result<Vec<Duration>, String> {
         let mut owed = Vec::with_capacity(OWED);
         for n in 0..OWED {
             self.start_tools()?;
@@ -309,8 +324,10 @@ impl Torture {
             stop(runtime);
         }
         owed.sort();
-        if owed[OWED / 2] > OWED_WITHIN {
-            return Err(format!("what was owed at a restart is done too late: {owed:?}"));
+        if owed[OWED / 2] > within {
+            return Err(format!(
+                "half of what was owed at a restart is done later than {within:?} after it: {owed:?}"
+            ));
         }
         Ok(owed)
     }
