@@ -6,7 +6,7 @@ use rap_runtime::{
     AgentHost, LocalFiles, RemoteHost, Runtime, Secret, core::StoreError, sqlite::SqliteStore,
 };
 use rap_types::HttpUrl;
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 /// The host of a database. One that serves it elsewhere is found by the address and the token that are kept with it.
 pub(crate) async fn host(db: &Path) -> Result<Box<dyn AgentHost>, Failure> {
@@ -27,6 +27,28 @@ pub(crate) async fn host(db: &Path) -> Result<Box<dyn AgentHost>, Failure> {
     let builder = Runtime::builder().store(store).public_url(nowhere()?);
     let runtime = models::choose(None, None)?.into_builder(builder).build().await.map_err(Failure::of)?;
     Ok(Box::new(runtime))
+}
+
+/// Opens a database for a command that talks to an agent. Where another process has it, that is perhaps one to talk to.
+pub(crate) async fn open(db: &Path) -> Result<Arc<SqliteStore>, Failure> {
+    let (error, owner) = match SqliteStore::open(db).await {
+        Ok(store) => return Ok(Arc::new(store)),
+        Err(StoreError::Owned { path, owner }) => (StoreError::Owned { path, owner: owner.clone() }, owner),
+        Err(error) => return Err(error.into()),
+    };
+    let token = LocalFiles::beside(db).token_path().to_owned();
+    let address = match inspect::read(db).await {
+        // Only what serves has made a token.
+        Ok(reader) if token.exists() => reader.get(host::LISTEN).await.ok().flatten(),
+        _ => None,
+    };
+    Err(match address {
+        Some(address) => Failure::new(format!("the database {} is in use by {owner}", db.display())).hint(format!(
+            "if that is rap serve, talk to it with --connect http://{address} --token-file {} in the place of --db; else stop it, or use another file",
+            token.display()
+        )),
+        None => error.into(),
+    })
 }
 
 /// The token of a runtime elsewhere: of a file, or of the environment.

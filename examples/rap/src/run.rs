@@ -68,7 +68,7 @@ pub(crate) async fn run(args: RunArgs, out: &Out) -> Result<(), Failure> {
         (None, Some(folder)) => folder.path().join("agent.db"),
         (None, None) => unreachable!("bug: without a database a folder is made"),
     };
-    let store = host::open(&db).await?;
+    let store = reach::open(&db).await?;
     let listener = host::listen(&store, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let url = host::url_of(&listener)?;
     let builder = model.into_builder(host::builder(store.clone(), &db, url, out).await?);

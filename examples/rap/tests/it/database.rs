@@ -35,11 +35,15 @@ fn serve() {
 
     let owned = rap(&["run", "hello", "--server", &tools.base, "--db", db]).expect_failure("error: ");
     let pid = child.id().to_string();
-    insta::assert_snapshot!(folder.told(&owned).replace(&pid, "PID"), @"
+    insta::assert_snapshot!(folder.told(&owned).replace(&pid, "PID").replace(&listen, "ADDR"), @"
     error: the database DIR/agent.db is in use by process PID
-    hint: stop that process, or use another file
+    hint: if that is rap serve, talk to it with --connect http://ADDR --token-file DIR/agent.db.token in the place of --db; else stop it, or use another file
     ");
-    assert_eq!(rap(&["sessions", "--db", db]).expect_success().stderr, "no sessions yet\n");
+    // What it says is so.
+    let (at, token) = (format!("http://{listen}"), format!("{db}.token"));
+    let ended = rap(&["run", "call get_time {}", "--connect", &at, "--token-file", &token]).expect_success();
+    assert!(ended.stdout.contains("noon"), "{}", ended.transcript());
+    assert_eq!(rap(&["sessions", "--db", db]).expect_success().stdout.lines().count(), 1);
 
     // The end of stdin is the end, where that was asked for.
     drop(child.stdin.take());

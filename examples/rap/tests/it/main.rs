@@ -4,6 +4,7 @@
 mod credentials;
 mod database;
 mod demo;
+mod explain;
 mod help;
 mod letters;
 mod models;

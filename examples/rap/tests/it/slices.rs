@@ -24,6 +24,15 @@ text = "word by word this takes a while and in the end it is all there"
 delay_ms = 1500
 
 [[rule]]
+when = { user = "at length*" }
+text = "word by word by word by word by word this takes long"
+delay_ms = 15000
+
+[[rule]]
+when = { user = "move at once" }
+calls = [{ name = "move" }]
+
+[[rule]]
 when = { user = "quickly" }
 text = "done"
 
@@ -61,6 +70,8 @@ struct Moves {
     endpoint: String,
     /// The path that does not know itself any more.
     gone: Option<&'static str>,
+    /// Every call is turned away for now.
+    busy: bool,
     /// What came: paths, and the ids of the calls.
     came: Vec<(String, String)>,
 }
@@ -90,6 +101,9 @@ impl Mover {
         let mut state = self.0.lock().unwrap();
         if body["operation"] == "move" {
             state.came.push((uri.path().to_owned(), body["id"].as_str().unwrap().to_owned()));
+            if state.busy {
+                return StatusCode::SERVICE_UNAVAILABLE;
+            }
             if state.gone == Some(uri.path()) {
                 return StatusCode::NOT_FOUND;
             }
@@ -326,6 +340,27 @@ fn a_refused_call_of_a_slice_follows_its_server() {
     assert_eq!(mover.came()[0].0, "/elsewhere");
     owner.stop();
     assert_eq!(mover.came().len(), 1);
+    place.replays();
+}
+
+/// TRN-03, P11: what is to be tried again is tried again in its time, while the thread's next slice is at a long
+/// completion in another process.
+#[test]
+fn what_is_owed_is_sent_beside_a_completion() {
+    let mover = Mover::default();
+    mover.0.lock().unwrap().busy = true;
+    let place = Place::with(mover.serve());
+    let owner = place.serve();
+    let session = place.open(&owner);
+    place.say(&owner, &session, "1", "move at once");
+    until("the first try", || !mover.came().is_empty());
+    place.say(&owner, &session, "2", "at length, please");
+    owner.speaks(owner.nth(2));
+    let before = mover.came().len();
+    until("three tries more", || mover.came().len() >= before + 3);
+    assert_eq!(place.slices(&session), 1, "the completion goes on");
+    assert!(mover.came().iter().all(|(_, call)| *call == mover.came()[0].1), "always the same call");
+    owner.stop();
     place.replays();
 }
 
