@@ -137,6 +137,8 @@ impl Runtime {
             .route("/v1/threads/{id}/model", post(choose_model))
             .with_state(self.clone())
             .route_layer(guard)
+            // The guard counts the bytes.
+            .layer(axum::extract::DefaultBodyLimit::disable())
     }
 
     fn is_local(&self) -> bool {

@@ -170,6 +170,11 @@ impl Runtime {
             let message = "the message is empty: give it a text, or an image";
             return Err(HostError::new(HostErrorKind::Refused, message));
         }
+        if content.iter().any(|part| matches!(part, ContentPart::Other(_))) {
+            let message =
+                "the message has a part that is neither a text nor an image; send what it says as text";
+            return Err(HostError::new(HostErrorKind::Refused, message));
+        }
         let input = NewInput::message(thread.clone(), key, content, self.source());
         self.enter(NewInput { traceparent, ..input }).await
     }
