@@ -6,7 +6,7 @@
 
 use crate::call::CallInner;
 use bytes::Bytes;
-use rap_types::{CallId, HttpUrl, ThreadId};
+use rap_types::{CallId, ThreadId};
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -91,34 +91,18 @@ struct Open {
 struct Over {
     print: u64,
     outcome: Option<Outcome>,
-    /// It is being delivered again.
-    again: bool,
 }
 
-/// A result as it was sent, and where to: in one piece.
-#[derive(Clone)]
-pub(crate) struct Outcome {
-    piece: Box<[u8]>,
-    url_bytes: usize,
-}
+/// A result as it was sent, in one piece.
+pub(crate) struct Outcome(Box<[u8]>);
 
 impl Outcome {
-    pub(crate) fn new(url: &HttpUrl, body: &[u8]) -> Self {
-        let url = url.as_str().as_bytes();
-        Self { piece: [url, body].concat().into_boxed_slice(), url_bytes: url.len() }
+    pub(crate) fn new(body: &[u8]) -> Self {
+        Self(body.into())
     }
 
-    pub(crate) fn url(&self) -> HttpUrl {
-        let text = std::str::from_utf8(&self.piece[..self.url_bytes]);
-        HttpUrl::new(text.expect("bug: a URL is text")).expect("bug: it was a URL before")
-    }
-
-    pub(crate) fn body(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.piece[self.url_bytes..])
-    }
-
-    fn body_bytes(&self) -> usize {
-        self.piece.len() - self.url_bytes
+    fn bytes(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -127,27 +111,29 @@ pub(crate) enum Known {
     /// Nothing: it is new.
     New,
     /// It runs, or its result is on the way.
-    Open,
-    /// It is over; its result, if it is still kept and not being delivered again already.
-    Over(Option<Outcome>),
+    Open(Arc<CallInner>),
+    /// It is over.
+    Over,
     /// The id was used by another call of the thread, which runs (`false`) or is over (`true`).
     Other(bool),
 }
 
 impl Book {
-    pub(crate) fn find(&mut self, key: Key, print: u64) -> Known {
+    pub(crate) fn find(&self, key: Key, print: u64) -> Known {
         if let Some(open) = self.open.get(&key) {
-            return if open.print == print { Known::Open } else { Known::Other(false) };
+            return if open.print == print { Known::Open(open.call.clone()) } else { Known::Other(false) };
         }
-        match self.over.get_mut(&key) {
+        match self.over.get(&key) {
             None => Known::New,
             Some(over) if over.print != print => Known::Other(true),
-            Some(over) if over.again => Known::Over(None),
-            Some(over) => {
-                over.again = over.outcome.is_some();
-                Known::Over(over.outcome.clone())
-            }
+            Some(_) => Known::Over,
         }
+    }
+
+    /// The result of a call that is over, if it is still kept.
+    pub(crate) fn outcome(&self, key: Key) -> Option<Bytes> {
+        let outcome = self.over.get(&key)?.outcome.as_ref()?;
+        Some(Bytes::copy_from_slice(&outcome.0))
     }
 
     pub(crate) fn open(&mut self, call: Arc<CallInner>, print: u64) {
@@ -189,13 +175,6 @@ impl Book {
         now < until
     }
 
-    /// The result was delivered again.
-    pub(crate) fn delivered_again(&mut self, key: Key) {
-        if let Some(over) = self.over.get_mut(&key) {
-            over.again = false;
-        }
-    }
-
     /// The call is over: keeps what is needed to recognise it. None if it was not open; else what was forgotten for
     /// it, to be dropped when nobody waits.
     pub(crate) fn over(
@@ -205,8 +184,8 @@ impl Book {
         remembered: Remembered,
     ) -> Option<Vec<Outcome>> {
         let open = self.open.remove(&key)?;
-        self.outcome_bytes += outcome.as_ref().map_or(0, Outcome::body_bytes);
-        self.over.insert(key, Over { print: open.print, outcome, again: false });
+        self.outcome_bytes += outcome.as_ref().map_or(0, Outcome::bytes);
+        self.over.insert(key, Over { print: open.print, outcome });
         self.order.push_back(key);
         let mut forgotten = Vec::new();
         while self.order.len() > remembered.calls
@@ -226,7 +205,7 @@ impl Book {
     }
 
     fn uncount(&mut self, outcome: Option<Outcome>) -> Option<Outcome> {
-        self.outcome_bytes -= outcome.as_ref().map_or(0, Outcome::body_bytes);
+        self.outcome_bytes -= outcome.as_ref().map_or(0, Outcome::bytes);
         outcome
     }
 

@@ -7,6 +7,8 @@ use crate::{
     engine::Engine,
     extract::States,
     life::{Act, Input, Life, Stop},
+    outbox::Target,
+    questions::Question,
     subscription::{EmitterCore, SubscriptionDraft},
     trace::Trace,
 };
@@ -19,9 +21,11 @@ use serde_json::Value;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    task::Waker,
     time::Duration,
 };
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
@@ -94,6 +98,28 @@ pub(crate) struct CallInner {
     pub(crate) asking: tokio::sync::Mutex<Duration>,
     pub(crate) core: Mutex<Core>,
     pub(crate) engine: Arc<Engine>,
+    /// Where the call works: its messages leave from there, whatever thread they come from.
+    pub(crate) runtime: Handle,
+}
+
+/// A person is being asked; dropped, nobody waits for the answer any more.
+struct Asking<'a> {
+    call: &'a CallInner,
+    question: Option<Question>,
+    asked: tokio::sync::MutexGuard<'a, Duration>,
+    since: Instant,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        *self.asked += self.since.elapsed();
+        let Some(question) = self.question.take() else { return };
+        let token: Box<str> = question.token().into();
+        drop(question);
+        let mut core = self.call.core();
+        core.leave_out(|what| matches!(what, What::Question { token: t } if **t == *token));
+        core.nudge();
+    }
 }
 
 /// What changes in a call.
@@ -105,6 +131,14 @@ pub(crate) struct Core {
     /// Events, in order; they go out when the life says so.
     pub(crate) events: VecDeque<Parcel>,
     pub(crate) pumping: bool,
+    /// The queue whose first parcel is on its way.
+    pub(crate) sending: Option<Queue>,
+    /// How often that parcel was tried in vain.
+    pub(crate) attempts: u32,
+    /// Who waits for its next attempt, to be told when something changes.
+    pub(crate) waiting: Option<Waker>,
+    /// Where messages go since the call was sent again with another callback URL.
+    pub(crate) target: Option<Arc<Target>>,
     /// A 410 was answered: nothing more goes to the URL.
     pub(crate) gone: bool,
     /// The result as it was sent, for a re-sent invocation.
@@ -112,6 +146,38 @@ pub(crate) struct Core {
     pub(crate) emitter: Weak<EmitterCore>,
     /// When the next event may go, as far as the rate limit goes (SUB-11).
     pub(crate) event_slot: Option<Instant>,
+}
+
+/// The queues of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Urgent,
+    Events,
+}
+
+impl Core {
+    /// Something changed: whoever waits for an attempt looks whether it still should.
+    pub(crate) fn nudge(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// What waits behind what is on its way.
+    fn behind(&self) -> impl Iterator<Item = &Parcel> {
+        self.urgent.iter().skip(usize::from(self.sending == Some(Queue::Urgent)))
+    }
+
+    /// Whether a result or a question waits.
+    pub(crate) fn matters_more_waits(&self) -> bool {
+        self.behind().any(|p| matches!(p.what, What::Result | What::Question { .. }))
+    }
+
+    /// Leaves out what waits, and is not on its way.
+    fn leave_out(&mut self, which: impl Fn(&What) -> bool) {
+        let mut on_its_way = self.sending == Some(Queue::Urgent);
+        self.urgent.retain(|p| std::mem::take(&mut on_its_way) || !which(&p.what));
+    }
 }
 
 /// Something to be delivered.
@@ -127,13 +193,14 @@ pub(crate) struct Parcel {
 pub(crate) enum What {
     Result,
     Event { last: bool },
-    View { view_type: String, number: u64 },
-    Question { token: String },
+    View { view_type: Arc<str>, number: u64 },
+    Question { token: Arc<str> },
 }
 
 impl CallInner {
     pub(crate) fn new(
         engine: Arc<Engine>,
+        runtime: Handle,
         key: Key,
         invocation: Invocation,
         origin: String,
@@ -172,12 +239,17 @@ impl CallInner {
                 urgent: VecDeque::new(),
                 events: VecDeque::new(),
                 pumping: false,
+                sending: None,
+                attempts: 0,
+                waiting: None,
+                target: None,
                 gone: false,
                 outcome: None,
                 emitter: Weak::new(),
                 event_slot: None,
             }),
             engine,
+            runtime,
         }
     }
 
@@ -188,8 +260,21 @@ impl CallInner {
     /// Throws away the events that wait, takes no more, and tells whoever emits.
     pub(crate) fn drop_events(&self, core: &mut Core) {
         core.events.clear();
+        if core.sending == Some(Queue::Events) {
+            core.sending = None;
+        }
         self.close_event_room();
         self.token.cancel();
+    }
+
+    /// The call was sent again: what it still has to say goes to where it is awaited now (INV-10, TRN-07).
+    pub(crate) fn send_to(&self, url: HttpUrl) {
+        let mut core = self.core();
+        if *core.target.as_ref().map_or(&self.callback_url, |target| &target.url) != url {
+            core.target = Some(Target::new(url));
+            core.gone = false;
+            core.nudge();
+        }
     }
 
     pub(crate) fn event_room(&self) -> &Arc<Semaphore> {
@@ -213,6 +298,7 @@ impl CallInner {
             Act::DropEvents => {
                 core.stop = Some(stop);
                 self.drop_events(&mut core);
+                core.nudge();
                 drop(core);
                 self.engine.tidy(self);
             }
@@ -365,13 +451,15 @@ impl Call {
                 drop(core);
                 return Err(ToolError::stopped("the call is over: nobody watches its views"));
             }
-            let same = |p: &Parcel| matches!(&p.what, What::View { view_type: t, .. } if *t == view_type);
-            core.urgent.retain(|p| !same(p));
-            if core.urgent.iter().filter(|p| matches!(p.what, What::View { .. })).count() >= WAITING_VIEWS {
+            core.leave_out(|what| matches!(what, What::View { view_type: t, .. } if **t == *view_type));
+            if core.behind().filter(|p| matches!(p.what, What::View { .. })).count() >= WAITING_VIEWS {
                 return Err(ToolError::new("too many kinds of view wait to be sent"));
             }
             let number = inner.engine.number_view(&inner.thread, &view_type);
-            core.urgent.push_back(Parcel { what: What::View { view_type, number }, body, room: None });
+            let what = What::View { view_type: view_type.into(), number };
+            core.urgent.push_back(Parcel { what, body, room: None });
+            // An older one of this type may wait for its next attempt.
+            core.nudge();
         }
         inner.engine.wake(inner);
         Ok(())
@@ -410,7 +498,7 @@ impl Call {
         default: usize,
     ) -> Result<Pick, ToolError> {
         let inner = &self.inner;
-        let mut asked = inner.asking.lock().await;
+        let asked = inner.asking.lock().await;
         self.check()?;
         let since = Instant::now();
         let choices: Vec<String> = choices.into_iter().map(Into::into).collect();
@@ -426,6 +514,9 @@ impl Call {
         .map_err(|fault| ToolError::new(format!("the tool asks wrongly: {fault}")))?
         .with_call_id(inner.provider_call.clone());
         let texts = choice.choices().to_vec();
+        let token: Arc<str> = question.token().into();
+        // From here on however this future ends, dropped included.
+        let _asking = Asking { call: inner, question: Some(question), asked, since };
         {
             let mut core = inner.core();
             if core.gone || !core.life.is_working() {
@@ -433,10 +524,11 @@ impl Call {
                 return Err(ToolError::stopped("the call is over: nobody can be asked"));
             }
             core.urgent.push_back(Parcel {
-                what: What::Question { token: question.token().to_owned() },
+                what: What::Question { token },
                 body: crate::engine::json(&CallbackMessage::UserChoice(choice)),
                 room: None,
             });
+            core.nudge();
         }
         inner.engine.wake(inner);
         let answer = tokio::select! {
@@ -444,7 +536,6 @@ impl Call {
             answer = answer => answer,
             () = inner.token.cancelled() => return Err(inner.stopped()),
         };
-        *asked += since.elapsed();
         match answer {
             Ok(Some(index)) => {
                 let text = texts.get(index).cloned().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! The engine: takes invocations and notices, knows every open call, and ends them all at a shutdown. How a
-//! call runs is told in `run`, how its messages leave in `pump`.
+//! The engine: takes invocations and notices, and knows every open call. How a call runs is told in `run`, how its
+//! messages leave in `pump`, how all of it ends in `shutdown`.
 
 use crate::{
     book::{Book, Key, Keys, Known, Outcome, Remembered, fingerprint},
-    call::{CallInner, Parcel, What},
+    call::CallInner,
     extract::States,
     gauges::Gauges,
     handler::Sealed,
@@ -11,15 +11,13 @@ use crate::{
     outbox::Outbox,
     questions::Questions,
     rates::Rates,
-    run::{End, run},
+    run::run,
     subscription::EventIds,
     trace::Trace,
 };
 use bytes::Bytes;
 use rap_http::Problem;
-use rap_types::{
-    CallId, CallbackMessage, HttpUrl, Invocation, ThreadId, ToolResult, validate::CompiledToolset,
-};
+use rap_types::{CallId, CallbackMessage, HttpUrl, Invocation, ThreadId, validate::CompiledToolset};
 use std::{
     collections::HashMap,
     sync::{
@@ -28,18 +26,12 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::{Instant, sleep_until},
-};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tracing::Instrument;
 
 /// How long the cancellation of a call that never came is remembered: an invocation is tried for two minutes,
 /// and the notice may have overtaken it (CAN-01 and TRN-03 have no order between them).
 const EARLY_CANCEL: Duration = Duration::from_secs(600);
-/// How many answers to re-sent invocations may be on their way at once; who is left out is answered when it
-/// sends again.
-const STRAYS: usize = 1000;
 
 /// What can be configured of the work.
 #[derive(Debug, Clone)]
@@ -84,7 +76,6 @@ pub(crate) struct Engine {
     book: Mutex<Book>,
     views: Mutex<HashMap<(ThreadId, String), u64>>,
     view_numbers: AtomicU64,
-    strays: Arc<Semaphore>,
     /// Told whenever a call is over, for those who wait at a shutdown.
     over: Notify,
     closing: AtomicBool,
@@ -131,7 +122,6 @@ impl Engine {
             book: Mutex::default(),
             views: Mutex::default(),
             view_numbers: AtomicU64::new(0),
-            strays: Arc::new(Semaphore::new(STRAYS)),
             over: Notify::new(),
             closing: AtomicBool::new(false),
         }
@@ -171,17 +161,20 @@ impl Engine {
         let mut book = self.book();
         match book.find(key, print) {
             Known::New => {}
-            Known::Open => return Ok(()),
-            Known::Over(outcome) => {
+            // Whoever sends a call again knows best where its outcome is awaited.
+            Known::Open(call) => {
                 drop(book);
-                if let Some(outcome) = outcome {
-                    self.deliver_again(invocation, key, outcome, came.trace);
-                }
+                call.send_to(invocation.callback_url);
+                return Ok(());
+            }
+            Known::Over => {
+                drop(book);
+                self.deliver_again(&invocation, key, print, came.trace);
                 return Ok(());
             }
             Known::Other(over) => {
                 drop(book);
-                self.id_used_twice(&invocation, over, came.trace);
+                self.id_used_twice(&invocation, key, print, over, came.trace);
                 return Ok(());
             }
         }
@@ -203,7 +196,9 @@ impl Engine {
         }
         let origin = invocation.callback_url.origin();
         let cancelled = book.take_cancelled(key, Instant::now());
-        let call = Arc::new(CallInner::new(self.clone(), key, invocation, origin, came.trace, came.base));
+        let here = Handle::current();
+        let call =
+            Arc::new(CallInner::new(self.clone(), here, key, invocation, origin, came.trace, came.base));
         book.open(call.clone(), print);
         drop(book);
         self.gauges.open_calls.increment(1);
@@ -213,46 +208,6 @@ impl Engine {
         let span = call.span.clone();
         tokio::spawn(run(call, arguments).instrument(span));
         Ok(())
-    }
-
-    /// The id of a call was used again for something else (INV-03). While the first runs it keeps the id;
-    /// afterwards the second is told.
-    fn id_used_twice(self: &Arc<Self>, invocation: &Invocation, over: bool, trace: Option<Box<Trace>>) {
-        tracing::warn!(thread = ?invocation.group_id, call = ?invocation.id, "the id of a call was used twice");
-        if !over {
-            return;
-        }
-        let text = "the id of this call was used before in its thread, for another call; give each call an id of its own (INV-03)";
-        let result = ToolResult::error(invocation.group_id.clone(), invocation.id.clone(), text)
-            .with_call_id(invocation.call_id.clone());
-        let body = json(&CallbackMessage::ToolResult(result));
-        let (engine, url) = (self.clone(), invocation.callback_url.clone());
-        let (thread, id) = (invocation.group_id.clone(), invocation.id.clone());
-        let Ok(stray) = self.strays.clone().try_acquire_owned() else { return };
-        tokio::spawn(async move {
-            let _stray = stray;
-            engine.outbox.deliver_alone(&thread, &id, &url, body, trace.as_deref()).await;
-        });
-    }
-
-    fn deliver_again(
-        self: &Arc<Self>,
-        invocation: Invocation,
-        key: Key,
-        outcome: Outcome,
-        trace: Option<Box<Trace>>,
-    ) {
-        let engine = self.clone();
-        let Ok(stray) = self.strays.clone().try_acquire_owned() else {
-            return self.book().delivered_again(key);
-        };
-        tokio::spawn(async move {
-            let _stray = stray;
-            let (thread, id) = (invocation.group_id, invocation.id);
-            let (url, body) = (outcome.url(), outcome.body());
-            engine.outbox.deliver_alone(&thread, &id, &url, body, trace.as_deref()).await;
-            engine.book().delivered_again(key);
-        });
     }
 
     /// The runtime closed a thread (CLS-03) or cancelled a call (CAN-01). Ids are only ever looked up.
@@ -272,12 +227,21 @@ impl Engine {
         for call in calls {
             call.stop(why);
         }
+        self.outbox.letters.stopped(thread, call);
     }
 
     /// Whether a result is owed or a subscription lives (STA-01).
     pub(crate) fn is_alive(&self, thread: &ThreadId, call: &CallId) -> bool {
-        let call = self.book().open_call(self.keys.of(thread, call));
-        call.is_some_and(|call| call.core().life.is_alive())
+        self.open_call(thread, call).is_some_and(|call| call.core().life.is_alive())
+    }
+
+    pub(crate) fn open_call(&self, thread: &ThreadId, call: &CallId) -> Option<Arc<CallInner>> {
+        self.book().open_call(self.keys.of(thread, call))
+    }
+
+    /// The result of a call that is over, if it is still kept.
+    pub(crate) fn outcome(&self, key: Key) -> Option<Bytes> {
+        self.book().outcome(key)
     }
 
     /// How many calls are open: running, owed, or subscriptions.
@@ -285,54 +249,25 @@ impl Engine {
         self.book().open_count()
     }
 
-    /// Ends everything: tells every function, waits for what is owed to be delivered until `limit` is over,
-    /// and hands out what was not.
-    pub(crate) async fn shut_down(self: &Arc<Self>, limit: Duration) -> Vec<crate::DeadLetter> {
-        let deadline = Instant::now() + limit;
+    /// Takes no more calls; those that are open.
+    pub(crate) fn close(&self) -> Vec<Arc<CallInner>> {
         self.closing.store(true, Ordering::Release);
-        for call in self.book().open_calls() {
-            call.stop(Stop::ShutDown);
-        }
-        loop {
-            let over = self.over.notified();
-            tokio::pin!(over);
-            over.as_mut().enable();
-            if self.open_calls() == 0 {
-                return Vec::new();
-            }
-            tokio::select! {
-                () = over => {}
-                () = sleep_until(deadline) => break,
-            }
-        }
-        let mut owed = Vec::new();
-        for call in self.book().open_calls() {
-            // A function that has not returned by now ends here.
-            self.ended(&call, End::Dropped);
-            let mut core = call.core();
-            let parcels = core.urgent.drain(..).collect::<Vec<_>>().into_iter();
-            for parcel in parcels.chain(core.events.drain(..).collect::<Vec<_>>()) {
-                owed.push(self.outbox.letter(&call, &parcel, "the server shut down before it was delivered"));
-            }
-            if let Some(outcome) = core.outcome.clone().filter(|_| core.life.owes_result())
-                && !owed.iter().any(|l| l.is_result() && l.call() == &call.id && l.thread() == &call.thread)
-            {
-                let parcel = Parcel { what: What::Result, body: outcome, room: None };
-                owed.push(self.outbox.letter(
-                    &call,
-                    &parcel,
-                    "the server shut down while it was being delivered",
-                ));
-            }
-        }
-        owed
+        self.book().open_calls()
+    }
+
+    /// Told whenever something that a shutdown waits for is done.
+    pub(crate) fn done(&self) -> &Notify {
+        &self.over
     }
 
     /// The number of a view, so that an older content never replaces a newer one.
     pub(crate) fn number_view(&self, thread: &ThreadId, view_type: &str) -> u64 {
         let number = self.view_numbers.fetch_add(1, Ordering::Relaxed);
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        views.insert((thread.clone(), view_type.to_owned()), number);
+        {
+            let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+            views.insert((thread.clone(), view_type.to_owned()), number);
+        }
+        self.outbox.letters.overtaken(thread, view_type);
         number
     }
 
@@ -359,7 +294,7 @@ impl Engine {
             call.drop_events(&mut core);
             core.outcome.take()
         };
-        let outcome = outcome.map(|body| Outcome::new(&call.callback_url, &body));
+        let outcome = outcome.map(|body| Outcome::new(&body));
         let was_open = self.book().over(call.key, outcome, self.settings.remembered);
         if was_open.is_some() {
             self.gauges.open_calls.decrement(1);
@@ -422,6 +357,6 @@ mod tests {
         assert!(engine.views.lock().unwrap().is_empty(), "{:?}", engine.views.lock().unwrap());
         assert_eq!(engine.book().kept_calls(), 50);
         assert_eq!(engine.questions.open_count(), 0);
-        assert_eq!(engine.strays.available_permits(), STRAYS);
+        assert_eq!(engine.outbox.strays.count(), 0);
     }
 }

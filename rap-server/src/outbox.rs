@@ -1,8 +1,11 @@
 //! The way out: every callback by the delivery contract, in order per call, one probe at a time to an
-//! origin that is down. What is given up becomes a dead letter, which can be listed and sent again.
+//! origin that is down. What is given up becomes a dead letter.
 
 use crate::{
-    call::{CallInner, Parcel, What},
+    call::{CallInner, Core, What},
+    engine::Engine,
+    letters::{DeadLetter, Letters, ResendError},
+    strays::Strays,
     trace::Trace,
 };
 use bytes::Bytes;
@@ -13,19 +16,16 @@ use rap_http::{
     delivery::{Permit, Start},
     judge,
 };
-use rap_types::{CallId, HttpUrl, ThreadId};
+use rap_types::HttpUrl;
 use std::{
-    collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
-
-/// How many dead letters are kept; the oldest go first.
-const DEAD_LETTERS: usize = 10_000;
 
 /// Who carries a message to its URL: the guarded client, or a test.
 pub(crate) trait Courier: Send + Sync {
@@ -44,17 +44,15 @@ pub(crate) struct Outbox {
     origins: Mutex<Origins>,
     /// Told when an origin may be asked again.
     moved: Notify,
+    /// Told when everybody is to try once more at once, and how often that was.
+    hurrying: Notify,
+    hurries: AtomicU64,
     epoch: Instant,
     seeds: AtomicU64,
-    dead: Mutex<Dead>,
+    pub(crate) letters: Letters,
+    pub(crate) strays: Strays,
     taken: metrics::Counter,
     failed: metrics::Counter,
-}
-
-#[derive(Default)]
-struct Dead {
-    letters: VecDeque<DeadLetter>,
-    next: u64,
 }
 
 /// What came of a delivery.
@@ -64,101 +62,109 @@ pub(crate) enum Delivered {
     Lost,
     Gone,
     Unwanted,
+    /// It failed, and lets what matters more go first.
+    GaveWay,
 }
 
-/// A callback that was given up: what it said, why it did not arrive, and how often it was tried.
-///
-/// ```
-/// use rap_server::DeadLetter;
-///
-/// /// A line for whoever looks after the server. The body is left out: it is the runtime's.
-/// fn line(letter: &DeadLetter) -> String {
-///     let what = if letter.is_result() { "the result" } else { letter.kind() };
-///     format!("{what} of {} was not taken after {} tries: {}", letter.call(), letter.attempts(), letter.reason())
-/// }
-/// ```
-#[derive(Clone, PartialEq)]
-pub struct DeadLetter {
-    number: u64,
-    thread: ThreadId,
-    call: CallId,
-    kind: &'static str,
-    url: HttpUrl,
-    body: Bytes,
-    attempts: u32,
-    reason: String,
+/// Why a delivery does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Halt {
+    Unwanted,
+    GiveWay,
+    /// The call was sent again with another callback URL.
+    Elsewhere,
 }
 
-impl DeadLetter {
-    /// Its number, for [`ServerHandle::resend`](crate::ServerHandle::resend).
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The thread of the call.
-    pub fn thread(&self) -> &ThreadId {
-        &self.thread
-    }
-
-    /// The call.
-    pub fn call(&self) -> &CallId {
-        &self.call
-    }
-
-    /// The message's `type`, e.g. `tool_result`.
-    pub fn kind(&self) -> &'static str {
-        self.kind
-    }
-
-    /// Whether it is the result of a call.
-    pub fn is_result(&self) -> bool {
-        self.kind == "tool_result"
-    }
-
-    /// The message as it was to be sent. It may hold what only the runtime should read.
-    pub fn body(&self) -> &Bytes {
-        &self.body
-    }
-
-    /// How often it was tried.
-    pub fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
-    /// Why it did not arrive, without secrets.
-    pub fn reason(&self) -> &str {
-        &self.reason
-    }
+/// Where the messages of a call go since it was sent again.
+pub(crate) struct Target {
+    pub(crate) url: HttpUrl,
+    origin: String,
 }
 
-/// Without the message, and without the URL's query.
-impl std::fmt::Debug for DeadLetter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeadLetter")
-            .field("number", &self.number)
-            .field("thread", &self.thread)
-            .field("call", &self.call)
-            .field("kind", &self.kind)
-            .field("origin", &self.url.origin())
-            .field("attempts", &self.attempts)
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
-    }
-}
-
-impl What {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Result => "tool_result",
-            Self::Event { .. } => "subscription_event",
-            Self::View { .. } => "view_update",
-            Self::Question { .. } => "user_choice",
-        }
+impl Target {
+    pub(crate) fn new(url: HttpUrl) -> Arc<Self> {
+        Arc::new(Self { origin: url.origin(), url })
     }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One message on its way.
+struct Errand<'a> {
+    url: &'a HttpUrl,
+    origin: &'a str,
+    body: &'a Bytes,
+    trace: Option<&'a Trace>,
+    of: Option<Part<'a>>,
+}
+
+/// What of a call is on its way, and where to if not to where the call first said.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    call: &'a CallInner,
+    what: &'a What,
+    target: Option<&'a Arc<Target>>,
+}
+
+impl Part<'_> {
+    /// Whether it is still wanted, there and now, after so many attempts.
+    fn halt(&self, core: &Core, attempts: u32) -> Option<Halt> {
+        let call = self.call;
+        if core.gone {
+            return Some(Halt::Unwanted);
+        }
+        if core.target.as_ref().map(Arc::as_ptr) != self.target.map(Arc::as_ptr) {
+            return Some(Halt::Elsewhere);
+        }
+        let wanted = match self.what {
+            What::Result => true,
+            What::Event { .. } => core.life.may_send_events(),
+            // After the result nobody awaits the answer.
+            What::Question { token } => core.life.is_working() && call.engine.questions.is_open(token),
+            // A view that was overtaken, perhaps by another call of the thread, is not tried again.
+            What::View { view_type, number } => {
+                if attempts > 0 && core.matters_more_waits() {
+                    return Some(Halt::GiveWay);
+                }
+                call.engine.is_newest_view(&call.thread, view_type, *number)
+                    && (attempts == 0 || core.life.is_alive())
+            }
+        };
+        (!wanted).then_some(Halt::Unwanted)
+    }
+}
+
+impl Errand<'_> {
+    fn halt(&self, attempts: u32) -> Option<Halt> {
+        let part = self.of?;
+        part.halt(&part.call.core(), attempts)
+    }
+
+    /// Done when the delivery is not to go on; whoever changes the call wakes it.
+    async fn halted(&self, attempts: u32) -> Halt {
+        let Some(part) = self.of else { return std::future::pending().await };
+        std::future::poll_fn(|cx| {
+            let mut core = part.call.core();
+            match part.halt(&core, attempts) {
+                Some(halt) => Poll::Ready(halt),
+                None => {
+                    core.attempts = attempts;
+                    core.waiting = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// How an errand ended.
+enum Ended {
+    Taken,
+    GivenUp { gone: bool, attempts: u32, reason: String },
+    Halted(Halt),
 }
 
 impl Outbox {
@@ -169,9 +175,12 @@ impl Outbox {
             policy,
             origins: Mutex::default(),
             moved: Notify::new(),
+            hurrying: Notify::new(),
+            hurries: AtomicU64::new(0),
             epoch: Instant::now(),
             seeds: AtomicU64::new(seed),
-            dead: Mutex::default(),
+            letters: Letters::default(),
+            strays: Strays::default(),
             taken: crate::gauges::attempts("taken"),
             failed: crate::gauges::attempts("failed"),
         }
@@ -187,103 +196,103 @@ impl Outbox {
         Ok(())
     }
 
-    /// Delivers a parcel of a call, however long that takes.
-    pub(crate) async fn deliver(&self, call: &CallInner, parcel: &Parcel) -> Delivered {
-        let is_event = matches!(parcel.what, What::Event { .. });
-        let wanted = || match &parcel.what {
-            What::Event { .. } => call.core().life.may_send_events(),
-            // A view that was overtaken, perhaps by another call of the thread, is not tried again.
-            What::View { view_type, number } => call.engine.is_newest_view(&call.thread, view_type, *number),
-            What::Result | What::Question { .. } => true,
-        };
-        if call.core().gone {
-            self.bury(self.letter(call, parcel, "nothing more is taken at this URL (410)"));
-            return Delivered::Lost;
-        }
-        let (end, attempts, reason) = {
-            let mut work = std::pin::pin!(self.attempts(
-                &call.callback_url,
-                &call.origin,
-                &parcel.body,
-                call.trace.as_deref(),
-                wanted,
-            ));
-            if is_event {
-                tokio::select! {
-                    biased;
-                    end = &mut work => end,
-                    // The farewell of a shutdown is still wanted.
-                    () = unwanted(call) => (Delivered::Unwanted, 0, String::new()),
-                }
-            } else {
-                work.await
+    /// Delivers what a call has to say, however long that takes.
+    pub(crate) async fn deliver(&self, call: &CallInner, what: &What, body: &Bytes) -> Delivered {
+        loop {
+            let (gone, target) = {
+                let core = call.core();
+                (core.gone, core.target.clone())
+            };
+            let (url, origin) = match &target {
+                Some(target) => (&target.url, &target.origin),
+                None => (&call.callback_url, &call.origin),
+            };
+            if gone {
+                let reason = "nothing more is taken at this URL (410)";
+                self.bury(call, DeadLetter::new(call, url, what.clone(), body.clone(), reason));
+                return Delivered::Lost;
             }
-        };
-        if matches!(end, Delivered::Lost | Delivered::Gone) {
-            let mut letter = self.letter(call, parcel, &reason);
-            letter.attempts = attempts;
-            self.bury(letter);
+            let of = Some(Part { call, what, target: target.as_ref() });
+            let errand = Errand { url, origin, body, trace: call.trace.as_deref(), of };
+            let ended = {
+                let mut work = std::pin::pin!(self.attempts(&errand));
+                if matches!(what, What::Event { .. }) {
+                    tokio::select! {
+                        biased;
+                        ended = &mut work => ended,
+                        // The farewell of a shutdown is still wanted.
+                        () = unwanted(call) => Ended::Halted(Halt::Unwanted),
+                    }
+                } else {
+                    work.await
+                }
+            };
+            match ended {
+                Ended::Taken => return Delivered::Taken,
+                Ended::Halted(Halt::Elsewhere) => {}
+                Ended::Halted(Halt::Unwanted) => return Delivered::Unwanted,
+                Ended::Halted(Halt::GiveWay) => return Delivered::GaveWay,
+                Ended::GivenUp { gone, attempts, reason } => {
+                    // What was refused at the old URL is for the new one to take.
+                    if errand.halt(attempts) == Some(Halt::Elsewhere) {
+                        continue;
+                    }
+                    let mut letter = DeadLetter::new(call, url, what.clone(), body.clone(), &reason);
+                    letter.attempts = attempts;
+                    self.bury(call, letter);
+                    return if gone { Delivered::Gone } else { Delivered::Lost };
+                }
+            }
         }
-        end
     }
 
-    /// Delivers a message that no call in work stands behind.
-    pub(crate) async fn deliver_alone(
-        &self,
-        thread: &ThreadId,
-        call: &CallId,
-        url: &HttpUrl,
-        body: Bytes,
-        trace: Option<&Trace>,
-    ) -> Delivered {
-        let (end, attempts, reason) = self.attempts(url, &url.origin(), &body, trace, || true).await;
-        if matches!(end, Delivered::Lost | Delivered::Gone) {
-            self.bury(DeadLetter {
-                number: 0,
-                thread: thread.clone(),
-                call: call.clone(),
-                kind: "tool_result",
-                url: url.clone(),
-                body,
-                attempts,
-                reason,
-            });
+    /// Delivers a message that no call in work stands behind; what is given up becomes a dead letter.
+    pub(crate) async fn deliver_alone(&self, mut letter: DeadLetter, trace: Option<&Trace>) {
+        let origin = letter.url.origin();
+        let errand = Errand { url: &letter.url, origin: &origin, body: &letter.body, trace, of: None };
+        if let Ended::GivenUp { attempts, reason, .. } = self.attempts(&errand).await {
+            (letter.attempts, letter.reason) = (attempts, reason);
+            self.letters.bury(letter, || true);
         }
-        end
     }
 
-    async fn attempts(
-        &self,
-        url: &HttpUrl,
-        origin: &str,
-        body: &Bytes,
-        trace: Option<&Trace>,
-        wanted: impl Fn() -> bool,
-    ) -> (Delivered, u32, String) {
+    fn bury(&self, call: &CallInner, letter: DeadLetter) {
+        let what = letter.what.clone();
+        self.letters.bury(letter, || match &what {
+            What::View { view_type, number } => call.engine.is_newest_view(&call.thread, view_type, *number),
+            _ => true,
+        });
+        if call.core().stop.is_some_and(|stop| stop != crate::life::Stop::ShutDown) {
+            self.letters.stopped(&call.thread, Some(&call.id));
+        }
+    }
+
+    async fn attempts(&self, errand: &Errand<'_>) -> Ended {
+        let origin = errand.origin;
         let mut headers = HeaderMap::new();
-        if let Some(trace) = trace {
+        if let Some(trace) = errand.trace {
             trace.put(&mut headers);
         }
         let seed = self.seeds.fetch_add(1, Ordering::Relaxed);
+        let hurries = self.hurries.load(Ordering::Relaxed);
+        let mut hurried = false;
         let mut first = None;
         let mut attempts = 0;
         loop {
-            let permit = self.permit(origin).await;
-            if !wanted() {
-                self.abandoned(origin, permit);
-                return (Delivered::Unwanted, attempts, String::new());
-            }
+            let permit = match self.permit(errand, attempts).await {
+                Ok(permit) => permit,
+                Err(halt) => return Ended::Halted(halt),
+            };
             let first = *first.get_or_insert_with(Instant::now);
             let attempt = Held { outbox: self, origin, permit: Some(permit) }
-                .finish(self.courier.post(url, body.clone(), headers.clone()))
+                .finish(self.courier.post(errand.url, errand.body.clone(), headers.clone()))
                 .await;
             attempts += 1;
             if attempt.is_delivered() { &self.taken } else { &self.failed }.increment(1);
             match judge(Traffic::Callback, attempts, first.elapsed(), &attempt, seed) {
-                Verdict::Delivered => return (Delivered::Taken, attempts, String::new()),
+                Verdict::Delivered => return Ended::Taken,
                 Verdict::GiveUp(end) => {
-                    let delivered = if end.gone { Delivered::Gone } else { Delivered::Lost };
-                    return (delivered, attempts, end.reason);
+                    return Ended::GivenUp { gone: end.gone, attempts, reason: end.reason };
                 }
                 Verdict::Retry { after, .. } => {
                     if attempts == 1 {
@@ -301,9 +310,16 @@ impl Outbox {
                         );
                     }
                     let refused = matches!(attempt, Attempt::Refused);
-                    if self.pause(origin, after, refused).await {
-                        // Brought forward by others' success: not one of the schedule's tries.
-                        attempts -= 1;
+                    let hurry = (!hurried).then_some(hurries);
+                    match self.pause(errand, attempts, after, refused, hurry).await {
+                        Pause::Over => {}
+                        // Not one of the schedule's tries.
+                        Pause::BroughtForward => attempts -= 1,
+                        Pause::Hurried => {
+                            hurried = true;
+                            attempts -= 1;
+                        }
+                        Pause::Halted(halt) => return Ended::Halted(halt),
                     }
                 }
             }
@@ -314,11 +330,14 @@ impl Outbox {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Waits until the origin may be asked.
-    async fn permit(&self, origin: &str) -> Permit {
-        // Nearly always; nobody need be told of anything then.
-        if let Start::Now(permit) = locked(&self.origins).may_start(origin, self.now_ms()) {
-            return permit;
+    /// Waits until the origin may be asked, or the errand is not to go on.
+    async fn permit(&self, errand: &Errand<'_>, attempts: u32) -> Result<Permit, Halt> {
+        let origin = errand.origin;
+        // Nearly always; nobody need be told of anything then, and nobody can have changed anything.
+        let start = locked(&self.origins).may_start(origin, self.now_ms());
+        if let Start::Now(permit) = start {
+            let fresh = attempts == 0 && errand.of.is_none_or(|part| *part.what == What::Result);
+            return if fresh { Ok(permit) } else { self.checked(errand, attempts, permit) };
         }
         loop {
             let moved = self.moved.notified();
@@ -326,37 +345,65 @@ impl Outbox {
             moved.as_mut().enable();
             let start = locked(&self.origins).may_start(origin, self.now_ms());
             let until = match start {
-                Start::Now(permit) => return permit,
+                Start::Now(permit) => return self.checked(errand, attempts, permit),
                 Start::WaitUntil(at) | Start::WaitForProbe { at_latest: at } => at,
             };
             tokio::select! {
                 () = moved => {}
                 () = tokio::time::sleep_until(self.epoch + Duration::from_millis(until)) => {}
+                halt = errand.halted(attempts) => return Err(halt),
             }
         }
     }
 
-    /// Waits for the next attempt; whether it was brought forward. An origin that was in trouble and is back
-    /// ends the wait of a delivery whose connection was refused: after any other failure the fault may be the
-    /// delivery's own, and others' success says nothing of it.
-    async fn pause(&self, origin: &str, after: Duration, refused: bool) -> bool {
-        let until = Instant::now() + after;
-        if !refused || !locked(&self.origins).is_troubled(origin) {
-            tokio::time::sleep_until(until).await;
-            return false;
+    fn checked(&self, errand: &Errand<'_>, attempts: u32, permit: Permit) -> Result<Permit, Halt> {
+        match errand.halt(attempts) {
+            None => Ok(permit),
+            Some(halt) => {
+                self.abandoned(errand.origin, permit);
+                Err(halt)
+            }
         }
+    }
+
+    /// Waits for the next attempt. An origin that was in trouble and is back ends the wait of a delivery whose
+    /// connection was refused: after any other failure the fault may be the delivery's own, and others' success
+    /// says nothing of it.
+    async fn pause(
+        &self,
+        errand: &Errand<'_>,
+        attempts: u32,
+        after: Duration,
+        refused: bool,
+        hurries: Option<u64>,
+    ) -> Pause {
+        let until = Instant::now() + after;
+        let refused = refused && locked(&self.origins).is_troubled(errand.origin);
         loop {
-            let moved = self.moved.notified();
+            let moved = if refused { &self.moved } else { &self.hurrying }.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if !locked(&self.origins).is_troubled(origin) {
-                return true;
+            if refused && !locked(&self.origins).is_troubled(errand.origin) {
+                return Pause::BroughtForward;
+            }
+            if hurries.is_some_and(|known| known != self.hurries.load(Ordering::SeqCst)) {
+                return Pause::Hurried;
             }
             tokio::select! {
                 () = moved => {}
-                () = tokio::time::sleep_until(until) => return false,
+                () = tokio::time::sleep_until(until) => return Pause::Over,
+                halt = errand.halted(attempts) => return Pause::Halted(halt),
             }
         }
+    }
+
+    /// Everything that waits for its next attempt makes one now, once: the last chance before the end. It does not
+    /// count. An origin in trouble is still asked by one delivery first.
+    pub(crate) fn hurry(&self) {
+        locked(&self.origins).probe_now();
+        self.hurries.fetch_add(1, Ordering::SeqCst);
+        self.moved.notify_waiters();
+        self.hurrying.notify_waiters();
     }
 
     fn abandoned(&self, origin: &str, permit: Permit) {
@@ -365,52 +412,49 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn letter(&self, call: &CallInner, parcel: &Parcel, reason: &str) -> DeadLetter {
-        DeadLetter {
-            number: 0,
-            thread: call.thread.clone(),
-            call: call.id.clone(),
-            kind: parcel.what.kind(),
-            url: call.callback_url.clone(),
-            body: parcel.body.clone(),
-            attempts: 0,
-            reason: reason.to_owned(),
-        }
-    }
-
-    fn bury(&self, mut letter: DeadLetter) {
-        tracing::warn!(?letter, "a callback was given up");
-        crate::gauges::given_up(letter.kind);
-        let mut dead = locked(&self.dead);
-        dead.next += 1;
-        letter.number = dead.next;
-        dead.letters.push_back(letter);
-        if dead.letters.len() > DEAD_LETTERS {
-            dead.letters.pop_front();
-        }
-    }
-
-    pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
-        locked(&self.dead).letters.iter().cloned().collect()
-    }
-
-    /// Takes a dead letter out and delivers it again.
-    pub(crate) async fn resend(&self, number: u64) -> bool {
-        let letter = {
-            let mut dead = locked(&self.dead);
-            let Some(at) = dead.letters.iter().position(|l| l.number == number) else { return false };
-            dead.letters.remove(at)
+    /// Sends a dead letter once more, if it is still wanted.
+    pub(crate) async fn resend(&self, engine: &Engine, number: u64) -> Result<(), ResendError> {
+        let _done = Done(engine);
+        let hand = self.letters.take_in_hand(engine, number)?;
+        let letter = &hand.letter;
+        let origin = letter.url.origin();
+        let start = locked(&self.origins).may_start(&origin, self.now_ms());
+        let post = self.courier.post(&letter.url, letter.body.clone(), HeaderMap::new());
+        let attempt = match start {
+            Start::Now(permit) => {
+                Held { outbox: self, origin: &origin, permit: Some(permit) }.finish(post).await
+            }
+            // Whoever asks for it need not wait for others' pauses.
+            _ => post.await,
         };
-        let Some(mut letter) = letter else { return false };
-        let (end, attempts, reason) =
-            self.attempts(&letter.url, &letter.url.origin(), &letter.body, None, || true).await;
-        if end != Delivered::Taken {
-            letter.attempts += attempts;
-            letter.reason = reason;
-            self.bury(letter);
+        if attempt.is_delivered() {
+            self.taken.increment(1);
+            hand.off_the_list();
+            return Ok(());
         }
-        end == Delivered::Taken
+        self.failed.increment(1);
+        let reason = attempt.to_string();
+        hand.failed(&reason);
+        Err(ResendError::NotTaken(reason))
     }
+}
+
+/// Tells a shutdown, which waits for what is on its way, that something is not.
+struct Done<'a>(&'a Engine);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.done().notify_waiters();
+    }
+}
+
+/// How a wait for the next attempt ended.
+enum Pause {
+    Over,
+    /// The origin is back.
+    BroughtForward,
+    Hurried,
+    Halted(Halt),
 }
 
 /// Done when the events of a call are not wanted any more.
@@ -446,33 +490,5 @@ impl Drop for Held<'_> {
         if let Some(permit) = self.permit.take() {
             self.outbox.abandoned(self.origin, permit);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What was given up is kept in bounds: the oldest go first, and numbers are never used again.
-    #[test]
-    fn dead_letters_are_bounded() {
-        let policy = AddressPolicy::public();
-        let outbox = Outbox::new(Box::new(GuardedClient::new(policy.clone())), policy);
-        for n in 1..=DEAD_LETTERS + 3 {
-            outbox.bury(DeadLetter {
-                number: 0,
-                thread: "t".parse().unwrap(),
-                call: format!("c{n}").parse().unwrap(),
-                kind: "tool_result",
-                url: "https://example.com/".parse().unwrap(),
-                body: Bytes::new(),
-                attempts: 1,
-                reason: String::new(),
-            });
-        }
-        let letters = outbox.dead_letters();
-        assert_eq!(letters.len(), DEAD_LETTERS);
-        let ends = [&letters[0], &letters[DEAD_LETTERS - 1]].map(|l| (l.number(), l.call().to_string()));
-        assert_eq!(ends, [(4, "c4".to_owned()), (10_003, "c10003".to_owned())]);
     }
 }

@@ -94,6 +94,11 @@ impl Questions {
         Answered::Taken
     }
 
+    /// Whether somebody awaits the answer.
+    pub(crate) fn is_open(&self, token: &str) -> bool {
+        lock(&self.0).open.contains_key(token)
+    }
+
     #[cfg(test)]
     pub(crate) fn open_count(&self) -> usize {
         lock(&self.0).open.len()

@@ -59,6 +59,8 @@ impl Engine {
         self.gauges.ended(&call.operation, good, call.since.elapsed());
         core.outcome = Some(body.clone());
         core.urgent.push_back(Parcel { what: What::Result, body, room: None });
+        // A view that nobody takes, or a question that nobody awaits now, does not hold it up.
+        core.nudge();
         if !core.life.keeps_events() {
             call.drop_events(&mut core);
         }
@@ -220,7 +222,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let Some(call) = self.0.take() else { return };
         let end = if std::thread::panicking() { End::Panicked } else { End::Dropped };
-        if call.engine.clone().ended(&call, end) && tokio::runtime::Handle::try_current().is_ok() {
+        if call.engine.ended(&call, end) {
             call.engine.wake(&call);
         }
     }

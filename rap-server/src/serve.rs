@@ -87,15 +87,18 @@ impl ServeOptions {
     }
 }
 
-/// What was owed when a server ended: callbacks that did not arrive. Empty when all is well.
+/// What was owed when a server ended: callbacks that did not arrive, dead letters included, those of one call in the
+/// order in which they were to arrive. Empty when all is well. What nobody would want any more is left out: an older
+/// content of a view, a question whose answer could not be taken.
 ///
 /// ```
 /// use rap_server::{Bound, Undelivered};
 ///
-/// /// Serves, and keeps what is still owed at the end.
+/// /// Serves, and keeps what is still owed at the end: a URL, which is a secret, and what is to be POSTed there.
 /// async fn serve(bound: Bound, stop: impl Future<Output = ()> + Send) -> std::io::Result<()> {
 ///     let Undelivered(owed) = bound.run_until(stop).await;
 ///     for letter in &owed {
+///         std::fs::write(format!("owed-{}.url", letter.number()), letter.url().as_str())?;
 ///         std::fs::write(format!("owed-{}.json", letter.number()), letter.body())?;
 ///     }
 ///     Ok(())
@@ -131,8 +134,41 @@ pub struct Bound {
 }
 
 impl ToolServer {
+    /// Is given what [`serve`](Self::serve), [`serve_with`](Self::serve_with) and
+    /// [`serve_from_env`](Self::serve_from_env) could not deliver before their end, to keep it: after the time for a
+    /// shutdown, or at once at a second signal. Not called when nothing is owed. Without it each letter is a line in
+    /// the log, which tells what is lost but not its contents.
+    ///
+    /// ```no_run
+    /// use rap_server::{StartError, ToolServer, tool};
+    ///
+    /// /// Says hello.
+    /// #[tool]
+    /// async fn hello() -> &'static str {
+    ///     "hello"
+    /// }
+    ///
+    /// # async fn serve() -> Result<(), StartError> {
+    /// ToolServer::new("greeter")
+    ///     .tool(hello)
+    ///     .on_undelivered(|owed| {
+    ///         for letter in owed.0 {
+    ///             let body = String::from_utf8_lossy(letter.body());
+    ///             eprintln!("not delivered: {} of {}: {body}", letter.kind(), letter.call());
+    ///         }
+    ///     })
+    ///     .serve("127.0.0.1:3001")
+    ///     .await
+    /// # }
+    /// ```
+    pub fn on_undelivered(mut self, keep: impl FnOnce(Undelivered) + Send + 'static) -> Self {
+        self.undelivered = Some(Box::new(keep));
+        self
+    }
+
     /// Serves until SIGINT or SIGTERM, then ends cleanly: functions are told, results delivered, for at most
-    /// [`drain`](Self::drain). A second signal ends it at once.
+    /// [`drain`](Self::drain). A second signal ends it at once. What could not be delivered is for
+    /// [`on_undelivered`](Self::on_undelivered).
     ///
     /// # Errors
     /// Everything that keeps it from starting, at once.
@@ -152,14 +188,15 @@ impl ToolServer {
     ///
     /// # Errors
     /// Everything that keeps it from starting, at once.
-    pub async fn serve_with(self, options: ServeOptions) -> Result<(), StartError> {
+    pub async fn serve_with(mut self, options: ServeOptions) -> Result<(), StartError> {
+        let keep = self.undelivered.take();
         let bound = self.bind(&options.address).await?;
         let mut signals = Signals::new()?;
         if options.announce {
             announce(bound.local_addr()).map_err(|e| StartError::io("cannot write the port to stdout", e))?;
         }
         tracing::info!(address = %bound.local_addr(), "serving tools");
-        let (drain, handle) = (bound.drain, bound.handle());
+        let (drain, handle, engine) = (bound.drain, bound.handle(), bound.service.engine().clone());
         let (stopping, stopped) = tokio::sync::oneshot::channel::<Signals>();
         let impatient = async {
             // Whoever asks twice means it.
@@ -180,12 +217,22 @@ impl ToolServer {
         let owed = tokio::select! {
             Undelivered(owed) = bound.run_until(stop) => owed,
             () = impatient => {
-                tracing::error!("ended at once by a second signal; what was owed is lost");
-                return Ok(());
+                tracing::error!("ended at once by a second signal; what is owed is not delivered");
+                engine.hand_out()
             }
         };
-        for letter in owed {
-            tracing::error!(?letter, "a callback was not delivered before the end");
+        match keep {
+            Some(_) if owed.is_empty() => {}
+            Some(keep) => keep(Undelivered(owed)),
+            None => {
+                for letter in owed {
+                    tracing::error!(
+                        ?letter,
+                        bytes = letter.body().len(),
+                        "a callback is lost: it was not delivered before the end, and no .on_undelivered(..) keeps it"
+                    );
+                }
+            }
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use crate::{
     book::Remembered,
     engine::{Engine, Settings},
     extract::States,
-    outbox::{Courier, DeadLetter, Outbox},
+    letters::{DeadLetter, ResendError},
+    outbox::{Courier, Outbox},
     service::{INVOKE, Routes},
 };
 use rap_http::{AddressPolicy, Auth, GuardedClient, Secret};
@@ -46,6 +47,7 @@ pub struct ToolServer {
     allowed: Vec<String>,
     plain_http: bool,
     pub(crate) drain: Duration,
+    pub(crate) undelivered: Option<Box<dyn FnOnce(Undelivered) + Send>>,
     settings: Settings,
     faults: Vec<String>,
 }
@@ -67,6 +69,7 @@ impl ToolServer {
             allowed: Vec::new(),
             plain_http: false,
             drain: Duration::from_secs(10),
+            undelivered: None,
             settings: Settings::default(),
             faults: Vec::new(),
         }
@@ -459,8 +462,8 @@ impl std::fmt::Debug for ToolServer {
 /// async fn send_again(server: ServerHandle) {
 ///     for letter in server.dead_letters() {
 ///         println!("{} of {}: {}", letter.kind(), letter.call(), letter.reason());
-///         if !server.resend(letter.number()).await {
-///             println!("it is a dead letter again");
+///         if let Err(why) = server.resend(letter.number()).await {
+///             println!("{why}");
 ///         }
 ///     }
 /// }
@@ -481,9 +484,10 @@ impl ServerHandle {
         self.engine.toolset.toolset()
     }
 
-    /// The callbacks that were given up, oldest first; the newest 10,000 are kept.
+    /// The callbacks that were given up, oldest first: up to 10,000, and 64 MiB of them. When there are more the
+    /// oldest go, results last. A shutdown hands them out with all else that is owed.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.engine.outbox.dead_letters()
+        self.engine.outbox.letters.list()
     }
 
     /// Ends the server within a limit: no more calls are taken (503), functions are told and end in results,
@@ -494,9 +498,15 @@ impl ServerHandle {
         Undelivered(self.engine.shut_down(limit).await)
     }
 
-    /// Sends a dead letter again, by the whole schedule if need be; whether it was taken.
-    pub async fn resend(&self, number: u64) -> bool {
-        self.engine.outbox.resend(number).await
+    /// Sends a dead letter again, once; when it arrives it is off the list. Dropped halfway, it is as if nobody had
+    /// asked.
+    ///
+    /// # Errors
+    /// It was not taken, and stays on the list. Or nobody wants it any more: an event after the end of its
+    /// subscription or after a cancellation (SUB-07), a question that nobody awaits; then it is off the list as well.
+    /// (A view is off the list as soon as there is a newer one.) Or there is no such letter, or it is on its way.
+    pub async fn resend(&self, number: u64) -> Result<(), ResendError> {
+        self.engine.outbox.resend(&self.engine, number).await
     }
 }
 

@@ -156,6 +156,15 @@ impl Origins {
         }
     }
 
+    /// Every origin in trouble may be probed now, however long its pause: for a last attempt before an end. Tell
+    /// deliveries that wait to ask again.
+    pub fn probe_now(&mut self) {
+        for trouble in self.troubled.values_mut() {
+            trouble.until = 0;
+            trouble.failures = 1;
+        }
+    }
+
     /// Whether the origin is in trouble.
     pub fn is_troubled(&self, origin: &str) -> bool {
         self.troubled.contains_key(origin)

@@ -1,7 +1,7 @@
 //! Callbacks go out by the delivery contract, under a simulated clock.
 
 use crate::invocation;
-use rap_server::{Tool, ToolServer, rap_http::Attempt, testing::TestServer};
+use rap_server::{ResendError, Tool, ToolServer, rap_http::Attempt, testing::TestServer};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -59,13 +59,14 @@ async fn final_answers() {
         assert!(letter.reason().contains(&status.to_string()), "{}", letter.reason());
         // Sent again, it fails again and stays; then it arrives and is gone.
         server.answer_next([Attempt::status(status)]);
-        assert!(!handle.resend(letter.number()).await);
+        let failed = handle.resend(letter.number()).await;
+        assert!(matches!(&failed, Err(ResendError::NotTaken(why)) if why.contains(&status.to_string())));
         let again = handle.dead_letters();
-        assert_eq!((again.len(), again[0].attempts()), (1, 2));
-        assert!(handle.resend(again[0].number()).await);
+        assert_eq!((again.len(), again[0].number(), again[0].attempts()), (1, letter.number(), 2));
+        handle.resend(letter.number()).await.unwrap();
         assert_eq!(call.result().await.text(), "hello");
         assert!(handle.dead_letters().is_empty());
-        assert!(!handle.resend(again[0].number()).await);
+        assert_eq!(handle.resend(letter.number()).await, Err(ResendError::Unknown));
     }
     for status in [408, 425, 429] {
         let server = server();

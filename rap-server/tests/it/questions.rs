@@ -25,8 +25,25 @@ async fn ask_twice(#[cx] call: Call) -> Result<String, ToolError> {
     Ok(format!("{} {}", one?.text, two?.text))
 }
 
+/// Asks, and then works for ever.
+#[tool]
+async fn ask_and_hang(#[cx] call: Call) -> Result<(), ToolError> {
+    call.choose("Which?", ["a"], 0).await?;
+    std::future::pending().await
+}
+
+/// Asks, but not for ever; then it works for a while.
+#[tool]
+async fn ask_for_a_while(#[cx] call: Call, seconds: u64) -> String {
+    let asking = call.choose("Which?", ["a"], 0);
+    let answer = tokio::time::timeout(Duration::from_secs(seconds), asking).await;
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    if answer.is_err() { "nobody answered".into() } else { "somebody answered".into() }
+}
+
 fn server() -> TestServer {
     let server = ToolServer::new("test").tool(ask).tool(ask_and_ignore).tool(ask_twice).tool(show);
+    let server = server.tool(ask_and_hang).tool(ask_for_a_while);
     TestServer::new(server.time_limit(Duration::from_secs(60)))
 }
 
@@ -104,6 +121,29 @@ async fn days() {
     assert!(call.is_alive().await);
     assert_eq!(question.pick(0).await, 200);
     assert_eq!(call.result().await.text(), "0: a");
+
+    // What is left of the minute counts from the answer on.
+    let mut call = server.start("ask_and_hang", json!({})).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let question = call.question().await;
+    tokio::time::sleep(Duration::from_secs(3 * 24 * 3600)).await;
+    assert_eq!(question.pick(0).await, 200);
+    let answered = tokio::time::Instant::now();
+    let result = call.result_within(Duration::from_secs(120)).await;
+    assert!(result.is_error() && result.text().contains("time limit of 60 s"), "{result:?}");
+    let took = answered.elapsed().as_secs();
+    assert!((55..=60).contains(&took), "{took}");
+}
+
+/// The time limit does not run while a person is asked, even if the tool stops waiting for the answer.
+#[tokio::test(start_paused = true)]
+async fn asked_in_vain() {
+    let server = server();
+    let mut call = server.start("ask_for_a_while", json!({"seconds": 600})).await;
+    let question = call.question().await;
+    let result = call.result_within(Duration::from_secs(700)).await;
+    assert_eq!(result.text(), "nobody answered");
+    assert_eq!(question.pick(0).await, 409);
 }
 
 /// A call asks one question at a time, so that an answer is never taken for another's.
@@ -150,8 +190,8 @@ async fn show(#[cx] call: Call, times: u32) -> Result<&'static str, ToolError> {
     Ok("shown")
 }
 
-/// Views: on the wire as given, before the result; of those that wait only the newest; empty content is sent as
-/// such (VIW-03).
+/// Views: on the wire as given, before the result unless they were not taken; of those that wait only the newest; empty
+/// content is sent as such (VIW-03).
 #[tokio::test(start_paused = true)]
 async fn views() {
     let server = server();
@@ -167,17 +207,14 @@ async fn views() {
     // While the runtime does not answer, only the newest of each type waits.
     server.answer_next((0..3).map(|_| Attempt::status(503)));
     let mut call = server.start("show", json!({"times": 50})).await;
-    let mut seen = Vec::new();
-    loop {
+    let (mut seen, mut done) = (Vec::new(), false);
+    while !done || seen.last() != Some(&50) {
         let arrived = call.any().await;
-        if arrived.json["type"] == "tool_result" {
-            break;
-        }
+        done |= arrived.json["type"] == "tool_result";
         if arrived.json["view_type"] == "progress" {
             seen.push(arrived.json["content"]["done"].as_u64().unwrap());
         }
     }
-    assert_eq!(seen.last(), Some(&50));
     assert!(seen.is_sorted() && seen.len() <= 3, "{seen:?}");
 }
 
@@ -192,7 +229,8 @@ async fn overtaken_view() {
         },
     );
     let server = TestServer::new(ToolServer::new("test").tool(show_one));
-    server.answer_next([Attempt::status(500)]);
+    // The view, and the result that it lets go first.
+    server.answer_next([Attempt::status(500), Attempt::status(500)]);
     let mut older = server.invoke(crate::invocation("show", json!({"n": 1}), "t", "older")).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
     let mut newer = server.invoke(crate::invocation("show", json!({"n": 2}), "t", "newer")).await;

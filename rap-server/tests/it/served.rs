@@ -183,14 +183,19 @@ async fn a_nested_server_ends_its_calls() {
     assert_eq!(handle.open_calls(), 0);
 }
 
-/// The first signal lets it deliver what it owes, a second one ends it at once.
+/// The first signal lets it deliver what it owes, a second one ends it at once: what is owed is given to whoever keeps
+/// it.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_second_signal() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let hour = Duration::from_secs(3600);
     let address = free.to_string();
-    let running = tokio::spawn(async move { server().drain(hour).serve(&address).await });
+    let (keep, kept) = std::sync::mpsc::channel();
+    let running = tokio::spawn(async move {
+        let server = server().drain(hour).on_undelivered(move |owed| keep.send(owed.0).unwrap());
+        server.serve(&address).await
+    });
     let invoke = url(format!("http://{free}/invoke"));
     let call = async |id: &str| {
         let mut sent = invocation("echo", json!({}), "t", id);
@@ -220,4 +225,37 @@ async fn a_second_signal() {
     assert!(!running.is_finished(), "it owes a result");
     signal();
     tokio::time::timeout(Duration::from_secs(30), running).await.expect("an end").unwrap().unwrap();
+    let kept = kept.try_recv().unwrap();
+    assert!(!kept.is_empty() && kept.iter().all(|l| l.is_result() && l.url().as_str().ends_with(":9/cb")));
+}
+
+/// LIM-02: while bodies come to it slowly, or never end, others are answered.
+#[tokio::test]
+async fn slow_bodies_hold_nobody_up() {
+    use tokio::io::AsyncWriteExt;
+    let bound = server().bind("127.0.0.1:0").await.unwrap();
+    let address = bound.local_addr();
+    tokio::spawn(async move { bound.run_until(std::future::pending()).await.0 });
+    let mut slow = Vec::new();
+    for path in ["invoke", "close_thread", "choices/x"] {
+        for _ in 0..20 {
+            let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "POST /{path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{"
+            );
+            socket.write_all(head.as_bytes()).await.unwrap();
+            slow.push(socket);
+        }
+    }
+    let (callback_url, mut arrivals) = callbacks().await;
+    let mut sent = invocation("echo", json!({}), "t", "c");
+    sent["callback_url"] = json!(callback_url);
+    let body = Bytes::from(sent.to_string());
+    let invoke = url(format!("http://{address}/invoke"));
+    assert_eq!(client().post_json(&invoke, body, HeaderMap::new()).await, Attempt::status(200));
+    let result = tokio::time::timeout(Duration::from_secs(10), arrivals.recv()).await.unwrap().unwrap();
+    assert_eq!(result["text"], "hello");
+    for socket in &slow {
+        assert!(socket.peer_addr().is_ok(), "they are still there");
+    }
 }

@@ -199,7 +199,7 @@ async fn a_callback_that_fails_for_three_days_is_noticed() {
     assert_eq!(body["text"], "hello");
     assert_eq!(handle.open_calls(), 0);
     server.answer_well();
-    assert!(handle.resend(letter.number()).await);
+    handle.resend(letter.number()).await.unwrap();
     assert_eq!(call.result().await.text(), "hello");
     assert!(handle.dead_letters().is_empty());
 }
