@@ -2,7 +2,8 @@
 //! JSON, and of a `Result` the side that it is on, the bad one as an error.
 //!
 //! The type of such a value is not known here, and a `Result` of two sides that serialise serialises itself.
-//! So the value is asked: it is given a serialiser that listens for a `Result` or a unit and takes nothing else.
+//! So the value is asked: it is given a serialiser that listens for a `Result`, a unit or a string and takes nothing
+//! else.
 
 use crate::ToolError;
 use serde::{
@@ -41,7 +42,7 @@ struct SomethingElse;
 
 impl fmt::Display for SomethingElse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("neither a Result nor a unit")
+        f.write_str("no Result, no unit and no string")
     }
 }
 
@@ -78,6 +79,11 @@ impl Serializer for Listener {
 
     fn serialize_unit(self) -> Result<Self::Ok, SomethingElse> {
         Ok(Ok("done".to_owned()))
+    }
+
+    /// As it is, and not by way of JSON.
+    fn serialize_str(self, text: &str) -> Result<Self::Ok, SomethingElse> {
+        Ok(Ok(text.to_owned()))
     }
 
     /// How serde writes a `Result`.
@@ -122,7 +128,6 @@ impl Serializer for Listener {
         serialize_f32(f32) -> Self::Ok;
         serialize_f64(f64) -> Self::Ok;
         serialize_char(char) -> Self::Ok;
-        serialize_str(&str) -> Self::Ok;
         serialize_bytes(&[u8]) -> Self::Ok;
         serialize_none() -> Self::Ok;
         serialize_unit_struct(Name) -> Self::Ok;
