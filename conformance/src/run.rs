@@ -13,12 +13,13 @@ use crate::{
     listen::Listener,
     plan::{self, Plan},
     rendezvous::Rendezvous,
-    report::{Report, Target, binds_server, fold},
+    report::{CaseReport, Report, Target, binds_server, fold},
     rules,
     runner::{self, Pace, Progress, Show},
     spawn::Spawned,
     toolset::Toolset,
     trace::{Exchange, Recorder},
+    verdict::Verdict,
 };
 use bytes::Bytes;
 use preflight::{preflight, toolset_is_invalid};
@@ -311,7 +312,7 @@ impl Found {
     pub async fn judge(self, show: Show) -> Result<Judged, Halt> {
         let credentials = self.credentials.clone();
         let show = discreet(show, credentials.clone());
-        let (began, fixture) = (self.began, self.plan.fixture);
+        let (began, fixture, wait) = (self.began, self.plan.fixture, self.options.wait);
         let pace = Pace::within(self.options.jobs, began, self.options.budget, self.options.wait);
         let (options, place, recorder) = (self.options.clone(), self.place.clone(), self.recorder.clone());
         let mut notes = self.plan.notes.clone();
@@ -353,6 +354,7 @@ impl Found {
                 "the server sent more than can be kept: {turned_away} messages were answered 410 and not looked at"
             ));
         }
+        let ended_us = recorder.now_us();
         let mut trace = recorder.all();
         if !fixture {
             farewell(&world, &trace).await;
@@ -363,7 +365,8 @@ impl Found {
         // That nothing came of these calls is why there were no others; whose fault it is, is not known.
         let tried = |e: &Exchange| was_silent && e.method == "POST" && e.case.as_deref() == Some("preflight");
         let judged: Vec<Exchange> = trace.iter().filter(|e| !tried(e)).cloned().collect();
-        for report in rules::judge(&judged, &chosen, Some(Role::Server)) {
+        for mut report in rules::judge(&judged, &chosen, Some(Role::Server)) {
+            spare_young(&mut report, &trace, ended_us, wait);
             show(Progress::Done(Box::new(report.clone())));
             reports.push(report);
         }
@@ -401,6 +404,23 @@ fn discreet(show: Show, credentials: Credentials) -> Show {
         }
         other => show(other),
     })
+}
+
+/// Where a run was cut off, what was called a moment before that is not owed yet.
+fn spare_young(report: &mut CaseReport, trace: &[Exchange], ended_us: u64, wait: Duration) {
+    if report.id != rules::EVERY_CALL_ENDS || report.findings.is_empty() {
+        return;
+    }
+    let young = |n: &u64| {
+        let called = trace.iter().find(|e| e.n == *n).map_or(0, |e| e.at_us);
+        u128::from(ended_us.saturating_sub(called)) < wait.as_micros()
+    };
+    report.findings.retain(|finding| !finding.exchanges.iter().any(young));
+    if report.findings.is_empty() {
+        report.verdict = Verdict::Inconclusive;
+        report.reason =
+            Some("the run ended while calls were on their way; hint: --budget SECONDS".to_owned());
+    }
 }
 
 /// Waits until nothing is owed any more: a fence, then for as long as an owed message may be missing.

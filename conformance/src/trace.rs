@@ -289,7 +289,8 @@ impl Recorder {
         self.0.tick.fetch_add(1, Ordering::SeqCst)
     }
 
-    fn now_us(&self) -> u64 {
+    /// The time since the trace began, in microseconds.
+    pub fn now_us(&self) -> u64 {
         u64::try_from(self.0.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 

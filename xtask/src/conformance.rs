@@ -5,7 +5,8 @@
 //! passed. What was said of each obligation goes to `conformance/results/`, as a
 //! table of obligations, cases and peers; `--check` fails where that differs from what is committed. With
 //! `--matrix`, every case runs against every fault of the Python fixture: those that claim it are red, their
-//! neighbours green; `--sample N` takes every Nth fault.
+//! neighbours green; `--sample N` takes every Nth fault. The other way round, no variant of that fixture which is right
+//! in a way of its own may be found fault with.
 
 use crate::{
     r#gen::{read, root},
@@ -59,6 +60,7 @@ pub(crate) fn run(options: &[&str]) -> Result<(), String> {
         return faults(&python, sample, write);
     }
     fixture_tests(&python)?;
+    variants(&python)?;
     peers(&python, &work, check)
 }
 
@@ -89,6 +91,13 @@ fn python(work: &Path) -> Result<PathBuf, String> {
 fn fixture_tests(python: &Path) -> Result<(), String> {
     let mut command = Command::new(python);
     command.args(["-W", "ignore", "-m", "unittest", "--quiet"]);
+    succeed(command.current_dir(root().join("conformance/fixtures/python")))
+}
+
+/// Servers that are right in ways of their own must not be found fault with.
+fn variants(python: &Path) -> Result<(), String> {
+    let mut command = Command::new(python);
+    command.args(["-m", "variants.matrix", "--judge"]).arg(built("rap-conformance"));
     succeed(command.current_dir(root().join("conformance/fixtures/python")))
 }
 

@@ -98,8 +98,11 @@ fn every_call_ends(view: &View<'_>) -> Seen {
             continue;
         }
         let wrong = (!ended && !waits && !spoiled).then(|| {
-            let operation = invocation.member("operation");
-            format!("a call of {operation} was acknowledged, and no result came")
+            let (operation, id) = (invocation.member("operation"), invocation.member("id"));
+            let by = exchange.case.as_ref().map(|case| format!(" by {case}")).unwrap_or_default();
+            // An exchange that is still open when the trace ends has begun at its end.
+            let open = now.saturating_sub(exchange.at_us) / 1000;
+            format!("a call of {operation}, {id}{by}, was acknowledged, and no result came in {open} ms")
         });
         seen.look(wrong.map(|why| Finding::new("INV-07", why, &[exchange.n])));
     }
