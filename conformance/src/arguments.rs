@@ -69,8 +69,10 @@ fn risky(root: &Schema<'_>, name: &str, property: &Value) -> bool {
 
 /// Whether a schema takes texts, as far as can be seen without judging by it; what cannot be seen does.
 fn takes_text(root: &Schema<'_>, schema: &Value, depth: usize) -> bool {
-    // References may go round in a circle.
-    if depth > 12 {
+    // References may go round in a circle, or fork at every step.
+    let left = root.left.get();
+    root.left.set(left.saturating_sub(1));
+    if depth > 12 || left == 0 {
         return true;
     }
     let kinds = match &schema["type"] {

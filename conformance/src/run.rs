@@ -320,7 +320,7 @@ impl Found {
         let mut deepest = options.deepest;
         let (world, silent) = match authority(&place.endpoint) {
             _ if deepest == Tier::Look => (Arc::new(world), None),
-            Ok(_) => preflight(world, fixture, pace.last).await?,
+            Ok(_) => preflight(world, fixture, pace).await?,
             Err(why) => {
                 (Arc::new(world), Some(format!("the toolset has no endpoint that can be reached: {why}")))
             }

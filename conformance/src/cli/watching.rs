@@ -45,6 +45,9 @@ pub(super) struct Watching {
 /// How long the rules wait for more traffic before they run: they look at all of it.
 const BREATH: Duration = Duration::from_millis(200);
 
+/// How often notes are told where nothing else is.
+const QUIET: Duration = Duration::from_secs(2);
+
 pub(super) async fn watch(options: Watching) -> ExitCode {
     if let Err(why) = ready(&options.output, options.trace.as_ref()) {
         return stop(2, &why);
@@ -83,9 +86,18 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
     let mut noted = 0;
     let mut took = Duration::ZERO;
     loop {
-        tokio::select! {
-            () = changed.notified() => {}
+        let more = tokio::select! {
+            () = changed.notified() => true,
+            // Of what is not kept nobody rings.
+            () = tokio::time::sleep(QUIET) => false,
             () = &mut end => break,
+        };
+        for note in proxy.notes().iter().skip(noted) {
+            anstream::eprintln!("note          {}", writers::plain(note));
+            noted += 1;
+        }
+        if !more {
+            continue;
         }
         // The longer a trace is, the longer it takes to judge: that never takes more than a tenth of the time.
         tokio::select! {
@@ -94,10 +106,6 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
         }
         let began = Instant::now();
         tell(&proxy, &mut told, &options.to);
-        for note in proxy.notes().iter().skip(noted) {
-            anstream::eprintln!("note          {}", writers::plain(note));
-            noted += 1;
-        }
         took = began.elapsed();
     }
     let code = finish(proxy.report(), &options.output);

@@ -42,7 +42,7 @@ enum Came {
 pub(super) async fn preflight(
     mut world: World,
     fixture: bool,
-    last: Instant,
+    pace: Pace,
 ) -> Result<(Arc<World>, Option<String>), Halt> {
     let unknown = (UNKNOWN.to_owned(), json!({}));
     let tools = world.callable.iter().take(TRIED).cloned();
@@ -58,7 +58,7 @@ pub(super) async fn preflight(
     let mut heard = Vec::new();
     let (mut refused, mut taken, mut asks) = (false, false, None);
     for candidate in candidates {
-        if Instant::now() >= last {
+        if Instant::now() >= pace.last {
             break;
         }
         world.fence = candidate;
@@ -69,7 +69,8 @@ pub(super) async fn preflight(
         refused |= matches!(call.sent.status(), Some(401 | 403));
         taken |= call.acknowledged();
         heard.push(format!("the call of `{operation}` {}", call.sent.words()));
-        let came = if call.acknowledged() { call.given.wait_for(shared.wait, came).await } else { None };
+        let wait = shared.wait.min(pace.end.saturating_duration_since(Instant::now()));
+        let came = if call.acknowledged() { call.given.wait_for(wait, came).await } else { None };
         drop(bench);
         world =
             Arc::try_unwrap(shared).map_err(|_| Halt("bug: the preflight is still running".to_owned()))?;

@@ -16,7 +16,7 @@ const TARGETS: usize = 1000;
 const DEPTH: usize = 64;
 
 /// How many steps a value may take, and how many subschemas may be at work inside of each other.
-const STEPS: u64 = 1_000_000;
+const STEPS: u64 = 300_000;
 const STACKED: usize = 200;
 
 /// Why a schema takes too much to be compiled.
@@ -116,7 +116,10 @@ impl<'a> Walk<'a> {
                 "pattern" => {
                     self.matched(part.as_str().unwrap_or_default(), value.as_str().unwrap_or_default())?
                 }
-                "enum" => self.pay(part.as_array().map_or(1, |all| all.len() as u64))?,
+                "enum" | "const" => {
+                    let text = value.as_str().map_or(0, str::len) as u64;
+                    self.pay(part.as_array().map_or(1, |all| all.len() as u64).saturating_add(text / 64))?;
+                }
                 _ => match value {
                     Value::Array(items) => self.items(keyword, part, items, depth)?,
                     Value::Object(values) => self.members(keyword, part, values, depth)?,
@@ -139,7 +142,7 @@ impl<'a> Walk<'a> {
                     self.go(schema, item, depth + 1)?;
                 }
             }
-            ("uniqueItems", _) => self.pay((items.len() as u64).saturating_mul(items.len() as u64) / 16)?,
+            ("uniqueItems", _) => self.pay(items.len() as u64 * 4)?,
             _ => {}
         }
         Some(())
@@ -154,6 +157,7 @@ impl<'a> Walk<'a> {
     ) -> Option<()> {
         match (keyword, part) {
             ("properties", Value::Object(schemas)) => {
+                self.pay(values.len() as u64)?;
                 for (name, value) in values {
                     if let Some(schema) = schemas.get(name) {
                         self.go(schema, value, depth + 1)?;
@@ -175,6 +179,7 @@ impl<'a> Walk<'a> {
             }
             ("propertyNames", schema) => {
                 for name in values.keys() {
+                    self.pay(name.len() as u64 / 64)?;
                     self.go(schema, &Value::String(name.clone()), depth + 1)?;
                 }
             }
@@ -189,6 +194,7 @@ impl<'a> Walk<'a> {
 
     /// Where a reference leads; nothing where it takes more than this to tell.
     fn targets(&self, reference: &str) -> Option<Vec<&'a Value>> {
+        self.pay(reference.len() as u64 / 8)?;
         if let Some(pointer) = reference.strip_prefix('#')
             && (pointer.is_empty() || pointer.starts_with('/'))
         {

@@ -175,8 +175,12 @@ fn a_schema_that_takes_work_without_end_is_left_alone() {
         definitions.insert(format!("d{count}"), json!({ "type": "string" }));
         json!({ "type": "object", "properties": { "s": { "$ref": "#/$defs/d0" } }, "required": ["s"], "$defs": definitions })
     };
+    // No way through it leads to a text, and there are more ways than can be gone.
+    let mut forks = chain(5, |next| json!({ "anyOf": vec![next.clone(); 100], "description": "a file" }));
+    forks["$defs"]["d5"] = json!({ "type": "integer" });
     for schema in [
         chain(60, |next| json!({ "anyOf": [{ "type": "integer" }, next, next], "default": "x" })),
+        forks,
         chain(900, |next| json!({ "allOf": [next] })),
         chain(20_000, |next| json!({ "not": { "not": next } })),
         object(
