@@ -242,7 +242,10 @@ pub struct Recorder(Arc<Inner>);
 struct Inner {
     start: Instant,
     tick: AtomicU64,
+    /// In the order of their numbers.
     exchanges: Mutex<Vec<Exchange>>,
+    /// The highest number of what may be forgotten.
+    forgotten: AtomicU64,
     observer: Option<Observer>,
     /// Whether anything is kept.
     keeps: bool,
@@ -276,6 +279,7 @@ impl Recorder {
             start: Instant::now(),
             tick: AtomicU64::new(1),
             exchanges: Mutex::default(),
+            forgotten: AtomicU64::new(0),
             observer,
             keeps,
         }))
@@ -300,7 +304,7 @@ impl Recorder {
         if !self.0.keeps {
             return 0;
         }
-        let n = exchanges.len() as u64 + 1;
+        let n = exchanges.last().map_or(0, |last| last.n).max(self.0.forgotten.load(Ordering::SeqCst)) + 1;
         exchanges.push(Exchange {
             n,
             case: begun.case,
@@ -322,7 +326,8 @@ impl Recorder {
     /// Records the answer of a request, or why none came.
     pub fn end(&self, n: u64, outcome: Result<Answer, String>) {
         let mut exchanges = self.lock();
-        let Some(exchange) = exchanges.get_mut(index(n)) else { return };
+        let Ok(at) = exchanges.binary_search_by_key(&n, |e| e.n) else { return };
+        let exchange = &mut exchanges[at];
         exchange.ended = Some(self.tick());
         exchange.took_us = self.now_us().saturating_sub(exchange.at_us);
         match outcome {
@@ -338,7 +343,18 @@ impl Recorder {
 
     /// An exchange by its number.
     pub fn get(&self, n: u64) -> Option<Exchange> {
-        self.lock().get(index(n)).cloned()
+        let exchanges = self.lock();
+        let at = exchanges.binary_search_by_key(&n, |e| e.n).ok()?;
+        exchanges.get(at).cloned()
+    }
+
+    /// Forgets what is not to be kept; numbers are never given again.
+    pub(crate) fn retain(&self, keep: impl Fn(&Exchange) -> bool) {
+        let mut exchanges = self.lock();
+        let last = exchanges.last().map_or(0, |last| last.n);
+        self.0.forgotten.fetch_max(last, Ordering::SeqCst);
+        exchanges.retain(keep);
+        exchanges.shrink_to_fit();
     }
 
     /// All of them so far, in the order in which they began.
@@ -355,10 +371,6 @@ impl Recorder {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-fn index(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX).wrapping_sub(1)
 }
 
 /// Reads a trace: one exchange a line.

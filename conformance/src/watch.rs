@@ -8,6 +8,7 @@
 //! Such a path says all that there is to know, since it can be used after the proxy was started again: a
 //! subscription lives longer. What comes to a path of another run passes and is not judged: its beginning was not seen.
 
+mod past;
 mod rewrite;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     discreet::discreet,
     http::{Http, Request, headers, path_and_query},
     nonce::nonce,
-    report::{Report, Target, fold},
+    report::{CaseReport, Report, Target, fold},
     rules,
     trace::{Answer, Begun, Body, Exchange, Party, Recorder},
 };
@@ -23,6 +24,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use past::Past;
 use rap_spec::Requirement;
 use std::{
     net::SocketAddr,
@@ -30,7 +32,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::net::TcpListener;
 
@@ -42,6 +44,9 @@ pub const KEPT: usize = 64 * 1024 * 1024;
 
 /// What an exchange takes beside its bodies and headers, in bytes.
 const EXCHANGE: usize = 1024;
+
+/// How long nothing is forgotten after something was: to look through all of it takes its time.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// How long either side may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,8 +62,8 @@ pub struct Watch {
     pub public_url: Option<String>,
     /// Who is believed about an https server.
     pub trust: Trust,
-    /// How much of what passes is kept and judged, in bytes; [`KEPT`] where nothing is said. What comes after that passes
-    /// unseen, which is noted.
+    /// How much of what passes is kept, in bytes; [`KEPT`] where nothing is said. When there is more, what is over is
+    /// forgotten; where too much is not over, the rest passes unseen, which is noted.
     pub keep: Option<usize>,
 }
 
@@ -103,6 +108,8 @@ impl Proxy {
             run: nonce(),
             keep: watch.keep.unwrap_or(KEPT),
             kept: AtomicUsize::new(0),
+            past: Mutex::default(),
+            forgot: Mutex::default(),
             notes: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(shared.clone(), socket));
@@ -119,16 +126,29 @@ impl Proxy {
         self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the rules say of it.
+    /// What the rules say of it, and said of what was forgotten.
     pub fn report(&self) -> Report {
-        Report { notes: self.notes(), ..judge_trace(&self.trace(), &self.shared.to) }
+        let past = || self.shared.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trace = self.trace();
+        let late = |e: &Exchange| e.from == Party::Server && past().knows(&e.url);
+        trace.retain(|e| !late(e));
+        let mut trace = discreet(&trace);
+        let now = rules::judge(&trace, &rules::all(), None);
+        let (reports, mut cited) = past().with(now);
+        cited.retain(|e| trace.binary_search_by_key(&e.n, |e| e.n).is_err());
+        trace.extend(cited);
+        trace.sort_by_key(|e| e.n);
+        Report { notes: self.notes(), ..folded(reports, &trace, &self.shared.to) }
     }
 }
 
 /// What the rules say of a trace, wherever it comes from. URLs in it that are worth something are nowhere in the report.
 pub fn judge_trace(trace: &[Exchange], url: &str) -> Report {
     let trace = &discreet(trace);
-    let reports = rules::judge(trace, &rules::all(), None);
+    folded(rules::judge(trace, &rules::all(), None), trace, url)
+}
+
+fn folded(reports: Vec<CaseReport>, trace: &[Exchange], url: &str) -> Report {
     let target = Target { role: "trace".to_owned(), url: url.to_owned(), name: String::new() };
     fold(target, reports, trace, has_a_rule)
 }
@@ -147,6 +167,9 @@ struct Shared {
     run: String,
     keep: usize,
     kept: AtomicUsize,
+    past: Mutex<Past>,
+    /// When something was forgotten, or last tried to be.
+    forgot: Mutex<Option<Instant>>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -212,18 +235,58 @@ impl Shared {
         }
     }
 
-    /// Takes room for so many bytes in the trace; nothing where it is full.
-    fn room(&self, bytes: usize) -> Option<()> {
-        if self.kept.fetch_add(bytes + EXCHANGE, Ordering::Relaxed) <= self.keep {
+    /// Takes room for so many bytes in the trace; nothing where it is full of what is not over.
+    fn room(self: &Arc<Self>, bytes: usize) -> Option<()> {
+        let kept = self.kept.fetch_add(bytes + EXCHANGE, Ordering::Relaxed);
+        if kept > self.keep / 2 {
+            self.forget_soon();
+        }
+        if kept <= self.keep {
             return Some(());
         }
+        self.kept.fetch_sub(bytes + EXCHANGE, Ordering::Relaxed);
         self.note(format!(
-            "more than {} MiB have passed, which is all that is kept: what comes now passes and is not judged; hint: \
-             start anew, or --keep MIB",
+            "{} MiB of what passed are not over, or young: what comes now passes and is not judged, for as long as that is \
+             so; hint: --keep MIB",
             self.keep / 1024 / 1024
         ));
         None
     }
+
+    /// Forgets what is over, beside the traffic, and not again at once.
+    fn forget_soon(self: &Arc<Self>) {
+        let mut last = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|at| at.elapsed() < PAUSE) {
+            return;
+        }
+        *last = Some(Instant::now());
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || shared.forget());
+    }
+
+    fn forget(&self) {
+        let trace = self.recorder.all();
+        let shown = discreet(&trace);
+        let (kept, reports) = (past::live(&trace), rules::judge(&shown, &rules::all(), None));
+        let last = trace.last().map_or(0, |e| e.n);
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if past.is_full() {
+            return;
+        }
+        past.remember(&trace, &shown, reports, &kept);
+        drop(past);
+        self.recorder.retain(|e| e.n > last || kept.contains(&e.n));
+        let dropped = trace.iter().filter(|e| !kept.contains(&e.n)).map(bytes).sum();
+        self.kept.fetch_sub(dropped, Ordering::Relaxed);
+        // It may be long until it begins again: the clock runs from its end.
+        *self.forgot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+/// About what an exchange takes.
+fn bytes(exchange: &Exchange) -> usize {
+    let answer = exchange.answer.as_ref().map_or(0, |answer| answer.body.0.len() + size(&answer.headers));
+    EXCHANGE + exchange.body.0.len() + size(&exchange.headers) + answer
 }
 
 fn size(headers: &[(String, String)]) -> usize {
@@ -282,7 +345,10 @@ async fn pass(
                 .to_owned(),
         );
     }
-    let room = if ours { shared.room(seen_body.len() + size(&sent)) } else { None };
+    // The end of a call that was forgotten says nothing.
+    let late =
+        from == Party::Server && shared.past.lock().unwrap_or_else(PoisonError::into_inner).knows(&seen_url);
+    let room = if ours && !late { shared.room(seen_body.len() + size(&sent)) } else { None };
     let n = room.map(|()| {
         shared.recorder.begin(Begun {
             case: None,

@@ -5,7 +5,7 @@ use super::{Output, base_url, finish, ready, stop, unnamed};
 use crate::{
     discreet::discreet,
     verdict::Verdict,
-    watch::{Proxy, Watch, judge_trace},
+    watch::{Proxy, Watch},
     writers,
 };
 use clap::Args;
@@ -35,7 +35,7 @@ pub(super) struct Watching {
     /// Keep everything that passes in this file, for `rap-conformance trace`
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// How much of what passes is kept and judged, in MiB
+    /// How much of what passes is kept, in MiB; when there is more, what is over is forgotten
     #[arg(long, value_name = "MIB", default_value_t = crate::watch::KEPT / 1024 / 1024)]
     keep: usize,
     #[command(flatten)]
@@ -105,7 +105,7 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
             () = &mut end => break,
         }
         let began = Instant::now();
-        tell(&proxy, &mut told, &options.to);
+        tell(&proxy, &mut told);
         took = began.elapsed();
     }
     let code = finish(proxy.report(), &options.output);
@@ -113,8 +113,8 @@ pub(super) async fn watch(options: Watching) -> ExitCode {
 }
 
 /// Tells the violations that have not been told yet.
-fn tell(proxy: &Proxy, told: &mut BTreeSet<(String, String, Vec<u64>)>, to: &str) {
-    for case in judge_trace(&proxy.trace(), to).cases {
+fn tell(proxy: &Proxy, told: &mut BTreeSet<(String, String, Vec<u64>)>) {
+    for case in proxy.report().cases {
         for finding in case.findings {
             let verdict = Verdict::of_id(&finding.obligation);
             let key = (case.id.clone(), finding.obligation.clone(), finding.exchanges.clone());

@@ -8,7 +8,7 @@ mod interaction;
 mod results;
 mod runtime;
 mod subscriptions;
-mod view;
+pub(crate) mod view;
 
 pub(crate) use calls::EVERY_CALL_ENDS;
 pub(crate) use interaction::insecure;
