@@ -299,6 +299,27 @@ fn overload_answers_slow_the_whole_origin() {
     assert_eq!(origins.may_start("a", 1), Start::WaitUntil(3_600_000));
 }
 
+/// A last attempt before an end waits for no pause, and is still one probe; afterwards pauses are short again.
+#[test]
+fn a_probe_before_the_end() {
+    let mut origins = Origins::new();
+    let mut clock = 0;
+    for _ in 0..12 {
+        if let Start::WaitUntil(at) = origins.may_start("http://a", clock) {
+            clock = at;
+        }
+        let permit = now(origins.may_start("http://a", clock));
+        origins.finished("http://a", clock, permit, &Attempt::Refused);
+    }
+    assert!(matches!(origins.may_start("http://a", clock), Start::WaitUntil(at) if at >= clock + 60_000));
+    origins.probe_now();
+    let probe = now(origins.may_start("http://a", clock));
+    assert!(probe.is_probe());
+    assert!(matches!(origins.may_start("http://a", clock), Start::WaitForProbe { .. }));
+    origins.finished("http://a", clock, probe, &Attempt::Refused);
+    assert_eq!(origins.may_start("http://a", clock), Start::WaitUntil(clock + 500));
+}
+
 #[test]
 fn a_lost_probe_does_not_silence_the_origin_for_ever() {
     let mut origins = Origins::new();
