@@ -145,6 +145,7 @@ fn an_event_that_waits_for_calls() {
 #[test]
 fn a_request_that_is_tried_again() {
     let mut world = World::new();
+    world.advance(3 * HOUR);
     world.offline = true;
     world.model([turn("", &[("a", json!({}))])]);
     world.user("go");
