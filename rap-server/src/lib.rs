@@ -14,6 +14,7 @@ mod letters;
 pub mod life;
 mod outbox;
 mod output;
+mod parcels;
 mod pump;
 mod questions;
 mod rates;
