@@ -27,6 +27,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::time::Instant;
 use uri::uri;
 
 /// How much of an answer nobody reads is taken in, so that its connection can serve again.
@@ -191,24 +192,22 @@ impl GuardedClient {
     ) -> impl Future<Output = Attempt> + Send {
         // Begun here and not in the future, which would carry all of this about.
         let begun = self.begin(Method::POST, url, headers, Some(body));
-        let limit = self.inner.total;
         async move {
             let exchange = async {
                 let Begun { peer, request } = begun?;
-                let (answer, mut link) = self.exchange(url, &peer, request).await?;
+                let deadline = self.deadline();
+                let (answer, mut link) = self.exchange(url, &peer, request, deadline).await?;
                 let retry_after = retry_after(answer.headers());
                 let attempt = Attempt::Status { code: answer.status().as_u16(), retry_after };
                 let body = answer.into_body();
                 if !body.is_end_stream() {
-                    Box::pin(link.drive(drain(body))).await;
+                    let drained = Box::pin(link.drive_until(deadline, drain(body))).await;
+                    drained.ok_or_else(|| ClientError::new(url, Kind::TimedOut))?;
                 }
                 self.inner.pool.keep(peer, link);
                 Ok(attempt)
             };
-            match tokio::time::timeout(limit, exchange).await {
-                Ok(outcome) => outcome.unwrap_or_else(|e: ClientError| e.attempt()),
-                Err(_) => Attempt::TimedOut,
-            }
+            exchange.await.unwrap_or_else(|e: ClientError| e.attempt())
         }
     }
 
@@ -224,7 +223,7 @@ impl GuardedClient {
         limit: usize,
     ) -> Result<Reply, ClientError> {
         let begun = self.begin(Method::POST, url, headers, Some(body));
-        self.limited(url, self.read(url, begun, limit)).await
+        self.read(url, begun, limit).await
     }
 
     /// GETs a URL and reads the answer, at most `limit` bytes of it.
@@ -246,7 +245,7 @@ impl GuardedClient {
         limit: usize,
     ) -> Result<Reply, ClientError> {
         let begun = self.begin(Method::GET, url, headers, None);
-        self.limited(url, self.read(url, begun, limit)).await
+        self.read(url, begun, limit).await
     }
 
     /// GETs a URL whose answer is a stream: it is read piece by piece, as long as it lasts. The time limit is for
@@ -272,15 +271,9 @@ impl GuardedClient {
         self.stream(url, self.begin(Method::POST, url, headers, Some(body))).await
     }
 
-    async fn limited<T>(
-        &self,
-        url: &HttpUrl,
-        work: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, ClientError> {
-        match tokio::time::timeout(self.inner.total, work).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(ClientError::new(url, Kind::TimedOut)),
-        }
+    /// When an exchange that begins now must be over.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.total
     }
 
     async fn read(
@@ -290,15 +283,17 @@ impl GuardedClient {
         limit: usize,
     ) -> Result<Reply, ClientError> {
         let Begun { peer, request } = begun?;
-        let (answer, mut link) = self.exchange(url, &peer, request).await?;
-        let reply = link.drive(read(url, answer, limit)).await?;
+        let deadline = self.deadline();
+        let (answer, mut link) = self.exchange(url, &peer, request, deadline).await?;
+        let reply = link.drive_until(deadline, read(url, answer, limit)).await;
+        let reply = reply.ok_or_else(|| ClientError::new(url, Kind::TimedOut))??;
         self.inner.pool.keep(peer, link);
         Ok(reply)
     }
 
     async fn stream(&self, url: &HttpUrl, begun: Result<Begun, ClientError>) -> Result<Opened, ClientError> {
         let Begun { peer, request } = begun?;
-        let (answer, link) = self.limited(url, self.exchange(url, &peer, request)).await?;
+        let (answer, link) = self.exchange(url, &peer, request, self.deadline()).await?;
         let (parts, body) = answer.into_parts();
         Ok(Opened { status: parts.status, headers: parts.headers, url: url.clone(), body, link })
     }
@@ -310,14 +305,19 @@ impl GuardedClient {
         url: &HttpUrl,
         peer: &Peer,
         mut request: Box<Request<Body>>,
+        deadline: Instant,
     ) -> Result<(Response<Incoming>, Link), ClientError> {
+        let too_late = || ClientError::new(url, Kind::TimedOut);
         loop {
             let (mut link, is_kept) = match self.inner.pool.take(peer) {
                 Some(link) => (link, true),
                 // Apart: connecting is seldom, and takes more room than all the rest.
-                None => (Box::pin(self.connect(url, peer)).await?, false),
+                None => {
+                    let connecting = Box::pin(tokio::time::timeout_at(deadline, self.connect(url, peer)));
+                    (connecting.await.map_err(|_| too_late())??, false)
+                }
             };
-            match link.send(request).await {
+            match link.send(request, deadline).await.ok_or_else(too_late)? {
                 Ok(answer) => {
                     let status = answer.status().as_u16();
                     tracing::trace!(peer = %peer.authority, status, is_kept, "answered");
@@ -340,7 +340,7 @@ impl GuardedClient {
         #[cfg(not(feature = "tls"))]
         let connected = connect::connect(peer, self.inner.connector.clone()).await;
         let io = connected.map_err(|e| ClientError::unconnected(url, &*e))?;
-        Link::new(io).await.map_err(|e| ClientError::broken(url, &e))
+        Link::new(io, self.deadline()).await.map_err(|e| ClientError::broken(url, &e))
     }
 
     /// A request, whose target is judged here.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod alarm;
 pub mod client;
 pub mod delivery;
 pub mod guard;

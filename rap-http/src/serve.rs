@@ -5,14 +5,12 @@
 //! [`Guard`](crate::Guard)'s affair. A stop is clean: no new connection is taken, requests in work are
 //! answered, idle connections are closed.
 
+use crate::alarm::OneAlarm;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -41,6 +39,7 @@ pub struct Serving {
     write_timeout: Duration,
     head_bytes: usize,
     connections: usize,
+    answers_at_once: bool,
 }
 
 impl Default for Serving {
@@ -50,6 +49,7 @@ impl Default for Serving {
             write_timeout: Duration::from_secs(30),
             head_bytes: 64 << 10,
             connections: 10_000,
+            answers_at_once: false,
         }
     }
 }
@@ -80,6 +80,14 @@ impl Serving {
         self
     }
 
+    /// For services that answer every request at once: a peer that hangs up while its request is in work is not
+    /// looked for, and one that only ends its own sending is still answered. Not for answers that are streams,
+    /// which would go on when nobody reads them.
+    pub fn answers_at_once(mut self) -> Self {
+        self.answers_at_once = true;
+        self
+    }
+
     /// Answers requests until `stop` is done, and returns when the last one in work is answered. Whoever
     /// does not want to wait that long drops the future: the connections end with it.
     pub async fn run<S, B>(self, listener: TcpListener, service: S, stop: impl Future<Output = ()>)
@@ -104,7 +112,8 @@ impl Serving {
             let Some((stream, place)) = accepted else { continue };
             let mut builder = http1::Builder::new();
             builder
-                .timer(TokioTimer::new())
+                .timer(OneAlarm::default())
+                .half_close(self.answers_at_once)
                 .header_read_timeout(self.head_timeout)
                 .max_buf_size(self.head_bytes);
             let mut stream = TimeoutWriter::new(stream);

@@ -141,8 +141,8 @@ impl Book {
     }
 
     /// The thread's id as it is kept here, if it is: open calls of one thread share it.
-    pub(crate) fn kept(&self, thread: &ThreadId, number: u64) -> Option<ThreadId> {
-        self.of_thread(number).next().map(|open| open.call.thread.clone()).filter(|kept| kept == thread)
+    pub(crate) fn kept(&self, thread: &ThreadId, key: Key) -> Option<ThreadId> {
+        self.of_thread(key.thread).next().map(|open| open.call.thread.clone()).filter(|kept| kept == thread)
     }
 
     fn of_thread(&self, thread: u64) -> impl Iterator<Item = &Open> {

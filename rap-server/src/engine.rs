@@ -158,6 +158,7 @@ impl Engine {
             .map_err(|why| Problem::invalid(format!("/callback_url: {why}")))?;
         let print = fingerprint(&invocation.operation, &invocation.arguments);
         let key = self.keys.of(&invocation.group_id, &invocation.id);
+        let origin = invocation.callback_url.origin();
         let mut book = self.book();
         match book.find(key, print) {
             Known::New => {}
@@ -191,10 +192,9 @@ impl Engine {
             invocation.operation = invocation.operation.chars().take(128).chain(['…']).collect();
         }
         let arguments = std::mem::take(&mut invocation.arguments);
-        if let Some(kept) = book.kept(&invocation.group_id, self.keys.of_thread(&invocation.group_id)) {
+        if let Some(kept) = book.kept(&invocation.group_id, key) {
             invocation.group_id = kept;
         }
-        let origin = invocation.callback_url.origin();
         let cancelled = book.take_cancelled(key, Instant::now());
         let here = Handle::current();
         let call =

@@ -282,7 +282,11 @@ impl Bound {
         let engine = self.service.engine().clone();
         let closing = tokio_util::sync::CancellationToken::new();
         let stopped = closing.clone().cancelled_owned();
-        let serving = tokio::spawn(Serving::new().run(self.listener.into_tcp(), self.service, stopped));
+        let serving = tokio::spawn(Serving::new().answers_at_once().run(
+            self.listener.into_tcp(),
+            self.service,
+            stopped,
+        ));
         stop.await;
         // Questions and notices are still answered while the calls end; then the door is closed.
         let owed = engine.shut_down(self.drain).await;

@@ -5,6 +5,7 @@
 //! woken to write it, to read its answer, or to put the connection back, which costs more than all the rest.
 
 use super::{connect::Io, error::BoxError};
+use crate::alarm::Alarm;
 use bytes::Bytes;
 use http::{Request, Response, uri::Authority};
 use http_body_util::Full;
@@ -16,9 +17,10 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     future::poll_fn,
+    hash::{Hash, Hasher},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -33,10 +35,26 @@ const IDLE_PER_PEER: usize = 256;
 pub(super) type Body = Full<Bytes>;
 
 /// Whether it is https, and host and port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// By its text: an authority's own hash looks at every letter for its case.
+#[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) secure: bool,
     pub(super) authority: Authority,
+}
+
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        self.secure == other.secure && self.authority.as_str() == other.authority.as_str()
+    }
+}
+
+impl Eq for Peer {}
+
+impl Hash for Peer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.secure.hash(state);
+        self.authority.as_str().hash(state);
+    }
 }
 
 /// The idle connections of a client.
@@ -55,6 +73,7 @@ struct Idle {
 pub(super) struct Link {
     sender: SendRequest<Body>,
     machine: Option<Box<Connection<Io, Body>>>,
+    alarm: Alarm,
 }
 
 /// Why there is no answer.
@@ -66,22 +85,25 @@ pub(super) struct Unanswered {
 
 impl Link {
     /// A connection that was just made.
-    pub(super) async fn new(io: Io) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(io: Io, deadline: Instant) -> Result<Self, hyper::Error> {
         let (sender, machine) = handshake(io).await?;
-        Ok(Self { sender, machine: Some(Box::new(machine)) })
+        Ok(Self { sender, machine: Some(Box::new(machine)), alarm: Alarm::new(deadline) })
     }
 
     /// Sends a request and waits for its answer, the body of which is still to be read, [driven](Self::drive) too.
+    /// None when none came in time.
     pub(super) async fn send(
         &mut self,
         request: Box<Request<Body>>,
-    ) -> Result<Response<Incoming>, Unanswered> {
+        deadline: Instant,
+    ) -> Option<Result<Response<Incoming>, Unanswered>> {
         // Pinned here, or what drives it had room for it twice.
         let answer = pin!(self.sender.try_send_request(*request));
-        self.drive(answer).await.map_err(|mut failed| {
+        let answer = self.drive_until(deadline, answer).await?;
+        Some(answer.map_err(|mut failed| {
             let unsent = failed.take_message().map(Box::new);
             Unanswered { error: failed.into_error().into(), unsent }
-        })
+        }))
     }
 
     /// Does something that waits for this connection.
@@ -90,6 +112,23 @@ impl Link {
         poll_fn(|cx| {
             self.turn(cx);
             work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// The same, as long as there is time for it.
+    pub(super) async fn drive_until<T>(
+        &mut self,
+        deadline: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.turn(cx);
+            match work.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending => self.alarm.poll_until(deadline, cx).map(|()| None),
+            }
         })
         .await
     }
