@@ -38,6 +38,10 @@ pub(crate) fn run() -> Result<(), String> {
     step("generated files", crate::r#gen::check)?;
     step("examples", examples::run)?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    step("each library alone", || {
+        // Beside others a package has their features too, and lacks its own unseen.
+        LIBRARIES.iter().try_for_each(|package| cargo(&["check", "--quiet", "-p", package]))
+    })?;
     step("tests", || test(&["test", "--workspace"], &mut tests))?;
     step("tests without default features", || {
         test(&[&["test", "--no-default-features"], &libraries[..]].concat(), &mut tests)
