@@ -2,11 +2,11 @@
 
 use axum::{Router, body::Bytes, routing::post};
 use rap_http::{Auth, Guard, Listener, Serving};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     task::JoinHandle,
     time::timeout,
 };
@@ -153,6 +153,29 @@ async fn connections_are_counted() {
     assert!(second.try_read(&mut byte).is_err(), "nobody has answered it");
     drop(first);
     read_until(&mut second, "{}").await;
+}
+
+/// A peer that ends its own sending is still answered by a service that answers at once.
+#[tokio::test]
+async fn half_closed_peers_are_answered() {
+    let gate = Arc::new(Semaphore::new(0));
+    let passed = gate.clone();
+    let slow = post(async move |body: Bytes| {
+        drop(passed.acquire().await);
+        body
+    });
+    let listener = Listener::bind("127.0.0.1:0", Auth::None).await.unwrap();
+    let mut socket = TcpStream::connect(listener.local_addr()).await.unwrap();
+    let serving = Serving::new().answers_at_once();
+    tokio::spawn(serving.run(listener.into_tcp(), Router::new().route("/", slow), std::future::pending()));
+    socket.write_all(format!("{}{{}}", head(2)).as_bytes()).await.unwrap();
+    socket.shutdown().await.unwrap();
+    for _ in 0..1000 {
+        // Time enough for the end of sending to be seen.
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    assert!(read_until(&mut socket, "{}").await.starts_with("HTTP/1.1 200"));
 }
 
 /// A peer that asks and asks and never reads an answer is cut off, and the next one gets its turn.
