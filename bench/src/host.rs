@@ -78,7 +78,7 @@ impl Host {
         tokio::spawn(axum::serve(listener, runtime.gateway()).into_future());
         let driving = tokio::spawn({
             let runtime = runtime.clone();
-            async move { runtime.run_until(std::future::pending()).await }
+            async move { drop(runtime.run_until(std::future::pending()).await) }
         });
         Ok(Self { runtime, asked, driving })
     }

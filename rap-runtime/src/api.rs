@@ -10,7 +10,8 @@
 //! | `GET /v1/sessions/{id}/status` | | 200, [`SessionStatus`](crate::SessionStatus) |
 //! | `GET /v1/sessions/{id}/questions` | | 200, a list of [`Asked`](crate::Asked) |
 //! | `POST /v1/sessions/{id}/refresh` | `{}` | 200, [`SessionOpened`](crate::SessionOpened): all servers were asked again |
-//! | `POST /v1/calls/{id}/answer` | `{"selected"}` | 200, `{}`, when it is durable |
+//! | `POST /v1/calls/{id}/answer` | `{"selected"}` | 200, `{}`, when it is durable; 409 where somebody has answered before |
+//! | `POST /v1/calls/{id}/dismiss` | `{}` | as `…/answer`, with the question's default |
 //! | `POST /v1/approvals/{id}` | `{"allow": true}`, or `false` | 200, `{}`, when it is durable; `id` is the call's |
 //! | `GET /v1/dead-letters` | | 200, a list of [`DeadLetterView`](rap_core::DeadLetterView) |
 //! | `POST /v1/dead-letters/{id}/resend` | `{}` | 200, `{}`; `id` is the letter's number |
@@ -39,6 +40,7 @@ use std::{convert::Infallible, time::Duration};
 pub(crate) const SLUGS: &[(HostErrorKind, u16, &str, &str)] = &[
     (HostErrorKind::Unknown, 404, "unknown", "There is no such session or thread"),
     (HostErrorKind::Ended, 410, "ended", "The thread is closed"),
+    (HostErrorKind::Already, 409, "already-answered", "Somebody has answered already"),
     (HostErrorKind::Busy, 503, "inbox-full", "The inbox is full"),
     (HostErrorKind::NoTools, 422, "no-tools", "No tool server can be used"),
     (HostErrorKind::Refused, 400, "refused", "The request was refused"),
@@ -127,6 +129,7 @@ impl Runtime {
             .route("/v1/sessions/{id}/questions", get(questions))
             .route("/v1/sessions/{id}/refresh", post(refresh))
             .route("/v1/calls/{id}/answer", post(answer))
+            .route("/v1/calls/{id}/dismiss", post(dismiss))
             .route("/v1/approvals/{id}", post(approve))
             .route("/v1/dead-letters", get(dead_letters))
             .route("/v1/dead-letters/{id}/resend", post(resend))
@@ -225,6 +228,10 @@ async fn answer(
         }
         Err(rejection) => invalid(&rejection),
     }
+}
+
+async fn dismiss(State(runtime): State<Runtime>, Path(call): Path<String>) -> Response {
+    with_call(call, async |call| runtime.dismiss(&call).await).await
 }
 
 async fn approve(

@@ -103,9 +103,16 @@ pub trait AgentHost: Send + Sync {
     /// itself asks whether a call may run ([`Interaction::Approval`], CON-02), 0 declines and 1 allows.
     ///
     /// # Errors
-    /// No question ([`HostError::is_unknown`]), answered before ([`HostError::is_ended`]), no such choice
+    /// No question ([`HostError::is_unknown`]), answered before ([`HostError::is_already`]), no such choice
     /// ([`HostError::is_refused`]), or the host fails.
     async fn answer(&self, call: &CallId, selected: u64) -> Result<(), HostError>;
+
+    /// Answers the question of a call with none of its choices: its server is told the default (CHO-01). A call that waits
+    /// for a person's word is declined (CON-02).
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    async fn dismiss(&self, call: &CallId) -> Result<(), HostError>;
 
     /// What could not be delivered or used, oldest first, of all sessions.
     ///
@@ -117,7 +124,9 @@ pub trait AgentHost: Send + Sync {
     /// An invocation goes out under its old id, to where its server is now, and what comes of it reaches the model as an
     /// event (P10). That is so even where the server has refused it with a 4xx: the runtime never sends such a one again by
     /// itself (TRN-04), and a person's order is a new act, which watchers see as
-    /// [`Surface::Resent`](rap_core::Surface::Resent); refused again, it is a dead letter again. A notice goes to every server of its session; an input that was never taken in is.
+    /// [`Surface::Resent`](rap_core::Surface::Resent); refused again, it is a dead letter again. A notice goes to every server of its session. An answer to a
+    /// question goes to its server once more, if its call still waits for it and asks nothing else by now. An input that was
+    /// never taken in is.
     ///
     /// # Errors
     /// No such letter ([`HostError::is_unknown`]), its thread is closed ([`HostError::is_ended`]), it cannot be of use
@@ -330,6 +339,7 @@ pub struct HostError {
 pub(crate) enum HostErrorKind {
     Unknown,
     Ended,
+    Already,
     Busy,
     NoTools,
     Refused,
@@ -359,6 +369,11 @@ impl HostError {
     /// The thread is closed.
     pub fn is_ended(&self) -> bool {
         self.kind == HostErrorKind::Ended
+    }
+
+    /// Somebody has answered before: the first answer wins (CHO-01).
+    pub fn is_already(&self) -> bool {
+        self.kind == HostErrorKind::Already
     }
 
     /// The thread's inbox is full, and later it may not be; or this watcher was too slow, and may watch again.

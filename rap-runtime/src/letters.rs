@@ -5,7 +5,10 @@
 
 use crate::{HostError, Runtime, clock, host::HostErrorKind, session::nonce};
 use rap_client::Notice;
-use rap_core::{Accepted, DeadLetterView, DeliveryKind, InputBody, InputId, NewInput, Surface, SurfaceEvent};
+use rap_core::{
+    Accepted, Answered, DeadLetterView, DeliveryKind, InputBody, InputId, NewInput, Reply, Surface,
+    SurfaceEvent,
+};
 use rap_types::{CallId, CancelToolCall, CloseThread, ThreadId};
 
 impl Runtime {
@@ -35,10 +38,8 @@ impl Runtime {
                 let notice = CancelToolCall::new(thread.clone(), call);
                 self.tell_again(&thread, &Notice::CancelToolCall(notice)).await?;
             }
-            Some(_) => {
-                let message = "an answer to a question was tried for days and is not sent again; its call asks anew, or stop it";
-                return Err(refused(message));
-            }
+            Some((DeliveryKind::ChoiceAnswer, Some(call))) => self.answer_again(&letter, &call).await?,
+            Some(_) => return Err(refused("it names no call; nobody knows any more what it was for")),
             None => self.take_again(&letter, thread).await?,
         }
         self.inner.store.drop_dead_letter(id).await?;
@@ -69,6 +70,21 @@ impl Runtime {
                 format!("the thread {thread} is closed: nobody would see what comes of the call"),
             )),
             _ => Err(HostError::new(HostErrorKind::Unknown, format!("there is no call {call} any more"))),
+        }
+    }
+
+    /// An answer goes to where its question says, as long as the call waits for that answer and for no other (CHO-04).
+    async fn answer_again(&self, letter: &DeadLetterView, call: &CallId) -> Result<(), HostError> {
+        let selected = letter.body["selected"].as_u64().ok_or_else(|| refused("it cannot be read"))?;
+        match self.inner.store.reply(call, Reply::PickAgain(selected), clock::now()).await? {
+            Answered::Accepted => {
+                self.inner.hub.ring();
+                Ok(())
+            }
+            Answered::Already => Err(refused(format!("another answer for the call {call} is on its way"))),
+            Answered::NoQuestion | Answered::NoSuchChoice(_) => Err(refused(format!(
+                "the call {call} waits for it no more; if it asks something now, answer that"
+            ))),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use rap_core::{
     Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
-    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, SliceView,
-    Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox, memory::Memory,
+    Interaction, Millis, NewInput, Numbered, OpenInteraction, Reply, Session, SessionView, Settlement,
+    SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
+    memory::Memory,
 };
 use rap_types::{CallId, ThreadId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -128,8 +129,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError> {
-        Ok(self.write(|m| m.answer(call, selected, now)))
+    async fn reply(&self, call: &CallId, reply: Reply, now: Millis) -> Result<Answered, StoreError> {
+        Ok(self.write(|m| m.reply(call, reply, now)))
     }
 
     async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError> {

@@ -2,14 +2,19 @@
 
 use futures_util::stream::BoxStream;
 use rap_core::{ModelCall, ModelRequest, ReasoningBlock, StopReason, Usage};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 /// A model behind some API, or a script.
 ///
 /// `complete` returns at once; all waiting happens in the stream. Dropping the stream ends the completion.
 /// Keys never reach a delta or an error.
 pub trait ModelProvider: Send + Sync + 'static {
-    /// What this model is and takes.
+    /// What this model is and takes. A runtime asks once, when it is given the model.
     fn card(&self) -> ModelCard;
 
     /// Makes one completion. The stream ends after [`Delta::Stop`], or with an error; a stream that just ends
@@ -24,6 +29,22 @@ impl<M: ModelProvider + ?Sized> ModelProvider for Arc<M> {
 
     fn complete(&self, request: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
         (**self).complete(request)
+    }
+}
+
+/// A model with its card, which is asked for once.
+pub(crate) struct KnownModel {
+    pub(crate) provider: Arc<dyn ModelProvider>,
+    pub(crate) card: ModelCard,
+}
+
+impl KnownModel {
+    /// Asks a model for its card. A panic is an error that says so.
+    pub(crate) fn new(provider: Arc<dyn ModelProvider>) -> Result<Arc<Self>, String> {
+        match catch_unwind(AssertUnwindSafe(|| provider.card())) {
+            Ok(card) => Ok(Arc::new(Self { provider, card })),
+            Err(_) => Err("a model panicked when it was asked for its card, which is a bug in its adapter; use another model".to_owned()),
+        }
     }
 }
 

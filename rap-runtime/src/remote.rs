@@ -187,6 +187,11 @@ impl AgentHost for RemoteHost {
         Ok(())
     }
 
+    async fn dismiss(&self, call: &CallId) -> Result<(), HostError> {
+        let _: Value = self.post(&format!("v1/calls/{}/dismiss", segment(call.as_str())), &json!({})).await?;
+        Ok(())
+    }
+
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, HostError> {
         self.get("v1/dead-letters").await
     }

@@ -3,16 +3,21 @@
 use crate::{
     ModelProvider, NothingKnown, OwnCall, ScriptedModel, ServerConfig,
     hub::Hub,
+    model::KnownModel,
     net::Net,
     own::{Gathered, OwnTools},
     servers::Servers,
 };
 use ipnet::IpNet;
-use rap_client::{Gateway, KeyRing, ToolsetCache, gateway::KeyRingError};
+use rap_client::{
+    Gateway, KeyRing, ToolsetCache,
+    gateway::{BODY_LIMIT, KeyRingError},
+};
 use rap_core::{DestructivePolicy, InstantCall, Outcome, OwnTool, Rules, Store};
 use rap_types::{CallId, HttpUrl};
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,10 +37,10 @@ pub struct Runtime {
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     /// At least one; the first is the default.
-    pub(crate) models: Vec<Arc<dyn ModelProvider>>,
+    pub(crate) models: Vec<Arc<KnownModel>>,
     pub(crate) finder: Option<ModelFinder>,
     /// Models that the finder has found, by id.
-    pub(crate) found: Mutex<HashMap<String, Arc<dyn ModelProvider>>>,
+    pub(crate) found: Mutex<HashMap<String, Arc<KnownModel>>>,
     pub(crate) servers: Servers,
     pub(crate) net: Net,
     pub(crate) known_toolsets: ToolsetCache,
@@ -49,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) model_idle: Duration,
     pub(crate) choices: Choices,
     pub(crate) ask_every: Duration,
+    /// The largest callback that is taken, in bytes.
+    pub(crate) callback_limit: usize,
     /// How long a watcher may leave everything unread.
     pub(crate) watch_patience: Duration,
     /// Of what is owed by servers nothing is known; read from the store when it is first needed.
@@ -106,6 +113,7 @@ pub struct RuntimeBuilder {
     choices: Choices,
     ask_every: Duration,
     watch_patience: Duration,
+    callback_limit: usize,
     #[cfg(feature = "sqlite")]
     elsewhere: Option<crate::SliceProcesses>,
 }
@@ -128,6 +136,14 @@ pub enum RuntimeError {
     /// A tool of the program's own cannot be offered.
     #[error("{0}")]
     Tools(String),
+    /// Slices run in processes of their own, and no model was given.
+    #[error(
+        "the runtime has no model; give it the one that its slice processes have with `model`: it summarises histories"
+    )]
+    NoModel,
+    /// A model cannot be used.
+    #[error("{0}")]
+    Models(String),
     /// No signing key could be made.
     #[error(transparent)]
     Keys(#[from] KeyRingError),
@@ -153,6 +169,7 @@ impl Runtime {
             choices: Choices::default(),
             ask_every: Duration::from_secs(3600),
             watch_patience: Duration::from_secs(30),
+            callback_limit: BODY_LIMIT,
             #[cfg(feature = "sqlite")]
             elsewhere: None,
         }
@@ -165,30 +182,33 @@ impl Runtime {
 
     /// The model that sessions use unless they name another.
     pub fn model(&self) -> &Arc<dyn ModelProvider> {
-        &self.inner.models[0]
+        &self.inner.models[0].provider
     }
 
     /// The ids of the models that sessions may name, the default first.
     pub fn model_ids(&self) -> Vec<String> {
-        self.inner.models.iter().map(|model| model.card().id).collect()
+        self.inner.models.iter().map(|model| model.card.id.clone()).collect()
     }
 
     /// The model of a name, or the default where none is named.
-    pub(crate) fn model_for(&self, name: Option<&str>) -> Result<Arc<dyn ModelProvider>, String> {
-        let Some(name) = name else { return Ok(self.model().clone()) };
-        if let Some(model) = self.inner.models.iter().find(|model| model.card().id == name) {
+    pub(crate) fn model_for(&self, name: Option<&str>) -> Result<Arc<KnownModel>, String> {
+        let Some(name) = name else { return Ok(self.inner.models[0].clone()) };
+        if let Some(model) = self.inner.models.iter().find(|model| model.card.id == name) {
             return Ok(model.clone());
         }
         let Some(finder) = &self.inner.finder else {
             return Err(format!("there is no model {name:?}; there are: {}", self.model_ids().join(", ")));
         };
-        let found = |known: &Mutex<HashMap<String, Arc<dyn ModelProvider>>>| {
+        let found = |known: &Mutex<HashMap<String, Arc<KnownModel>>>| {
             known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
         };
         if let Some(model) = found(&self.inner.found) {
             return Ok(model);
         }
-        let model = finder(name)?;
+        let model = catch_unwind(AssertUnwindSafe(|| finder(name))).unwrap_or_else(|_| {
+            Err("the program's finder of models panicked, which is a bug in it; use another model".to_owned())
+        })?;
+        let model = KnownModel::new(model)?;
         let mut known = self.inner.found.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= FOUND_MODELS {
             known.clear();
@@ -205,6 +225,7 @@ impl Runtime {
     pub(crate) fn callbacks(&self) -> Gateway {
         let inbox = Arc::new(crate::inbox::CallbackInbox::new(self.clone()));
         Gateway::new(self.inner.keys.clone(), self.inner.public_url.clone(), inbox)
+            .body_limit(self.inner.callback_limit)
     }
 }
 
@@ -280,8 +301,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// What becomes of calls of destructive tools in new sessions; they are declined unless told otherwise. To be
-    /// called after [`rules`](Self::rules), where [`Rules::ask_for`] names further tools.
+    /// What becomes of calls of destructive tools in new sessions. Unless told otherwise a person is asked; where
+    /// [nobody is there](Choices::Dismiss), they are declined (CON-02). To be called after [`rules`](Self::rules), where [`Rules::ask_for`] names further tools.
     pub fn approval(mut self, approval: Approval) -> Self {
         self.rules.destructive = match approval {
             Approval::AskIfDestructive => DestructivePolicy::Ask,
@@ -340,8 +361,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Runs each slice in a process of its own; this one keeps callbacks, timers and retries. Its model is never asked
-    /// here, so that it needs none.
+    /// Runs each slice in a process of its own; this one keeps callbacks, timers and retries, and summarises histories:
+    /// so it needs the models that the slices have.
     #[cfg(feature = "sqlite")]
     pub fn slice_processes(mut self, processes: crate::SliceProcesses) -> Self {
         self.elsewhere = Some(processes);
@@ -358,6 +379,13 @@ impl RuntimeBuilder {
     /// unless set. Then its stream ends, and it may come again.
     pub fn watch_patience(mut self, time: Duration) -> Self {
         self.watch_patience = time.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The largest callback that the gateway takes, in bytes; 16 MiB unless set. A larger one is answered with 413. Every
+    /// server may count on 1 MiB and its envelope (LIM-01): less is raised to 2 MiB.
+    pub fn callback_limit(mut self, bytes: usize) -> Self {
+        self.callback_limit = bytes.max(2 << 20);
         self
     }
 
@@ -378,7 +406,7 @@ impl RuntimeBuilder {
     /// The runtime.
     ///
     /// # Errors
-    /// When the store or the public URL is missing, when servers are configured so that they cannot be told apart, or
+    /// When the store or the public URL is missing, when a model cannot be used, when servers are configured so that they cannot be told apart, or
     /// when the system gives no randomness for keys.
     pub async fn build(self) -> Result<Runtime, RuntimeError> {
         let store = self.store.ok_or(RuntimeError::NoStore)?;
@@ -391,8 +419,14 @@ impl RuntimeBuilder {
         let own = self.own.checked(&self.without)?;
         let mut models = self.models;
         if models.is_empty() {
+            #[cfg(feature = "sqlite")]
+            if self.elsewhere.is_some() {
+                return Err(RuntimeError::NoModel);
+            }
             models.push(Arc::new(ScriptedModel::demo()));
         }
+        let models = models.into_iter().map(KnownModel::new).collect::<Result<_, _>>();
+        let models = models.map_err(RuntimeError::Models)?;
         Ok(Runtime {
             inner: Arc::new(Inner {
                 store,
@@ -413,6 +447,7 @@ impl RuntimeBuilder {
                 choices: self.choices,
                 ask_every: self.ask_every,
                 watch_patience: self.watch_patience,
+                callback_limit: self.callback_limit,
                 nothing_known: tokio::sync::Mutex::default(),
                 hub: Arc::new(Hub::new()),
                 #[cfg(feature = "sqlite")]

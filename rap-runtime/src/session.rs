@@ -5,8 +5,8 @@ use crate::{
     ThreadStatus, Watch, clock, host::HostErrorKind, toolsets, watch,
 };
 use rap_core::{
-    Accepted, Answered, CallState, CallView, DeadLetterView, DestructivePolicy, InputBody, InputId, NewInput,
-    Rules, Session,
+    Accepted, Answered, DeadLetterView, DestructivePolicy, InputBody, InputId, NewInput, Reply, Rules,
+    Session,
 };
 use rap_types::{CallId, ContentPart, ThreadId};
 
@@ -114,19 +114,11 @@ impl AgentHost for Runtime {
     }
 
     async fn answer(&self, call: &CallId, selected: u64) -> Result<(), HostError> {
-        let (kind, message) = match self.inner.store.answer(call, selected, clock::now()).await? {
-            Answered::Accepted => {
-                self.inner.hub.ring();
-                return Ok(());
-            }
-            Answered::Already => (HostErrorKind::Ended, "somebody has answered already".to_owned()),
-            Answered::NoQuestion => (HostErrorKind::Unknown, format!("the call {call} asks nothing")),
-            Answered::NoSuchChoice(choices) => (
-                HostErrorKind::Refused,
-                format!("there are {choices} choices, counted from 0; pick one of them"),
-            ),
-        };
-        Err(HostError::new(kind, message))
+        self.reply(call, Reply::Pick(selected), "asks nothing").await
+    }
+
+    async fn dismiss(&self, call: &CallId) -> Result<(), HostError> {
+        self.reply(call, Reply::Dismiss, "asks nothing").await
     }
 
     async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, HostError> {
@@ -138,13 +130,7 @@ impl AgentHost for Runtime {
     }
 
     async fn approve(&self, call: &CallId, allow: bool) -> Result<(), HostError> {
-        let open = self.inner.store.calls(true).await?;
-        let asks = |view: &CallView| view.row.id == *call && view.row.state == CallState::AwaitingApproval;
-        if !open.iter().any(asks) {
-            let message = format!("the call {call} waits for nobody's word");
-            return Err(HostError::new(HostErrorKind::Unknown, message));
-        }
-        self.answer(call, u64::from(allow)).await
+        self.reply(call, Reply::Allow(allow), "waits for nobody's word").await
     }
 }
 
@@ -156,6 +142,23 @@ impl Runtime {
             rules.destructive = DestructivePolicy::Deny;
         }
         rules
+    }
+
+    /// A person's word on what a call asks; `otherwise`: what is so of a call that does not ask it.
+    async fn reply(&self, call: &CallId, reply: Reply, otherwise: &str) -> Result<(), HostError> {
+        let (kind, message) = match self.inner.store.reply(call, reply, clock::now()).await? {
+            Answered::Accepted => {
+                self.inner.hub.ring();
+                return Ok(());
+            }
+            Answered::Already => (HostErrorKind::Already, "somebody has answered already".to_owned()),
+            Answered::NoQuestion => (HostErrorKind::Unknown, format!("the call {call} {otherwise}")),
+            Answered::NoSuchChoice(choices) => (
+                HostErrorKind::Refused,
+                format!("there are {choices} choices, counted from 0; pick one of them"),
+            ),
+        };
+        Err(HostError::new(kind, message))
     }
 
     /// A person's message, with the W3C trace that it belongs to.

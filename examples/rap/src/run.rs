@@ -134,7 +134,7 @@ async fn converse(
             (call, index) = questions.answered() => {
                 match agent.answer(&call, index).await {
                     // Somebody else was faster, or the host itself where nobody is expected to answer.
-                    Err(error) if error.is_ended() || error.is_unknown() => out.note(error),
+                    Err(error) if error.is_already() || error.is_ended() || error.is_unknown() => out.note(error),
                     other => other.map_err(Failure::of)?,
                 }
                 continue;

@@ -68,8 +68,13 @@ pub(crate) async fn serve(args: ServeArgs, out: &Out) -> Result<(), Failure> {
             () = stopping.cancelled() => {}
         }
     };
-    let (served, (), ()) =
-        tokio::join!(serving, runtime.run_until(stopping.clone().cancelled_owned()), asked);
+    let driving = async {
+        let driven = runtime.run_until(stopping.clone().cancelled_owned()).await;
+        stopping.cancel();
+        driven
+    };
+    let (served, driven, ()) = tokio::join!(serving, driving, asked);
+    driven?;
     served
 }
 

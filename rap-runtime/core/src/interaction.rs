@@ -115,6 +115,40 @@ pub struct OpenInteraction {
     pub interaction: Interaction,
 }
 
+/// What a person says to what a call asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// The choice of this index.
+    Pick(u64),
+    /// No choice: the question's default is picked; a call that awaits a word is declined (CHO-01).
+    Dismiss,
+    /// A word on a call that awaits one, and nothing else.
+    Allow(bool),
+    /// The choice of this index once more: the answer did not reach its server, and it was not asked anew.
+    PickAgain(u64),
+}
+
+impl Reply {
+    /// What it picks where the question is whether a call may run; none where it answers no such question.
+    pub fn approval(self) -> Option<u64> {
+        match self {
+            Self::Pick(selected) => Some(selected),
+            Self::Dismiss => Some(0),
+            Self::Allow(allowed) => Some(u64::from(allowed)),
+            Self::PickAgain(_) => None,
+        }
+    }
+
+    /// What it picks of a choice with this default; none where it answers no choice.
+    pub fn choice(self, default: u64) -> Option<u64> {
+        match self {
+            Self::Pick(selected) | Self::PickAgain(selected) => Some(selected),
+            Self::Dismiss => Some(default),
+            Self::Allow(_) => None,
+        }
+    }
+}
+
 /// What became of an answer to a choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answered {

@@ -38,7 +38,7 @@ pub use ids::{derive_call_id, derive_thread_id};
 pub use input::{Input, InputBody, InputId, NewInput, Outcome};
 
 pub use compaction::{Compactor, CompactorStep};
-pub use interaction::{APPROVAL_CHOICES, Answered, Interaction, OpenInteraction, approval};
+pub use interaction::{APPROVAL_CHOICES, Answered, Interaction, OpenInteraction, Reply, approval};
 pub use machine::{SliceMachine, Step};
 pub use model::{ModelCall, ModelRequest, ModelTurn, StopReason, TurnOutcome, Usage};
 pub use own::{EMBEDDED_URL, InstantCall, InstantTools, OwnTool};
@@ -48,8 +48,8 @@ pub use rows::{
 };
 pub use rules::{DestructivePolicy, Rules};
 pub use store::{
-    Accepted, CallView, Claim, Committed, DeadLetterView, Delivery, HistoryView, SessionView, Settlement,
-    SliceView, Store, StoreError, SubscriptionView, ThreadView,
+    Accepted, CallView, Claim, Committed, DeadLetterView, Delivery, HistoryView, Owed, SessionView,
+    Settlement, SliceView, Store, StoreError, SubscriptionView, ThreadView,
 };
 pub use surface::{Numbered, ServerNews, Surface, SurfaceEvent};
 pub use time::{Millis, Moment};

@@ -55,11 +55,11 @@ pub struct Rules {
 #[serde(rename_all = "snake_case")]
 pub enum DestructivePolicy {
     /// They are declined, and the model is told.
-    #[default]
     Deny,
     /// They run: whoever set this has consented (CON-01).
     Allow,
     /// A person is asked, each time; the call waits until somebody answers.
+    #[default]
     Ask,
 }
 

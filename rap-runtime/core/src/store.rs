@@ -5,8 +5,9 @@
 //! leases run on the store's own clock.
 
 use crate::{
-    Answered, CallRow, Commit, DeliveryKind, Entry, Input, Interaction, Millis, NewInput, Numbered,
-    OpenInteraction, Session, SliceRecord, Snapshot, SubscriptionRow, SurfaceEvent, ThreadRow, ThreadState,
+    Answered, CallRoute, CallRow, CallState, Commit, DeliveryKind, Entry, Input, Interaction, Millis,
+    NewInput, Numbered, OpenInteraction, Reply, Session, SliceRecord, Snapshot, SubscriptionRow,
+    SurfaceEvent, ThreadRow, ThreadState,
 };
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes up to `limit` deliveries that are due at `now`, each not taken by another and not behind the
     /// invocation of its call: that has to settle first, whatever else the call has in the outbox goes side by
-    /// side (CLS-06). They stay taken until settled, or until their taker is gone. An invocation that an earlier owner put
+    /// side (CLS-06). An invocation that may have been sent and whose call has its outcome by now has arrived: it is
+    /// settled here and not taken. They stay taken until settled, or until their taker is gone. An invocation that an earlier owner put
     /// off to a later time is due at once for the next: it takes up what is owed without waiting (P6).
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
 
@@ -82,8 +84,12 @@ pub trait Store: Send + Sync + 'static {
     /// is gone, every delivery that it may have had counts as begun.
     async fn begin(&self, delivery: i64) -> Result<bool, StoreError>;
 
-    /// Settles a taken delivery; one that was not begun has had no try. May become durable later than it returns: what is lost is sent again, with
-    /// the same id. An input of [`Settlement::GaveUp`] is durable together with it.
+    /// Settles a taken delivery; one that was not begun has had no try. What was delivered or is tried again may become
+    /// durable later than it returns: what is lost is sent again, with the same id. The others are durable, together with
+    /// their input.
+    ///
+    /// # Errors
+    /// When nothing was written: the delivery stays taken, to be settled again.
     async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError>;
 
     /// The earliest time at which [`claim`](Self::claim) or [`take`](Self::take) would find something: what is
@@ -113,10 +119,15 @@ pub trait Store: Send + Sync + 'static {
     /// Gives the summarising of a thread's history back, done or not.
     async fn release_compaction(&self, thread: &ThreadId) -> Result<(), StoreError>;
 
-    /// Answers a choice: the answer goes into the outbox, once (CHO-01, CHO-04). Answers the question whether a
-    /// call may run as well, by one of [`APPROVAL_CHOICES`](crate::APPROVAL_CHOICES): as an
-    /// [`approval`](crate::approval) that is accepted.
-    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError>;
+    /// Takes what a person says to what a call asks. An answer to a choice goes into the outbox, once (CHO-01, CHO-04). The
+    /// question whether a call may run is answered by one of [`APPROVAL_CHOICES`](crate::APPROVAL_CHOICES): as an
+    /// [`approval`](crate::approval) that is accepted; dismissed, it is declined.
+    async fn reply(&self, call: &CallId, reply: Reply, now: Millis) -> Result<Answered, StoreError>;
+
+    /// Answers a question by the index of a choice: [`reply`](Self::reply) with [`Reply::Pick`].
+    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError> {
+        self.reply(call, Reply::Pick(selected), now).await
+    }
 
     /// The open questions and the latest views of a session, oldest first; of calls that have ended, none. Calls
     /// that await approval ask, each by its row.
@@ -147,6 +158,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// The active subscriptions, oldest first. What a driver asks servers about (P11).
     async fn subscriptions(&self) -> Result<Vec<SubscriptionView>, StoreError>;
+
+    /// Up to `limit` things that servers owe, in an order of the store's own, after another one: outcomes of open calls
+    /// that were taken, and events of active subscriptions. None when there are no more. What a driver asks servers about
+    /// (P11), page by page: there may be very many. Unless a store does better, the first page holds them all.
+    async fn owed(&self, after: Option<&Owed>, limit: usize) -> Result<Vec<Owed>, StoreError> {
+        let _ = limit;
+        if after.is_some() {
+            return Ok(Vec::new());
+        }
+        let calls = self.calls(true).await?;
+        let mut owed: Vec<Owed> = calls.into_iter().filter_map(Owed::outcome).collect();
+        owed.extend(self.subscriptions().await?.into_iter().map(Owed::events));
+        Ok(owed)
+    }
 
     /// Shows people something that no slice has decided, as the next event of its thread's session: what became of its
     /// servers, say. It wakes no thread. Of a thread that is not there nothing is kept.
@@ -238,6 +263,9 @@ pub enum Settlement {
     Delivered,
     /// Again at this time.
     RetryAt(Millis),
+    /// It was worked here, and this came of it: both are written in one transaction, so that what has its outcome is
+    /// never worked again.
+    Answered(Box<NewInput>),
     /// Never again; the reason is kept. `input` tells its thread, for an invocation.
     GaveUp {
         /// Why, for people.
@@ -328,6 +356,52 @@ pub struct SubscriptionView {
     pub session: ThreadId,
 }
 
+/// Something that a server owes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owed {
+    /// The call, or the one that subscribed.
+    pub call: CallId,
+    /// Its thread.
+    pub thread: ThreadId,
+    /// Its session.
+    pub session: ThreadId,
+    /// The tool, by its name before the model.
+    pub tool: String,
+    /// When the call was made.
+    pub since: Millis,
+    /// Not the call's outcome, but the events of its subscription.
+    pub subscription: bool,
+}
+
+impl Owed {
+    /// The outcome of a call; none where its server does not have it, or it is known.
+    pub fn outcome(view: CallView) -> Option<Self> {
+        let waited_for = matches!(view.row.state, CallState::Pending | CallState::Detached);
+        let owed =
+            view.row.route == CallRoute::Rap && waited_for && !view.undelivered && view.row.outcome.is_none();
+        owed.then(|| Self {
+            call: view.row.id,
+            thread: view.row.thread,
+            session: view.session,
+            tool: view.row.name,
+            since: view.row.created_at,
+            subscription: false,
+        })
+    }
+
+    /// The events of a subscription.
+    pub fn events(view: SubscriptionView) -> Self {
+        Self {
+            call: view.row.call,
+            thread: view.row.thread,
+            session: view.session,
+            tool: view.row.name,
+            since: view.row.created_at,
+            subscription: true,
+        }
+    }
+}
+
 /// A dead letter in a listing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetterView {
@@ -340,8 +414,11 @@ pub struct DeadLetterView {
     pub thread: String,
     /// What it was: an input's id, or a delivery's kind and call.
     pub what: String,
-    /// Why.
+    /// Why: for a request, its last error.
     pub reason: String,
+    /// How often it was tried, for a request.
+    #[serde(default)]
+    pub attempts: u32,
     /// Its content, as JSON.
     pub body: Value,
 }

@@ -6,10 +6,8 @@
 use crate::{Runtime, clock, servers::key};
 use futures_util::{StreamExt, stream};
 use rap_client::CallStatus;
-use rap_core::{
-    CallRoute, CallState, InputBody, InputId, Millis, NewInput, Outcome, StoreError, Surface, SurfaceEvent,
-};
-use rap_types::{CallId, HttpUrl, ThreadId, ToolCallStatus};
+use rap_core::{InputBody, InputId, Millis, NewInput, Outcome, Owed, StoreError, Surface, SurfaceEvent};
+use rap_types::{CallId, HttpUrl, ToolCallStatus};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,6 +16,8 @@ use std::{
 
 /// Questions on their way at once.
 const AT_ONCE: usize = 8;
+/// Calls and subscriptions that are in memory at once.
+const PAGE: usize = 256;
 /// Of so many calls and subscriptions is remembered that nothing is known of them.
 const REMEMBERED: usize = 1_000;
 /// What a toolset declares that tells of calls (STA-03).
@@ -52,16 +52,6 @@ pub fn nothing_known(kept: Option<&str>) -> BTreeMap<CallId, NothingKnown> {
     kept.and_then(|kept| serde_json::from_str(kept).ok()).unwrap_or_default()
 }
 
-/// What a server owes: the outcome of a call, or the events of a subscription.
-struct Owed {
-    call: CallId,
-    thread: ThreadId,
-    session: ThreadId,
-    tool: String,
-    since: Millis,
-    subscription: bool,
-}
-
 /// The server that owes it.
 struct Server {
     name: String,
@@ -88,18 +78,50 @@ pub(super) async fn ask_at(runtime: &Runtime, bases: &[HttpUrl]) {
     ask_about(runtime, Millis(i64::MAX), Some(bases)).await;
 }
 
+/// A round of questions.
+#[derive(Default)]
+struct Round {
+    /// Servers that did not answer one question are not asked the others of it, and what they said.
+    silent: Mutex<HashMap<String, String>>,
+    /// Whether a server declares that it answers, by its base.
+    declares: HashMap<String, bool>,
+}
+
 /// Asks about what was owed before a time, by all servers or by some.
 async fn ask_about(runtime: &Runtime, before: Millis, at: Option<&[HttpUrl]>) {
-    let owed = match owed(runtime).await {
-        Ok(owed) => owed,
-        Err(error) => {
-            tracing::error!(%error, "open calls cannot be read, so nobody is asked about them");
-            return;
-        }
-    };
-    // Servers that did not answer one question are not asked the others of this round.
-    let silent: Mutex<HashMap<String, String>> = Mutex::default();
-    let silent = || silent.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) = ask_page_by_page(runtime, before, at).await {
+        tracing::error!(%error, "open calls cannot be read or kept, so that servers are not asked about all of them");
+    }
+}
+
+async fn ask_page_by_page(
+    runtime: &Runtime,
+    before: Millis,
+    at: Option<&[HttpUrl]>,
+) -> Result<(), StoreError> {
+    let mut round = Round::default();
+    let unknown = known_to_be_unknown(runtime).await?;
+    let mut open: HashSet<CallId> = HashSet::new();
+    let mut last: Option<Owed> = None;
+    loop {
+        let page = runtime.inner.store.owed(last.as_ref(), PAGE).await?;
+        let Some(end) = page.last() else { break };
+        last = Some(end.clone());
+        open.extend(page.iter().map(|owed| &owed.call).filter(|call| unknown.contains(*call)).cloned());
+        let answers = ask_one_page(runtime, &round, &page, before, at).await;
+        remember(runtime, &mut round, &page, answers).await?;
+    }
+    forget(runtime, |call| unknown.contains(call) && !open.contains(call)).await
+}
+
+async fn ask_one_page(
+    runtime: &Runtime,
+    round: &Round,
+    owed: &[Owed],
+    before: Millis,
+    at: Option<&[HttpUrl]>,
+) -> Vec<(usize, Server, CallStatus)> {
+    let silent = || round.silent.lock().unwrap_or_else(PoisonError::into_inner);
     let due = owed.iter().enumerate().filter(|(_, owed)| owed.since <= before);
     let due: Vec<usize> = due.map(|(n, _)| n).collect();
     let asked = stream::iter(due).map(async |n| {
@@ -129,36 +151,7 @@ async fn ask_about(runtime: &Runtime, before: Millis, at: Option<&[HttpUrl]>) {
         }
         Some((n, server, status))
     });
-    let answers: Vec<_> = asked.buffer_unordered(AT_ONCE).filter_map(async |answer| answer).collect().await;
-    if let Err(error) = remember(runtime, &owed, answers).await {
-        tracing::error!(%error, "of which calls nothing is known cannot be kept");
-    }
-}
-
-/// Open calls that their servers have taken, and active subscriptions.
-async fn owed(runtime: &Runtime) -> Result<Vec<Owed>, StoreError> {
-    let store = &runtime.inner.store;
-    let calls = store.calls(true).await?.into_iter().filter(|call| {
-        let waited_for = matches!(call.row.state, CallState::Pending | CallState::Detached);
-        call.row.route == CallRoute::Rap && waited_for && !call.undelivered && call.row.outcome.is_none()
-    });
-    let calls = calls.map(|call| Owed {
-        session: call.session,
-        call: call.row.id,
-        thread: call.row.thread,
-        tool: call.row.name,
-        since: call.row.created_at,
-        subscription: false,
-    });
-    let subscriptions = store.subscriptions().await?.into_iter().map(|view| Owed {
-        session: view.session,
-        call: view.row.call,
-        thread: view.row.thread,
-        tool: view.row.name,
-        since: view.row.created_at,
-        subscription: true,
-    });
-    Ok(calls.chain(subscriptions).collect())
+    asked.buffer_unordered(AT_ONCE).filter_map(async |answer| answer).collect().await
 }
 
 /// The server that got the call.
@@ -194,27 +187,54 @@ async fn lost(runtime: &Runtime, owed: &Owed, server: &Server) {
     }
 }
 
+/// Of which calls and subscriptions it is remembered that nothing is known.
+async fn known_to_be_unknown(runtime: &Runtime) -> Result<HashSet<CallId>, StoreError> {
+    let mut held = runtime.inner.nothing_known.lock().await;
+    Ok(read(runtime, &mut held).await?.keys().cloned().collect())
+}
+
+async fn read<'a>(
+    runtime: &Runtime,
+    held: &'a mut Option<BTreeMap<CallId, NothingKnown>>,
+) -> Result<&'a mut BTreeMap<CallId, NothingKnown>, StoreError> {
+    let kept = match held.take() {
+        Some(known) => known,
+        None => nothing_known(runtime.inner.store.get(NOTHING_KNOWN).await?.as_deref()),
+    };
+    Ok(held.insert(kept))
+}
+
+async fn write(runtime: &Runtime, known: &BTreeMap<CallId, NothingKnown>) -> Result<(), StoreError> {
+    let text = serde_json::to_string(known)
+        .map_err(|e| StoreError::Failed(format!("they cannot be written: {e}")))?;
+    runtime.inner.store.put(NOTHING_KNOWN, &text).await
+}
+
+/// What has ended is no longer unknown.
+async fn forget(runtime: &Runtime, ended: impl Fn(&CallId) -> bool) -> Result<(), StoreError> {
+    let mut held = runtime.inner.nothing_known.lock().await;
+    let known = read(runtime, &mut held).await?;
+    let before = known.len();
+    known.retain(|call, _| !ended(call));
+    if known.len() < before { write(runtime, known).await } else { Ok(()) }
+}
+
 /// Remembers of what nothing is known, and shows it to people when it begins to be so.
 async fn remember(
     runtime: &Runtime,
+    round: &mut Round,
     owed: &[Owed],
     answers: Vec<(usize, Server, CallStatus)>,
 ) -> Result<(), StoreError> {
     let store = &runtime.inner.store;
     // Held while it is written, so that two askings do not write over each other.
     let mut held = runtime.inner.nothing_known.lock().await;
-    let before = match held.take() {
-        Some(known) => known,
-        None => nothing_known(store.get(NOTHING_KNOWN).await?.as_deref()),
-    };
-    let mut now = before.clone();
-    let open: HashSet<&CallId> = owed.iter().map(|owed| &owed.call).collect();
-    now.retain(|call, _| open.contains(call));
-    let mut declares: HashMap<String, bool> = HashMap::new();
+    let now = read(runtime, &mut held).await?;
+    let mut changed = false;
     for (n, server, status) in answers {
         let owed = &owed[n];
         let CallStatus::Unknown { mut reason, fault } = status else {
-            now.remove(&owed.call);
+            changed |= now.remove(&owed.call).is_some();
             continue;
         };
         if now.contains_key(&owed.call) || now.len() >= REMEMBERED {
@@ -222,9 +242,9 @@ async fn remember(
         }
         if fault {
             let base = key(&server.base).to_owned();
-            let declared = match declares.get(&base) {
+            let declared = match round.declares.get(&base) {
                 Some(declared) => *declared,
-                None => *declares.entry(base).or_insert(declares_status(runtime, &server.base).await),
+                None => *round.declares.entry(base).or_insert(declares_status(runtime, &server.base).await),
             };
             if declared {
                 reason = format!(
@@ -245,14 +265,9 @@ async fn remember(
         store.show(&SurfaceEvent { thread: owed.thread.clone(), what }, clock::now()).await?;
         runtime.inner.hub.ring();
         now.insert(owed.call.clone(), NothingKnown { since: clock::now(), reason });
+        changed = true;
     }
-    if now != before {
-        let text = serde_json::to_string(&now)
-            .map_err(|e| StoreError::Failed(format!("they cannot be written: {e}")))?;
-        store.put(NOTHING_KNOWN, &text).await?;
-    }
-    *held = Some(now);
-    Ok(())
+    if changed { write(runtime, now).await } else { Ok(()) }
 }
 
 /// Whether a server's toolset says that it tells of calls.

@@ -1,15 +1,19 @@
 //! The summarising of a thread's history: a job beside its slices, which asks the model and puts what comes of it
 //! into the thread's inbox. A kill in between costs one request to the model: the job is owed until its end is there.
 
-use super::{completion::silent, slice::caught};
-use crate::{Delta, ModelError, ModelProvider, Retry, Runtime, clock};
-use futures_util::StreamExt;
+use super::{
+    Pauses,
+    completion::{begin, next},
+    slice::caught,
+};
+use crate::{Delta, ModelError, Retry, Runtime, clock, model::KnownModel};
 use rap_core::{
     Accepted, Compactor, CompactorStep, InputBody, InputId, ModelRequest, ModelTurn, NewInput, StoreError,
     TurnOutcome,
 };
 use rap_types::ThreadId;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// Tries of one request.
@@ -21,11 +25,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Summarises a thread's history and gives the job back.
-pub(super) async fn run(runtime: &Runtime, ending: &CancellationToken, thread: &ThreadId) {
+pub(super) async fn run(
+    runtime: &Runtime,
+    ending: &CancellationToken,
+    thread: &ThreadId,
+    place: OwnedSemaphorePermit,
+) {
     let work = async {
-        let done = caught(summarise(runtime, thread)).await;
+        let done = caught(summarise(runtime, ending, thread, place)).await;
         let failed = match done {
-            Some(Ok(())) => return,
+            Some(Ok(()) | Err(StoreError::Owned { .. })) => return,
             Some(Err(error)) => error.to_string(),
             None => "bug: a compaction panicked".to_owned(),
         };
@@ -43,30 +52,36 @@ pub(super) async fn run(runtime: &Runtime, ending: &CancellationToken, thread: &
     runtime.inner.hub.ring();
 }
 
-async fn summarise(runtime: &Runtime, thread: &ThreadId) -> Result<(), StoreError> {
+async fn summarise(
+    runtime: &Runtime,
+    ending: &CancellationToken,
+    thread: &ThreadId,
+    place: OwnedSemaphorePermit,
+) -> Result<(), StoreError> {
     let store = &runtime.inner.store;
     let Some(view) = store.recent_history(thread).await? else { return Ok(()) };
     let Some(session) = store.session(&view.thread.row.session).await? else { return Ok(()) };
-    let provider = runtime.model_for(view.thread.row.model.as_deref().or(session.model.as_deref()));
-    let window = provider.as_ref().ok().map(|provider| provider.card().context_window);
+    let model = runtime.model_for(view.thread.row.model.as_deref().or(session.model.as_deref()));
+    let window = model.as_ref().ok().map(|model| model.card.context_window);
+    let mut kept = Kept { runtime, ending, place: Some(place) };
     let mut compactor = Compactor::new(session, &view, window);
     loop {
         match compactor.step() {
-            CompactorStep::Ask(request) => compactor.turn(match &provider {
-                Ok(provider) => ask(runtime, provider, &request).await,
+            CompactorStep::Ask(request) => compactor.turn(match &model {
+                Ok(model) => ask(runtime, model, &request).await,
                 Err(why) => TurnOutcome::Failed { message: why.clone() },
             }),
             CompactorStep::Done(input) => {
                 let again = InputId::control(&format!("compaction-again:{}", view.thread.row.version));
                 let thread = input.thread.clone();
                 // A thread that was closed meanwhile refuses it, and nothing is owed any more.
-                if store.accept(*input, clock::now()).await? == Accepted::Duplicate {
+                if kept.accept(*input).await? == Accepted::Duplicate {
                     // The same summary has had its effect: nothing came of this one, and nobody waits for more.
                     let reason = "there is nothing new to summarise".to_owned();
                     let body = InputBody::NotCompacted { reason };
                     let source = "compaction".to_owned();
                     let input = NewInput { thread, id: again, source, body, traceparent: None };
-                    store.accept(input, clock::now()).await?;
+                    kept.accept(input).await?;
                 }
                 return Ok(());
             }
@@ -74,10 +89,37 @@ async fn summarise(runtime: &Runtime, thread: &ThreadId) -> Result<(), StoreErro
     }
 }
 
-async fn ask(runtime: &Runtime, provider: &Arc<dyn ModelProvider>, request: &ModelRequest) -> TurnOutcome {
+/// What came of a summarising, until it is in its thread's inbox.
+struct Kept<'a> {
+    runtime: &'a Runtime,
+    ending: &'a CancellationToken,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Kept<'_> {
+    /// The summary is paid for: it is written as soon as that is possible, never made again.
+    async fn accept(&mut self, input: NewInput) -> Result<Accepted, StoreError> {
+        let mut pauses = Pauses::new();
+        loop {
+            let error = match self.runtime.inner.store.accept(input.clone(), clock::now()).await {
+                Err(error @ StoreError::Owned { .. }) => return Err(error),
+                Err(error) => error,
+                Ok(accepted) => return Ok(accepted),
+            };
+            tracing::error!(thread = %input.thread, %error, "a summary could not be written; trying again");
+            // That may last: others need not wait for it.
+            self.place = None;
+            if !pauses.wait(self.ending).await {
+                return Err(error);
+            }
+        }
+    }
+}
+
+async fn ask(runtime: &Runtime, model: &KnownModel, request: &ModelRequest) -> TurnOutcome {
     let mut pause = FIRST_PAUSE;
     for tried in 1.. {
-        let error = match attempt(runtime, provider, request).await {
+        let error = match attempt(runtime, model, request).await {
             Ok(turn) => return TurnOutcome::Turn(turn),
             Err(error) => error,
         };
@@ -102,22 +144,21 @@ fn failed(error: ModelError) -> TurnOutcome {
 
 async fn attempt(
     runtime: &Runtime,
-    provider: &Arc<dyn ModelProvider>,
+    model: &KnownModel,
     request: &ModelRequest,
 ) -> Result<ModelTurn, ModelError> {
-    let mut stream = provider.complete(request);
+    let mut stream = begin(&model.provider, request)?;
     let mut limit = runtime.first_word_limit();
-    let mut turn = ModelTurn { model: provider.card().id, ..ModelTurn::default() };
+    let mut turn = ModelTurn { model: model.card.id.clone(), ..ModelTurn::default() };
     loop {
-        let next = tokio::time::timeout(limit, stream.next()).await.map_err(|_| silent(limit))?;
+        let delta = next(&mut stream, limit).await?;
         limit = runtime.inner.model_idle;
-        match next {
-            None | Some(Ok(Delta::Stop(_))) => return Ok(turn),
-            Some(Err(error)) => return Err(error),
-            Some(Ok(Delta::Text(piece))) => turn.text.push_str(&piece),
-            Some(Ok(Delta::Usage(usage))) => turn.usage = usage,
+        match delta {
+            None | Some(Delta::Stop(_)) => return Ok(turn),
+            Some(Delta::Text(piece)) => turn.text.push_str(&piece),
+            Some(Delta::Usage(usage)) => turn.usage = usage,
             // It was told to write only the summary; what else it does is left aside.
-            Some(Ok(Delta::Reasoning(_) | Delta::Call(_) | Delta::Alive)) => {}
+            Some(Delta::Reasoning(_) | Delta::Call(_) | Delta::Alive) => {}
         }
     }
 }

@@ -29,14 +29,24 @@ const FIRST_WORD: Duration = Duration::from_secs(300);
 /// How often in a row a thread may be put off to a later time before its turn counts as failed.
 const PUT_OFF: u32 = 20;
 
-/// How often each thread was put off since its last whole turn. A restart forgets it.
+/// The longest time for which a thread is left alone that is lost again and again.
+const LONGEST_LOSS: Duration = Duration::from_secs(30);
+/// Threads that were lost to somebody else are counted for so many.
+const LOST_THREADS: usize = 1_000;
+
+/// What each thread was waited for since its last whole turn. A restart forgets it.
 #[derive(Debug, Default)]
-pub(super) struct Patience(Mutex<HashMap<ThreadId, u32>>);
+pub(super) struct Patience {
+    /// How often it was put off.
+    put_off: Mutex<HashMap<ThreadId, u32>>,
+    /// How often in a row its slice was lost to somebody else.
+    lost: Mutex<HashMap<ThreadId, u32>>,
+}
 
 impl Patience {
     /// Whether the thread may be put off once more.
     fn put_off(&self, thread: &ThreadId) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.put_off.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(thread.clone()).or_default();
         *count += 1;
         if *count > PUT_OFF {
@@ -49,13 +59,13 @@ impl Patience {
     /// How often a thread was put off: to be kept where this process ends with its slice.
     #[cfg(feature = "sqlite")]
     pub(super) fn count(&self, thread: &ThreadId) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(thread).copied().unwrap_or(0)
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner).get(thread).copied().unwrap_or(0)
     }
 
     /// Goes on counting from there.
     #[cfg(feature = "sqlite")]
     pub(super) fn resume(&self, thread: &ThreadId, count: u32) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.put_off.lock().unwrap_or_else(PoisonError::into_inner);
         if count == 0 {
             counts.remove(thread);
         } else {
@@ -63,8 +73,29 @@ impl Patience {
         }
     }
 
+    /// How long a thread whose slice was lost to somebody else is to be left alone: the first time not at all. A store
+    /// that never lets it be written would else have the model asked without end.
+    pub(super) fn lost(&self, thread: &ThreadId) -> Duration {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.len() >= LOST_THREADS && !lost.contains_key(thread) {
+            lost.clear();
+        }
+        let times = lost.entry(thread.clone()).or_default();
+        *times += 1;
+        if *times == 1 {
+            Duration::ZERO
+        } else {
+            (FIRST_PAUSE * (1 << (*times - 2).min(8))).min(LONGEST_LOSS)
+        }
+    }
+
+    /// A slice of the thread was written.
+    pub(super) fn written(&self, thread: &ThreadId) {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).remove(thread);
+    }
+
     fn forget(&self, thread: &ThreadId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(thread);
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner).remove(thread);
     }
 }
 
@@ -93,17 +124,17 @@ enum Try {
 impl Completion<'_> {
     pub(super) async fn run(&self, claim: &Claim) -> Result<Completed, StoreError> {
         let thread = &self.request.thread;
-        let provider = match self.runtime.model_for(self.request.model.as_deref()) {
-            Ok(provider) => provider,
+        let asked = match self.runtime.model_for(self.request.model.as_deref()) {
+            Ok(model) => model,
             Err(why) => return Ok(failed(&format!("this session's model is not configured: {why}"))),
         };
-        let card = provider.card();
+        let card = &asked.card;
         let request =
             if card.images { Cow::Borrowed(self.request) } else { sight::without_images(self.request) };
-        let (model, window) = (card.id, card.context_window);
+        let (provider, model, window) = (&asked.provider, card.id.clone(), card.context_window);
         for tried in 1.. {
             let live = LiveAttempt::begin(self.runtime, self.request);
-            let error = match self.attempt(claim, &provider, &model, &request, &live).await? {
+            let error = match self.attempt(claim, provider, &model, &request, &live).await? {
                 Try::Turn(mut turn) => {
                     turn.window = Some(window);
                     self.patience.forget(thread);
@@ -168,13 +199,9 @@ impl Completion<'_> {
         request: &ModelRequest,
         live: &LiveAttempt<'_>,
     ) -> Result<Try, StoreError> {
-        let panicked = || {
-            let message =
-                "the model's adapter panicked, which is a bug in it; write again, or use another model";
-            Try::Failed(ModelError::fatal(message))
-        };
-        let Ok(mut stream) = catch_unwind(AssertUnwindSafe(|| provider.complete(request))) else {
-            return Ok(panicked());
+        let mut stream = match begin(provider, request) {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Try::Failed(error)),
         };
         let mut turn = Gathered::new(model.to_owned());
         let mut limit = self.runtime.first_word_limit();
@@ -192,10 +219,9 @@ impl Completion<'_> {
             };
             limit = self.runtime.inner.model_idle;
             match next {
-                None => return Ok(panicked()),
-                Some(Err(error)) => return Ok(Try::Failed(error)),
-                Some(Ok(None)) => return Ok(Try::Turn(turn.into_turn())),
-                Some(Ok(Some(delta))) => {
+                Err(error) => return Ok(Try::Failed(error)),
+                Ok(None) => return Ok(Try::Turn(turn.into_turn())),
+                Ok(Some(delta)) => {
                     if let Delta::Text(piece) = &delta {
                         if turn.text.is_empty() {
                             let thread = &self.request.thread;
@@ -212,20 +238,24 @@ impl Completion<'_> {
     }
 }
 
-/// The next delta; none where the model panicked, an error where it was silent for too long.
-async fn next(
-    stream: &mut BoxStream<'static, Result<Delta, ModelError>>,
-    limit: Duration,
-) -> Option<Result<Option<Delta>, ModelError>> {
+pub(super) type Deltas = BoxStream<'static, Result<Delta, ModelError>>;
+
+/// Asks a model. A panic of it is a failure that no other try mends.
+pub(super) fn begin(provider: &Arc<dyn ModelProvider>, request: &ModelRequest) -> Result<Deltas, ModelError> {
+    catch_unwind(AssertUnwindSafe(|| provider.complete(request))).map_err(|_| panicked())
+}
+
+/// The next delta; an error where the model panicked, or was silent for too long.
+pub(super) async fn next(stream: &mut Deltas, limit: Duration) -> Result<Option<Delta>, ModelError> {
     match tokio::time::timeout(limit, caught(stream.next())).await {
-        Ok(next) => next.map(Option::transpose),
-        Err(_) => Some(Err(silent(limit))),
+        Ok(Some(next)) => next.transpose(),
+        Ok(None) => Err(panicked()),
+        Err(_) => Err(ModelError::passing(format!("the model was silent for {} s", limit.as_secs()))),
     }
 }
 
-/// What a silence for longer than the limit is.
-pub(super) fn silent(limit: Duration) -> ModelError {
-    ModelError::passing(format!("the model was silent for {} s", limit.as_secs()))
+fn panicked() -> ModelError {
+    ModelError::fatal("the model's adapter panicked, which is a bug in it; write again, or use another model")
 }
 
 impl Runtime {

@@ -1,16 +1,12 @@
-//! Calls of the program's own tools: taken from the outbox like any request, worked here, and settled when their outcome
-//! is durable. Until then they are owed, so that a kill loses none of them.
+//! Calls of the program's own tools: taken from the outbox like any request, worked here, and settled together with their
+//! outcome, in one transaction. Until then they are owed, so that a kill loses none of them; from then on none is worked
+//! again.
 
 use super::{outbox::gave_up, slice::caught};
 use crate::{OwnCall, Runtime, clock};
 use rap_core::{Delivery, InputBody, InputId, NewInput, Outcome, Settlement};
-use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-
-/// The first and the longest pause before an outcome that could not be stored is stored again.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Works a call; none where it was taken back, or the program ends first.
 pub(super) async fn work(
@@ -65,14 +61,5 @@ pub(super) async fn work(
         body: InputBody::Outcome { call: id, outcome: Outcome { subscription: false, ..outcome } },
         traceparent: delivery.traceparent.clone(),
     };
-    let mut pause = FIRST_PAUSE;
-    while let Err(error) = store.accept(input.clone(), clock::now()).await {
-        tracing::error!(%error, "the outcome of a call could not be stored; trying again");
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = ending.cancelled() => return None,
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    Some(Settlement::Delivered)
+    Some(Settlement::Answered(Box::new(input)))
 }

@@ -60,7 +60,11 @@ impl Runtime {
     /// start), requests on their way get 5 s to end. Watchers' streams end. Whatever is cut off is repeated after
     /// the next start, with the same ids. Dropping the future is a kill: nothing is lost either, and what was on its
     /// way may be sent again. Where the process lives on, the next `run_until` on the same store takes it up.
-    pub async fn run_until(&self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`StoreError::Owned`] when another process has taken the database over: nothing more is asked, sent or written
+    /// here, and whatever was under way is the other's. No other failure of the store ends it: it tries again.
+    pub async fn run_until(&self, shutdown: impl Future<Output = ()>) -> Result<(), StoreError> {
         self.inner.hub.start();
         let ending = CancellationToken::new();
         let driver = Driver::new(self.clone(), ending.clone());
@@ -81,12 +85,18 @@ impl Runtime {
         beside.spawn(alive::ask_again_and_again(self.clone()));
         beside.spawn(live::ask_again_and_again(self.clone()));
         let mut changes = self.inner.hub.changes();
-        loop {
+        let ended = loop {
             changes.mark_unchanged();
-            let pause = driver.round(&mut tasks).await;
+            let pause = match driver.round(&mut tasks).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::error!(%error, "the runtime stops: it has lost its database");
+                    break Err(error);
+                }
+            };
             tokio::select! {
                 biased;
-                () = &mut shutdown => break,
+                () = &mut shutdown => break Ok(()),
                 _ = changes.changed() => {}
                 () = driver.freed.notified() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -94,7 +104,7 @@ impl Runtime {
             while let Some(ended) = tasks.try_join_next() {
                 report(ended);
             }
-        }
+        };
         ending.cancel();
         beside.abort_all();
         let rest = async {
@@ -106,6 +116,7 @@ impl Runtime {
             tracing::warn!("some requests did not end in time; they will be repeated after the next start");
         }
         self.inner.hub.stop();
+        ended
     }
 }
 
@@ -114,6 +125,26 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!("bug: a task of the driver panicked; what it worked on is taken up again");
+    }
+}
+
+/// The pauses before what could not be written is written again: 0.5 s, doubled up to 30 s.
+struct Pauses(Duration);
+
+impl Pauses {
+    fn new() -> Self {
+        Self(Duration::from_millis(500))
+    }
+
+    /// Waits for the next try; false where the program ends first.
+    async fn wait(&mut self, ending: &CancellationToken) -> bool {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Duration::from_secs(30));
+        tokio::select! {
+            biased;
+            () = ending.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
     }
 }
 
@@ -148,11 +179,11 @@ impl Driver {
         }
     }
 
-    /// Starts whatever is due and says how long nothing more will be.
-    async fn round(&self, tasks: &mut JoinSet<()>) -> Duration {
+    /// Starts whatever is due and says how long nothing more will be; an error where the store is another's.
+    async fn round(&self, tasks: &mut JoinSet<()>) -> Result<Duration, StoreError> {
         let begun = Instant::now();
         let asked = clock::now();
-        match self.start_all(tasks).await {
+        Ok(match self.start_all(tasks).await {
             Ok(Some(due)) => {
                 let wait = match u64::try_from(due - clock::now()) {
                     Ok(wait) if wait > 0 => Duration::from_millis(wait),
@@ -163,11 +194,12 @@ impl Driver {
                 wait.min(LONGEST_SLEEP)
             }
             Ok(None) => LONGEST_SLEEP,
+            Err(error @ StoreError::Owned { .. }) => return Err(error),
             Err(error) => {
                 tracing::error!(%error, took = ?begun.elapsed(), "the store failed; trying again");
                 LOOK_AGAIN
             }
-        }
+        })
     }
 
     async fn start_all(&self, tasks: &mut JoinSet<()>) -> Result<Option<Millis>, StoreError> {
@@ -212,9 +244,8 @@ impl Driver {
             let (runtime, ending, freed) = (self.runtime.clone(), self.ending.clone(), self.freed.clone());
             let held = Held::new(&runtime, Taken::Compaction(thread.clone()));
             tasks.spawn(async move {
-                compact::run(&runtime, &ending, &thread).await;
+                compact::run(&runtime, &ending, &thread, place).await;
                 held.given_back();
-                drop(place);
                 freed.notify_one();
             });
         }
@@ -227,7 +258,8 @@ impl Driver {
             let all = taken.len() < room;
             for delivery in taken {
                 let (senders, freed) = (self.senders.clone(), self.freed.clone());
-                let place = senders.enter();
+                // The program's own tools need no connection: however many run, they keep no request waiting.
+                let place = delivery.embedded_tool().is_none().then(|| senders.enter());
                 let held = Held::new(&self.runtime, Taken::Delivery(delivery.id));
                 tasks.spawn(async move {
                     if senders.send(delivery).await {

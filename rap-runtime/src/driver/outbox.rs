@@ -3,11 +3,11 @@
 //! Each delivery is a task of its own. A server that is down or hangs holds up only its own deliveries: they wait
 //! for its origin, and when many wait they go back to the store for a while, so that others find room.
 
-use super::{embedded, live, slice::caught};
+use super::{Pauses, embedded, live, slice::caught};
 use crate::{OwnCall, Runtime, clock};
 use bytes::Bytes;
 use rap_client::Gateway;
-use rap_core::{Delivery, DeliveryKind, InputBody, InputId, Millis, NewInput, Settlement};
+use rap_core::{Delivery, DeliveryKind, InputBody, InputId, Millis, NewInput, Settlement, StoreError};
 use rap_http::{
     Attempt, Origins, Traffic, Verdict,
     delivery::{INVOCATION_WINDOW, Permit, Start},
@@ -119,9 +119,23 @@ impl Senders {
             Some(Settlement::RetryAt(clock::now() + 10 * BACK_FOR))
         });
         let Some(settlement) = settlement else { return !self.ending.is_cancelled() };
+        self.settle(delivery.id, settlement).await
+    }
+
+    /// Settles a delivery: it is kept until that is written, so that nobody sends again what was refused (TRN-04). Whether
+    /// it is held no more.
+    async fn settle(&self, delivery: i64, settlement: Settlement) -> bool {
         let store = &self.runtime.inner.store;
-        if let Err(error) = store.settle(delivery.id, settlement, clock::now()).await {
-            tracing::error!(%error, "a delivery could not be settled; it is sent again after the next start");
+        let mut pauses = Pauses::new();
+        loop {
+            match store.settle(delivery, settlement.clone(), clock::now()).await {
+                // Another's by now, it is another's to settle.
+                Ok(()) | Err(StoreError::Owned { .. }) => break,
+                Err(error) => tracing::error!(%error, "a delivery could not be settled; trying again"),
+            }
+            if !pauses.wait(&self.ending).await {
+                return false;
+            }
         }
         self.runtime.inner.hub.ring();
         true
@@ -187,7 +201,9 @@ impl Senders {
                 // Its origin is down, and others probe it: its own time is over all the same.
                 let may_have_arrived = self.doubt(delivery, false);
                 self.doubts.lock().unwrap_or_else(PoisonError::into_inner).remove(&delivery.id);
-                return Some(gave_up(delivery, &for_the_model(&Attempt::Refused), may_have_arrived));
+                let reason =
+                    "its server was not to be reached, and the two minutes for an invocation are over";
+                return Some(given_up(delivery, reason, &for_the_model(&Attempt::Refused), may_have_arrived));
             }
         };
         match self.runtime.inner.store.begin(delivery.id).await {
@@ -329,7 +345,7 @@ fn settle(delivery: &Delivery, attempt: &Attempt, may_have_arrived: bool, now: M
             if delivery.kind != DeliveryKind::Invocation {
                 tracing::warn!(kind = ?delivery.kind, to = delivery.url.origin(), reason = end.reason, "given up");
             }
-            gave_up(delivery, &for_the_model(attempt), may_have_arrived)
+            given_up(delivery, &end.reason, &for_the_model(attempt), may_have_arrived)
         }
     }
 }
@@ -367,12 +383,17 @@ fn for_the_model(attempt: &Attempt) -> String {
 }
 
 pub(super) fn gave_up(delivery: &Delivery, reason: &str, may_have_arrived: bool) -> Settlement {
+    given_up(delivery, reason, reason, may_have_arrived)
+}
+
+/// What people are told is the last error; what the thread of an invocation is told is what its model can act on.
+fn given_up(delivery: &Delivery, reason: &str, told: &str, may_have_arrived: bool) -> Settlement {
     let input = delivery.call.clone().filter(|_| delivery.kind == DeliveryKind::Invocation).map(|call| {
         Box::new(NewInput {
             thread: delivery.thread.clone(),
             id: InputId::undelivered(&call),
             source: "runtime".to_owned(),
-            body: InputBody::Undelivered { call, may_have_arrived, reason: reason.to_owned() },
+            body: InputBody::Undelivered { call, may_have_arrived, reason: told.to_owned() },
             traceparent: None,
         })
     });

@@ -1,6 +1,9 @@
 //! Slices of one thread: claim in hand, load, decide, complete, commit, again while something is due, release.
 
-use super::completion::{Completed, Completion, Patience};
+use super::{
+    Pauses,
+    completion::{Completed, Completion, Patience},
+};
 use crate::{
     Runtime, clock,
     hub::{Ends, RunningSlice},
@@ -8,7 +11,7 @@ use crate::{
 use futures_util::FutureExt;
 use rap_core::{
     Claim, Commit, Committed, InstantTools, ModelRequest, Moment, SliceMachine, Snapshot, Step, StoreError,
-    TurnOutcome,
+    Surface, SurfaceEvent, TurnOutcome,
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,10 +27,6 @@ const IN_A_ROW: usize = 32;
 const RENEW: Duration = Duration::from_secs(5);
 /// How long a thread is left alone after its state could not be read or written.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
-
-/// The first and the longest pause before a slice that could not be written is tried again.
-const FIRST_COMMIT_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_COMMIT_PAUSE: Duration = Duration::from_secs(30);
 
 /// A claim's worth of slices.
 pub(super) struct Streak {
@@ -53,29 +52,38 @@ enum Ended {
 impl Streak {
     pub(super) async fn run(self, claim: Claim, place: OwnedSemaphorePermit) {
         let signals = self.runtime.inner.hub.slice_begins(&claim.thread);
+        let mut place = Some(place);
         for _ in 0..IN_A_ROW {
-            let ended = caught(self.slice(&claim, &signals)).await;
+            let ended = caught(self.slice(&claim, &signals, &mut place)).await;
             match ended.unwrap_or_else(|| Err(bug("a slice panicked"))) {
-                Ok(Ended::Due) if !self.ending.is_cancelled() => {}
+                Ok(Ended::Due) if place.is_some() && !self.ending.is_cancelled() => {}
                 // A lost claim is given back as well: that is no error, and a store may have lost only the news.
-                Ok(_) | Err(StoreError::Fenced) => break,
+                Err(StoreError::Fenced | StoreError::Owned { .. }) => {
+                    let alone = self.patience.lost(&claim.thread);
+                    drop((place.take(), signals));
+                    self.leave_alone(alone).await;
+                    return self.release(claim).await;
+                }
+                Ok(_) => break,
                 Err(error) => {
                     // ERR-02: nothing has changed. The claim is kept for a while, so that the thread does not
                     // spin; its place is not.
                     tracing::error!(thread = %claim.thread, %error, "a slice could not be made");
-                    drop(place);
-                    drop(signals);
-                    tokio::select! {
-                        () = tokio::time::sleep(AFTER_FAILURE) => {}
-                        () = self.ending.cancelled() => {}
-                    }
-                    self.release(claim).await;
-                    return;
+                    drop((place.take(), signals));
+                    self.leave_alone(AFTER_FAILURE).await;
+                    return self.release(claim).await;
                 }
             }
         }
         drop(signals);
         self.release(claim).await;
+    }
+
+    async fn leave_alone(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.ending.cancelled() => {}
+        }
     }
 
     async fn release(&self, claim: Claim) {
@@ -84,7 +92,12 @@ impl Streak {
         }
     }
 
-    async fn slice(&self, claim: &Claim, signals: &RunningSlice) -> Result<Ended, StoreError> {
+    async fn slice(
+        &self,
+        claim: &Claim,
+        signals: &RunningSlice,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Ended, StoreError> {
         let store = &self.runtime.inner.store;
         let snapshot = store.load(claim).await?;
         signals.loaded(&snapshot);
@@ -105,11 +118,12 @@ impl Streak {
                     Completed { outcome: None, .. } => break Ended::Lost,
                 },
                 Step::Commit(commit) => {
-                    let committed = self.commit(claim, *commit).await;
+                    let committed = self.commit(claim, *commit, place).await;
                     if let Some(attempt) = attempt.take() {
                         self.runtime.inner.hub.turn_ends(&machine.session, &claim.thread, attempt);
                     }
                     let committed = committed?;
+                    self.patience.written(&claim.thread);
                     machine.committed();
                     self.runtime.inner.hub.ring();
                     break if committed.due_at.is_some_and(|due| due <= clock::now()) {
@@ -127,7 +141,7 @@ impl Streak {
     /// The window of the model that the slice asks, in tokens.
     fn window(&self, snapshot: &Snapshot) -> Option<u64> {
         let model = self.runtime.model_for(snapshot.next_model()).ok()?;
-        catch_unwind(AssertUnwindSafe(|| model.card().context_window)).ok()
+        Some(model.card.context_window)
     }
 
     async fn complete(
@@ -156,23 +170,30 @@ impl Streak {
     }
 
     /// Writes the slice. What it paused or closed below looks up at once.
-    async fn commit(&self, claim: &Claim, commit: Commit) -> Result<Committed, StoreError> {
+    async fn commit(
+        &self,
+        claim: &Claim,
+        commit: Commit,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Committed, StoreError> {
         let (pause, close) = (commit.pause, commit.close);
         let closed = close.then(|| claim.thread.clone());
         let ends = Ends { calls: commit.cancel.clone(), closed, heard: false };
-        let mut pause_before = FIRST_COMMIT_PAUSE;
+        let mut pauses = Pauses::new();
         let committed = loop {
-            match self.runtime.inner.store.commit(claim, commit.clone(), clock::now()).await {
-                Err(StoreError::Failed(why)) if !self.ending.is_cancelled() => {
-                    // The turn is paid for: it is written as soon as that is possible, never made again.
-                    tracing::error!(thread = %claim.thread, why, "a slice could not be written; trying again");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause_before) => {}
-                        () = self.ending.cancelled() => {}
-                    }
-                    pause_before = (pause_before * 2).min(LONGEST_COMMIT_PAUSE);
-                }
-                other => break other?,
+            let error = match self.runtime.inner.store.commit(claim, commit.clone(), clock::now()).await {
+                Ok(committed) => break committed,
+                Err(error @ (StoreError::Fenced | StoreError::Owned { .. })) => return Err(error),
+                Err(error) => error,
+            };
+            // The turn is paid for: it is written as soon as that is possible, never made again.
+            tracing::error!(thread = %claim.thread, %error, "a slice could not be written; trying again");
+            if matches!(error, StoreError::Damaged { .. }) && place.take().is_some() {
+                // That may last: others need not wait for it, and people are told why nothing comes.
+                self.tell(claim, &format!("the agent's answer cannot be written yet: {error}")).await;
+            }
+            if !pauses.wait(&self.ending).await {
+                return Err(error);
             }
         };
         if ends != Ends::default() {
@@ -182,6 +203,18 @@ impl Streak {
             self.runtime.inner.hub.check_below(&claim.thread);
         }
         Ok(committed)
+    }
+}
+
+impl Streak {
+    /// Shows people an error that no slice can hold.
+    async fn tell(&self, claim: &Claim, text: &str) {
+        let what = Surface::Error { text: text.to_owned() };
+        let event = SurfaceEvent { thread: claim.thread.clone(), what };
+        if let Err(error) = self.runtime.inner.store.show(&event, clock::now()).await {
+            tracing::error!(thread = %claim.thread, %error, "people cannot be told of it");
+        }
+        self.runtime.inner.hub.ring();
     }
 }
 

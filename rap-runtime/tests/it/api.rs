@@ -33,7 +33,7 @@ async fn the_whole_trip_from_afar() {
     assert_eq!(json!(asked[0])["interaction"], "choice");
     assert!(host.answer(&call, 9).await.unwrap_err().is_refused());
     host.answer(&call, 0).await.unwrap();
-    assert!(host.answer(&call, 0).await.unwrap_err().is_ended());
+    assert!(host.answer(&call, 0).await.unwrap_err().is_already());
     story.text("ask: picked red").await;
     story.resting(&session).await;
     assert_eq!(host.status(&session).await.unwrap(), world.runtime.status(&session).await.unwrap());

@@ -73,6 +73,22 @@ async fn a_word_from_a_person() {
     }
 }
 
+/// CON-02: where somebody is there, destructive tools ask unless told otherwise; a dismissal declines.
+#[tokio::test]
+async fn asked_unless_told_otherwise() {
+    let mut peer = destructive().await;
+    let world = World::new(|b| b.toolset(peer.base.clone()).choices(Choices::Ask)).await;
+    let (session, mut story) = world.told("call wipe").await;
+    let call = asked(&mut story).await;
+    let host = RemoteHost::new(world.base.clone(), Secret::from(TOKEN));
+    host.dismiss(&call).await.unwrap();
+    story.text("wipe: Error: declined").await;
+    story.resting(&session).await;
+    assert!(host.dismiss(&call).await.unwrap_err().is_unknown());
+    assert!(peer.seen.try_recv().is_err(), "nothing was sent");
+    world.stop().await;
+}
+
 /// Typing instead declines; stop and close withdraw. Nothing is ever sent.
 #[tokio::test]
 async fn overtaken_and_withdrawn() {

@@ -128,6 +128,37 @@ async fn a_server_that_refuses() {
     }
 }
 
+/// TRN-04, CLS-01: a refusal whose end cannot be written at first is told as soon as it can be; meanwhile nothing is sent
+/// again, neither an invocation nor a notice.
+#[tokio::test]
+async fn an_end_that_cannot_be_written_at_first() {
+    let mut peer = crate::peer::Peer::start("odd", &["odd"]).await;
+    peer.answers("/invoke", 422, json!(null));
+    peer.answers("/close_thread", 500, json!(null));
+    let store = crate::hooks::Hooked::default();
+    let keys = rap_runtime::KeyRing::generate().unwrap();
+    let world =
+        World::on(Arc::new(store.clone()), keys, "127.0.0.1:0", |b| b.toolset(peer.base.clone())).await;
+    let failing = &store.hooks.failing_settles;
+    failing.store(2, std::sync::atomic::Ordering::SeqCst);
+    let (session, mut story) = world.told("call odd").await;
+    story.text("odd: Error: the tool server refused the call").await;
+    story.resting(&session).await;
+    assert_eq!(peer.next("the call").await.path, "/invoke");
+    failing.store(2, std::sync::atomic::Ordering::SeqCst);
+    world.runtime.close(&session).await.unwrap();
+    assert_eq!(peer.next("the notice").await.path, "/close_thread");
+    within("both are dead letters", async {
+        while world.runtime.dead_letters().await.unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(peer.seen.try_recv().is_err(), "each was sent once");
+    assert_eq!(store.hooks.settles.load(std::sync::atomic::Ordering::SeqCst), 6);
+    world.stop().await;
+}
+
 /// TRN-03, INV-10, P5: a 5xx is tried again, with the same id and the same callback URL.
 #[tokio::test]
 async fn a_server_that_stumbles() {

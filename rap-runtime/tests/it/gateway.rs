@@ -5,7 +5,7 @@ use crate::{
     world::{World, within},
 };
 use rap_http::{AddressPolicy, GuardedClient, Reply};
-use rap_runtime::{AgentHost, KeyRing, NewSession};
+use rap_runtime::{AgentHost, KeyRing, NewSession, RuntimeBuilder};
 use rap_types::{CallId, HttpUrl, ThreadId};
 use serde_json::{Value, json};
 use std::sync::{Arc, atomic::Ordering};
@@ -26,9 +26,13 @@ struct Callbacks {
 
 /// A session whose model has made one call, by hand, and its callback URL.
 async fn callbacks() -> Callbacks {
+    callbacks_with(|b| b).await
+}
+
+async fn callbacks_with(configure: impl FnOnce(RuntimeBuilder) -> RuntimeBuilder) -> Callbacks {
     let store = Hooked::default();
     let keys = KeyRing::generate().unwrap();
-    let world = World::idle(Arc::new(store.clone()), keys.clone(), "127.0.0.1:0", |b| b).await;
+    let world = World::idle(Arc::new(store.clone()), keys.clone(), "127.0.0.1:0", configure).await;
     let thread = world.runtime.create(NewSession::new()).await.unwrap().session;
     let call = crate::world::a_call(&*world.runtime.store().clone(), &thread).await;
     let url = keys.callback_url(&world.base, &thread, &call).unwrap();
@@ -94,6 +98,20 @@ async fn answers() {
     let mut story = world.story(&thread).await;
     story.until("the end", |e| (e.what == rap_runtime::core::Surface::Closed).then_some(())).await;
     assert_eq!(post(&url, event).await.status, 410, "SUB-12");
+}
+
+/// LIM-01: the largest callback that is taken is the program's to say; what everybody takes is always taken.
+#[tokio::test]
+async fn the_largest_callback() {
+    for (limit, megabytes, status) in
+        [(None, 3, 200), (None, 17, 413), (Some(4 << 20), 3, 200), (Some(4 << 20), 5, 413), (Some(1), 1, 200)]
+    {
+        let Callbacks { thread, call, url, .. } =
+            callbacks_with(|b| limit.into_iter().fold(b, RuntimeBuilder::callback_limit)).await;
+        let text = "x".repeat(megabytes << 20);
+        let body = json!({"type": "tool_result", "group_id": thread, "id": call, "text": text});
+        assert_eq!(post(&url, body).await.status.as_u16(), status, "{limit:?} {megabytes} MiB");
+    }
 }
 
 /// A page in a browser must not drive the gateway or the API, and a foreign host name is none of ours.

@@ -4,7 +4,7 @@ use rap_runtime::{
     MemoryStore,
     core::{
         Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
-        Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement,
+        Interaction, Millis, NewInput, Numbered, OpenInteraction, Reply, Session, SessionView, Settlement,
         SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
     },
 };
@@ -23,6 +23,12 @@ pub(crate) struct Hooks {
     pub(crate) failing_loads: AtomicUsize,
     /// So many of the next commits fail.
     pub(crate) failing_commits: AtomicUsize,
+    /// So many of the next commits are told that the database is damaged.
+    pub(crate) damaged_commits: AtomicUsize,
+    /// So many of the next settlements fail.
+    pub(crate) failing_settles: AtomicUsize,
+    /// Settlements, those that failed included.
+    pub(crate) settles: AtomicUsize,
     /// So many of the next commits are told that another worker has the thread.
     pub(crate) fenced_commits: AtomicUsize,
     /// While it is set, a commit needs a permit of it before it begins.
@@ -78,6 +84,12 @@ macro_rules! pass_on {
                 self.store.load(claim).await
             }
 
+            async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError> {
+                self.hooks.settles.fetch_add(1, Ordering::SeqCst);
+                fails(&self.hooks.failing_settles)?;
+                self.store.settle(delivery, settlement, now).await
+            }
+
             async fn commit(&self, claim: &Claim, commit: Commit, now: Millis) -> Result<Committed, StoreError> {
                 self.hooks.commits.fetch_add(1, Ordering::SeqCst);
                 let gate = self.hooks.commit_gate.lock().unwrap().clone();
@@ -85,6 +97,9 @@ macro_rules! pass_on {
                     gate.acquire().await.unwrap().forget();
                 }
                 fails(&self.hooks.failing_commits)?;
+                if is_one_of_the_next(&self.hooks.damaged_commits) {
+                    return Err(StoreError::Damaged { what: "a page".into(), detail: "the test says so".into() });
+                }
                 if is_one_of_the_next(&self.hooks.fenced_commits) {
                     return Err(StoreError::Fenced);
                 }
@@ -103,13 +118,12 @@ pass_on! {
     async fn release(&self, claim: Claim) -> Result<(), StoreError>;
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError>;
     async fn begin(&self, delivery: i64) -> Result<bool, StoreError>;
-    async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError>;
     async fn next_due(&self) -> Result<Option<Millis>, StoreError>;
     async fn changed(&self) -> ();
     async fn interact(&self, thread: &ThreadId, what: Interaction, now: Millis) -> Result<Accepted, StoreError>;
     async fn claim_compaction(&self) -> Result<Option<ThreadId>, StoreError>;
     async fn release_compaction(&self, thread: &ThreadId) -> Result<(), StoreError>;
-    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError>;
+    async fn reply(&self, call: &CallId, reply: Reply, now: Millis) -> Result<Answered, StoreError>;
     async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError>;
     async fn get(&self, name: &str) -> Result<Option<String>, StoreError>;
     async fn put(&self, name: &str, value: &str) -> Result<(), StoreError>;

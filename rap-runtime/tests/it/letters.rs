@@ -29,6 +29,10 @@ async fn an_invocation() {
         let letters = host.dead_letters().await.unwrap();
         assert_eq!((letters.len(), letters[0].thread.as_str()), (1, session.as_str()));
         assert!(letters[0].what.starts_with("invocation of call "), "{}", letters[0].what);
+        assert_eq!(
+            (letters[0].attempts, letters[0].reason.as_str()),
+            (1, "the peer answered 422; a 4xx is final")
+        );
         assert!(host.resend(letters[0].id + 1).await.unwrap_err().is_unknown());
 
         // Refused again: it is a dead letter again, and nothing more is sent.
@@ -87,6 +91,8 @@ async fn a_notice() {
         }
     })
     .await;
+    assert_eq!(letter.attempts, 1);
+    assert!(letter.reason.ends_with("a notice is sent once"), "{}", letter.reason);
     let error = world.runtime.resend(letter.id).await.unwrap_err();
     assert!(error.is_unreachable() && error.to_string().contains("no connection could be made"), "{error}");
     assert_eq!(world.runtime.dead_letters().await.unwrap().len(), 1);
@@ -94,6 +100,46 @@ async fn a_notice() {
     world.runtime.resend(letter.id).await.unwrap();
     assert_eq!(back.next_at("/close_thread").await.body, json!({"thread_id": session}));
     assert!(world.runtime.dead_letters().await.unwrap().is_empty());
+}
+
+/// CHO-01: an answer that a server has refused goes to it once more on a person's order, as it was.
+#[tokio::test]
+async fn an_answer_to_a_choice() {
+    let mut peer = Peer::start("danger", &["ask"]).await;
+    peer.answers("/answers", 400, json!(null));
+    let world = World::new(|b| b.toolset(peer.base.clone()).choices(rap_runtime::Choices::Ask)).await;
+    let (_, mut story) = world.told("call ask").await;
+    let taken = peer.next("the call").await.body;
+    let url = format!("http://{}/answers", peer.address);
+    let question = json!({"type": "user_choice", "prompt": "Red or blue?", "choices": ["red", "blue"],
+                          "default": 1, "response_url": url});
+    assert_eq!(crate::peer::Said::of(&taken).post(question).await, 200);
+    let call = story
+        .until("the question", |e| match &e.what {
+            Surface::Choice { call, .. } => Some(call.clone()),
+            _ => None,
+        })
+        .await;
+    world.runtime.answer(&call, 0).await.unwrap();
+    let first = peer.next_at("/answers").await.body;
+    let letter = crate::world::within("the answer is given up", async {
+        loop {
+            if let Some(letter) = world.runtime.dead_letters().await.unwrap().pop() {
+                return letter;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!((letter.attempts, letter.reason.as_str()), (1, "the peer answered 400; a 4xx is final"));
+    assert!(!format!("{letter:?}").contains("/answers"), "where answers go is nobody else's: {letter:?}");
+    peer.answers("/answers", 200, json!(null));
+    world.runtime.resend(letter.id).await.unwrap();
+    assert_eq!(peer.next_at("/answers").await.body, first);
+    assert!(world.runtime.dead_letters().await.unwrap().is_empty());
+    assert_eq!(answer(&taken, "picked red").await, 200);
+    story.text("ask: picked red").await;
+    world.stop().await;
 }
 
 /// What cannot be of use any more says why and stays: an outcome of a cancelled call, a call of a closed thread (CAN-03).

@@ -24,7 +24,7 @@ async fn runtime(store: Hooked, model: impl ModelProvider) -> (Runtime, ThreadId
 
 fn drive(runtime: &Runtime) -> JoinHandle<()> {
     let runtime = runtime.clone();
-    tokio::spawn(async move { runtime.run_until(std::future::pending()).await })
+    tokio::spawn(async move { runtime.run_until(std::future::pending()).await.unwrap() })
 }
 
 /// A model with a small window, which calls a tool that is not there.

@@ -16,6 +16,7 @@ mod live;
 mod memory;
 mod models;
 mod own;
+mod paid;
 mod peer;
 #[cfg(feature = "sqlite")]
 mod restart;

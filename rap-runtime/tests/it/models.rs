@@ -18,9 +18,9 @@ use std::{
     time::Duration,
 };
 
-struct Driven {
-    runtime: Runtime,
-    driver: tokio::task::JoinHandle<()>,
+pub(crate) struct Driven {
+    pub(crate) runtime: Runtime,
+    pub(crate) driver: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Driven {
@@ -29,7 +29,7 @@ impl Drop for Driven {
     }
 }
 
-async fn driven(store: Hooked, model: impl ModelProvider) -> Driven {
+pub(crate) async fn driven(store: Hooked, model: impl ModelProvider) -> Driven {
     let runtime = Runtime::builder()
         .store(store)
         .model(model)
@@ -40,24 +40,24 @@ async fn driven(store: Hooked, model: impl ModelProvider) -> Driven {
         .unwrap();
     let driver = tokio::spawn({
         let runtime = runtime.clone();
-        async move { runtime.run_until(std::future::pending()).await }
+        async move { runtime.run_until(std::future::pending()).await.unwrap() }
     });
     Driven { runtime, driver }
 }
 
-async fn told(runtime: &Runtime, text: &str) -> (ThreadId, Story) {
+pub(crate) async fn told(runtime: &Runtime, text: &str) -> (ThreadId, Story) {
     let session = runtime.create(NewSession::new()).await.unwrap().session;
     let story = Story { watch: runtime.watch(&session, 0).await.unwrap(), told: Vec::new() };
     runtime.send(&session, "first", text).await.unwrap();
     (session, story)
 }
 
-async fn history(runtime: &Runtime, thread: &ThreadId) -> Vec<String> {
+pub(crate) async fn history(runtime: &Runtime, thread: &ThreadId) -> Vec<String> {
     let view = runtime.store().history(thread).await.unwrap().unwrap();
     view.entries.iter().flat_map(|entry| lines_of(entry)).collect()
 }
 
-async fn error(story: &mut Story, word: &str) -> String {
+pub(crate) async fn error(story: &mut Story, word: &str) -> String {
     story
         .until(&format!("an error with {word:?}"), |event| match &event.what {
             Surface::Error { text } if text.contains(word) => Some(text.clone()),
@@ -116,7 +116,7 @@ async fn a_stream_that_breaks_twice() {
 }
 
 /// A model as a function: the number of the completion to a stream.
-struct Made<F>(F, Arc<AtomicUsize>);
+pub(crate) struct Made<F>(pub(crate) F, pub(crate) Arc<AtomicUsize>);
 
 impl<F> ModelProvider for Made<F>
 where
@@ -131,7 +131,7 @@ where
     }
 }
 
-fn text(text: &str) -> Result<Delta, ModelError> {
+pub(crate) fn text(text: &str) -> Result<Delta, ModelError> {
     Ok(Delta::Text(text.to_owned()))
 }
 
@@ -161,7 +161,7 @@ async fn a_long_wait_is_a_row() {
 }
 
 /// The error that people are told, within an hour.
-async fn error_in(story: &mut Story) -> String {
+pub(crate) async fn error_in(story: &mut Story) -> String {
     let told = async {
         loop {
             if let Watched::Committed(n) = story.watch.next().await.unwrap().unwrap()
@@ -247,6 +247,89 @@ async fn a_model_that_panics() {
         history(&world.runtime, &session).await,
         ["Person: one", "Person: two", "Person: three", "model: fine"]
     );
+}
+
+/// A model whose card can be asked for once, and then panics.
+struct Once(Made<fn(usize) -> BoxStream<'static, Result<Delta, ModelError>>>, AtomicUsize);
+
+impl ModelProvider for Once {
+    fn card(&self) -> ModelCard {
+        assert_eq!(self.1.fetch_add(1, Ordering::SeqCst), 0, "on purpose");
+        self.0.card()
+    }
+
+    fn complete(&self, request: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
+        self.0.complete(request)
+    }
+}
+
+/// A model whose card panics whenever it is asked for.
+struct Never;
+
+impl ModelProvider for Never {
+    fn card(&self) -> ModelCard {
+        panic!("on purpose")
+    }
+
+    fn complete(&self, _: &ModelRequest) -> BoxStream<'static, Result<Delta, ModelError>> {
+        unreachable!("nobody knows it")
+    }
+}
+
+/// Trap: a panic leaves the thread stuck. A card is asked for once, before anything runs; a finder that panics, or finds
+/// a model that does, costs a turn and is told.
+#[tokio::test(start_paused = true)]
+async fn a_card_or_a_finder_that_panics() {
+    let address = "http://127.0.0.1:1".parse().unwrap();
+    let builder = Runtime::builder().store(Hooked::default()).model(Never).public_url(address);
+    let told = builder.build().await.unwrap_err().to_string();
+    assert!(told.contains("panicked when it was asked for its card"), "{told}");
+
+    let made: fn(usize) -> BoxStream<'static, Result<Delta, ModelError>> =
+        |_| stream::iter([text("fine")]).boxed();
+    let calm = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let finder = {
+        let calm = calm.clone();
+        move |id: &str| match id {
+            _ if calm.load(Ordering::SeqCst) => {
+                Ok(Arc::new(scripted("[[rule]]\ntext = 'calm'")) as Arc<dyn ModelProvider>)
+            }
+            "test/never" => Ok(Arc::new(Never) as Arc<dyn ModelProvider>),
+            _ => panic!("on purpose"),
+        }
+    };
+    let store = Hooked::default();
+    let build = |finder| {
+        Runtime::builder()
+            .store(store.clone())
+            .model(Once(Made(made, Arc::default()), AtomicUsize::new(0)))
+            .model_finder(finder)
+            .public_url("http://127.0.0.1:1".parse().unwrap())
+            .build()
+    };
+    let before = build(finder.clone()).await.unwrap();
+    let named = async |id: &str| before.create(NewSession::new().model(id)).await.unwrap().session;
+    let (never, panics) = (named("test/never").await, named("test/panics").await);
+    calm.store(false, Ordering::SeqCst);
+    // Another program of the same store, which has found nothing yet.
+    let runtime = build(finder).await.unwrap();
+    let driver = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.run_until(std::future::pending()).await.unwrap() }
+    });
+    for (session, says) in [(never, "panicked when it was asked"), (panics, "finder of models panicked")] {
+        let mut story = Story { watch: runtime.watch(&session, 0).await.unwrap(), told: Vec::new() };
+        for key in ["first", "second"] {
+            runtime.send(&session, key, "x").await.unwrap();
+            error(&mut story, says).await;
+            story.resting(&session).await;
+        }
+    }
+    let (session, mut story) = crate::models::told(&runtime, "one").await;
+    story.text("fine").await;
+    story.resting(&session).await;
+    assert_eq!(runtime.model_ids(), ["test/made"]);
+    driver.abort();
 }
 
 /// A message interrupts a stream: the visible text is committed, marked, and the model goes on with the message.
@@ -438,7 +521,8 @@ async fn a_second_driver_takes_over_from_one_that_was_dropped() {
         world.driver.abort();
         let next = if same {
             let runtime = world.runtime.clone();
-            world.driver = tokio::spawn(async move { runtime.run_until(std::future::pending()).await });
+            world.driver =
+                tokio::spawn(async move { runtime.run_until(std::future::pending()).await.unwrap() });
             world
         } else {
             driven(store, scripted("[[rule]]\ntext = 'so far'")).await
@@ -466,7 +550,7 @@ async fn shutdown_while_the_model_speaks() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let driver = tokio::spawn({
         let runtime = runtime.clone();
-        async move { runtime.run_until(async { drop(stopped.await) }).await }
+        async move { runtime.run_until(async { drop(stopped.await) }).await.unwrap() }
     });
     let (session, mut story) = told(&runtime, "one").await;
     while !matches!(story.next().await, Watched::Chunk { text, .. } if text.contains("far")) {}
@@ -536,7 +620,7 @@ async fn several_models() {
     assert_eq!(runtime.model_ids(), ["scripted/demo", "test/made"]);
     let driver = tokio::spawn({
         let runtime = runtime.clone();
-        async move { runtime.run_until(std::future::pending()).await }
+        async move { runtime.run_until(std::future::pending()).await.unwrap() }
     });
     for (model, says) in
         [(None, "the other"), (Some("scripted/demo"), "the other"), (Some("test/made"), "made")]

@@ -10,7 +10,7 @@ use rap_runtime::{
 };
 use rap_types::ThreadId;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
@@ -70,7 +70,7 @@ async fn built(
 
 fn drive(runtime: &Runtime) -> JoinHandle<()> {
     let runtime = runtime.clone();
-    tokio::spawn(async move { runtime.run_until(std::future::pending()).await })
+    tokio::spawn(async move { runtime.run_until(std::future::pending()).await.unwrap() })
 }
 
 async fn told(runtime: &Runtime, text: &str) -> (ThreadId, Story) {
@@ -137,6 +137,55 @@ async fn a_kill_while_it_works() {
     driver.abort();
     let lines = history(&runtime, &session).await;
     assert_eq!(lines.iter().filter(|line| line.contains("worked")).count(), 1, "{lines:?}");
+}
+
+/// P6: an outcome and the end of its call are one step, tried again until it is written; the tool is called once, and what
+/// it did is never in the inbox while its call is still owed.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_cannot_be_written_at_first() {
+    let store = Hooked::default();
+    let (runtime, mut calls, gate) = built(store.clone(), SCRIPT, true).await;
+    let driver = drive(&runtime);
+    let (session, mut story) = told(&runtime, "go").await;
+    within("a call", calls.recv()).await.unwrap();
+    let accepts = store.hooks.accepts.load(Ordering::SeqCst);
+    store.hooks.failing_settles.store(3, Ordering::SeqCst);
+    gate.add_permits(1);
+    a_result(&mut story, "worked").await;
+    story.resting(&session).await;
+    assert_eq!(store.hooks.settles.load(Ordering::SeqCst), 4);
+    assert_eq!(store.hooks.accepts.load(Ordering::SeqCst), accepts, "it was not accepted apart");
+    assert!(calls.try_recv().is_err(), "the tool was called once");
+    driver.abort();
+}
+
+/// P9: however many calls of the program's own tools run, requests to servers find their way.
+#[tokio::test]
+async fn own_calls_keep_no_request_waiting() {
+    const SESSIONS: usize = 16;
+    let many: Vec<_> = (0..64).map(|n| format!("{{ name = \"job\", arguments = {{ n = {n} }} }}")).collect();
+    let script = format!(
+        "[[rule]]\nwhen = {{ user = \"many\" }}\ncalls = [{}]\n[[rule]]\nwhen = {{ user = \"one\" }}\n\
+         calls = [{{ name = \"rain\" }}]\n[[rule]]\ntext = \"well\"",
+        many.join(", ")
+    );
+    let mut peer = crate::peer::Peer::start("weather", &["rain"]).await;
+    let mut begun = None;
+    let world = crate::world::World::new(|b| {
+        let (builder, calls, _gate) = with_tools(b.toolset(peer.base.clone()).model(scripted(&script)));
+        begun = Some(calls);
+        builder
+    })
+    .await;
+    let mut begun = begun.unwrap();
+    for _ in 0..SESSIONS {
+        world.told("many").await;
+    }
+    for _ in 0..64 * SESSIONS {
+        within("all of them run", begun.recv()).await.unwrap();
+    }
+    world.told("one").await;
+    assert_eq!(peer.next("the request").await.path, "/invoke");
 }
 
 /// A panic is an error result; so is a tool that a later program has no more.

@@ -112,3 +112,18 @@ fn secrets_beside_the_database() {
     assert!(secrets.keys().is_err(), "an empty key file is damage, not a fresh start");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no draft stays behind");
 }
+
+/// A runtime whose slices run in other processes summarises histories itself: without a model it is refused.
+#[tokio::test]
+async fn slice_processes_need_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(folder.path().join("agent.db")).await.unwrap());
+    let builder = || {
+        let slices = rap_runtime::SliceProcesses::new(store.clone(), || std::process::Command::new("false"));
+        let address = "http://127.0.0.1:1".parse().unwrap();
+        Runtime::builder().shared_store(store.clone()).public_url(address).slice_processes(slices)
+    };
+    let error = builder().build().await.unwrap_err();
+    assert!(error.to_string().contains("no model"), "{error}");
+    builder().model(rap_runtime::ScriptedModel::demo()).build().await.unwrap();
+}

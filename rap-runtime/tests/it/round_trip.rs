@@ -155,8 +155,30 @@ async fn a_question_is_answered() {
     assert!(matches!(&open[0].interaction, Interaction::Choice { prompt, .. } if prompt == "Red or blue?"));
     assert!(world.runtime.answer(&call, 7).await.unwrap_err().is_refused());
     world.runtime.answer(&call, 0).await.unwrap();
-    assert!(world.runtime.answer(&call, 1).await.unwrap_err().is_ended());
+    assert!(world.runtime.answer(&call, 1).await.unwrap_err().is_already());
     story.text("ask: picked red").await;
+}
+
+/// CHO-01: a person may dismiss a question, here and from afar: its server is told the default, once.
+#[tokio::test]
+async fn a_person_dismisses_a_question() {
+    for from_afar in [false, true] {
+        let (base, _bench) = tools().await;
+        let world = World::new(|b| b.toolset(base).choices(Choices::Ask)).await;
+        let remote = rap_runtime::RemoteHost::new(world.base.clone(), crate::world::TOKEN.into());
+        let host: &dyn AgentHost = if from_afar { &remote } else { &world.runtime };
+        let (_session, mut story) = world.told("call ask").await;
+        let call = story
+            .until("the question", |e| match &e.what {
+                Surface::Choice { call, .. } => Some(call.clone()),
+                _ => None,
+            })
+            .await;
+        host.dismiss(&call).await.unwrap();
+        let error = host.answer(&call, 0).await.unwrap_err();
+        assert!(error.is_already() && !error.is_ended(), "{error}");
+        story.text("ask: picked blue").await;
+    }
 }
 
 /// An error result of a tool is told like any other, marked as an error.

@@ -213,7 +213,7 @@ impl Drop for Owner {
 
 fn drive(runtime: &Runtime) -> JoinHandle<()> {
     let runtime = runtime.clone();
-    tokio::spawn(async move { runtime.run_until(std::future::pending()).await })
+    tokio::spawn(async move { runtime.run_until(std::future::pending()).await.unwrap() })
 }
 
 /// P9: a process that hangs, before it has read anything or in the middle of a slice, is killed, and its thread goes on.

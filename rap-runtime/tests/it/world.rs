@@ -79,7 +79,8 @@ impl World {
 
     pub(crate) fn drive(&mut self) {
         let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
-        self.driver = Some(tokio::spawn(async move { runtime.run_until(stop.cancelled_owned()).await }));
+        self.driver =
+            Some(tokio::spawn(async move { runtime.run_until(stop.cancelled_owned()).await.unwrap() }));
     }
 
     /// Cuts the driver off in whatever it does; the process lives on.

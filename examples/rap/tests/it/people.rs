@@ -136,7 +136,7 @@ fn asked_over_http() {
     });
     let call = open[0].interaction.call().unwrap().clone();
     served.block(served.host.answer(&call, 0)).unwrap();
-    assert!(served.block(served.host.answer(&call, 1)).unwrap_err().is_ended(), "the first answer wins");
+    assert!(served.block(served.host.answer(&call, 1)).unwrap_err().is_already(), "the first answer wins");
     until("rest", || served.status(&session).is_at_rest());
     served.stop();
 

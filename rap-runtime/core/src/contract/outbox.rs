@@ -1,8 +1,8 @@
 //! The store contract: requests to the outside, and what tools ask people.
 
-use super::hand::{TRACE, at, call, call_row, invocation, root, seen, session, thread, url, woken};
+use super::hand::{TRACE, at, call, call_row, invocation, outcome, root, seen, session, thread, url, woken};
 use crate::{
-    Accepted, Answered, CallState, Delivery, DeliveryKind, InputBody, InputId, Interaction, NewInput,
+    Accepted, Answered, CallState, Delivery, DeliveryKind, InputBody, InputId, Interaction, NewInput, Reply,
     Settlement, Store, Surface,
 };
 use rap_types::ThreadId;
@@ -128,6 +128,32 @@ pub async fn a_request_is_given_up(store: &dyn Store) {
     assert_eq!(store.dead_letters().await.unwrap(), []);
 }
 
+/// P6: what was worked here is settled together with its outcome.
+pub async fn what_was_worked_is_settled_with_its_outcome(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    let taken = take(store, 20).await;
+    assert!(store.begin(taken[0].id).await.unwrap());
+    let answered = Settlement::Answered(outcome(&root, "c").into());
+    store.settle(taken[0].id, answered, at(21)).await.unwrap();
+    assert_eq!(take(store, 1_000).await, []);
+    assert_eq!(store.dead_letters().await.unwrap(), []);
+    assert!(!store.calls(true).await.unwrap()[0].undelivered);
+    assert_eq!(seen(store, &root, 22).await.inputs[0].body.kind(), "outcome");
+    assert_eq!(store.accept(outcome(&root, "c"), at(23)).await.unwrap(), Accepted::Duplicate);
+}
+
+/// INV-10: an invocation that is to be tried again is not, once its call has its outcome: it arrived.
+pub async fn an_answered_invocation_is_not_sent_again(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    let taken = take(store, 20).await;
+    assert!(store.begin(taken[0].id).await.unwrap());
+    store.settle(taken[0].id, Settlement::RetryAt(at(100)), at(21)).await.unwrap();
+    assert!(store.calls(true).await.unwrap()[0].undelivered);
+    assert_eq!(store.accept(outcome(&root, "c"), at(22)).await.unwrap(), Accepted::Accepted);
+    assert_eq!(take(store, 1_000).await, []);
+    assert!(!store.calls(true).await.unwrap()[0].undelivered);
+}
+
 /// CAN-01: an invocation that nobody tried leaves the outbox, and no server hears of the call.
 pub async fn cancelling_what_was_never_attempted(store: &dyn Store) {
     let root = with_a_call(store).await;
@@ -227,6 +253,19 @@ pub async fn a_choice_is_answered_once(store: &dyn Store) {
     let answers = take(store, 30).await;
     assert_eq!(urls(&answers), ["http://one/answers?token=x"]);
     assert_eq!(answers[0].body, json!({"id": "c", "selected": 1}));
+}
+
+/// CHO-01: a dismissal picks the default, as an answer does.
+pub async fn a_choice_is_dismissed(store: &dyn Store) {
+    let root = with_a_call(store).await;
+    delivered(store, &take(store, 20).await, 20).await;
+    let dismiss = async |now| store.reply(&call("c"), Reply::Dismiss, at(now)).await.unwrap();
+    assert_eq!(dismiss(21).await, Answered::NoQuestion);
+    store.interact(&root, choice(), at(21)).await.unwrap();
+    assert_eq!(store.reply(&call("c"), Reply::Allow(true), at(22)).await.unwrap(), Answered::NoQuestion);
+    assert_eq!(dismiss(22).await, Answered::Accepted);
+    assert_eq!(dismiss(23).await, Answered::Already);
+    assert_eq!(take(store, 30).await[0].body, json!({"id": "c", "selected": 1}));
 }
 
 /// OAU-04: a question, and an authorization's URL, are worth what their call is worth.

@@ -117,7 +117,7 @@ impl Memory {
         now: Millis,
     ) {
         let body = serde_json::to_value(body).unwrap_or(Value::Null);
-        self.keep_dead(thread, what.to_owned(), reason.to_owned(), body, now);
+        self.keep_dead(thread, what.to_owned(), reason.to_owned(), 0, body, now);
     }
 
     /// Puts an input away that was accepted: nothing takes it away again but a person (P1).
@@ -126,7 +126,8 @@ impl Memory {
         let body = serde_json::to_value(&input.body).unwrap_or(Value::Null);
         let id = self.number();
         let (what, reason) = (input.id.as_str().to_owned(), reason.to_owned());
-        let view = DeadLetterView { id, at: now, thread: thread.to_string(), what, reason, body };
+        let view =
+            DeadLetterView { id, at: now, thread: thread.to_string(), what, reason, attempts: 0, body };
         self.dead_letters.push(Letter { accepted: true, view });
     }
 
@@ -136,13 +137,14 @@ impl Memory {
         thread: &ThreadId,
         what: String,
         reason: String,
+        attempts: u32,
         body: Value,
         now: Millis,
     ) {
         let limit =
             self.rules_of(thread).map_or(Rules::default().dead_letters, |session| session.rules.dead_letters);
         let (id, thread_id) = (self.number(), thread.to_string());
-        let view = DeadLetterView { id, at: now, thread: thread_id, what, reason, body };
+        let view = DeadLetterView { id, at: now, thread: thread_id, what, reason, attempts, body };
         self.dead_letters.push(Letter { accepted: false, view });
         let of_thread = |letter: &Letter| !letter.accepted && letter.view.thread == thread.as_str();
         if self.dead_letters.iter().filter(|letter| of_thread(letter)).count() > limit

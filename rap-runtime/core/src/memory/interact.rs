@@ -3,7 +3,7 @@
 use super::{Memory, Question};
 use crate::{
     APPROVAL_CHOICES, Accepted, Answered, CallRow, CallState, DeliveryKind, InputBody, Interaction, Millis,
-    NewDelivery, OpenInteraction, SurfaceEvent, approval,
+    NewDelivery, OpenInteraction, Reply, SurfaceEvent, approval,
 };
 use rap_types::{CallId, ThreadId};
 use serde_json::json;
@@ -69,10 +69,16 @@ impl Memory {
 
     /// See [`Store::answer`](crate::Store::answer).
     pub fn answer(&mut self, call: &CallId, selected: u64, now: Millis) -> Answered {
+        self.reply(call, Reply::Pick(selected), now)
+    }
+
+    /// See [`Store::reply`](crate::Store::reply).
+    pub fn reply(&mut self, call: &CallId, reply: Reply, now: Millis) -> Answered {
         let Some(row) = self.calls.get(call).map(|data| data.row.clone()) else {
             return Answered::NoQuestion;
         };
         if row.state == CallState::AwaitingApproval {
+            let Some(selected) = reply.approval() else { return Answered::NoQuestion };
             if selected as usize >= APPROVAL_CHOICES.len() {
                 return Answered::NoSuchChoice(APPROVAL_CHOICES.len());
             }
@@ -83,14 +89,25 @@ impl Memory {
             };
         }
         let Some(question) = self.questions.get_mut(call) else { return Answered::NoQuestion };
-        let Interaction::Choice { choices, response_url, .. } = &question.asked else {
+        let Interaction::Choice { choices, response_url, default, .. } = &question.asked else {
             return Answered::NoQuestion;
         };
+        let Some(selected) = reply.choice(*default) else { return Answered::NoQuestion };
         let closed = self.threads.get(&row.thread).is_none_or(|data| data.row.closed);
         if closed || !row.may_ask() {
             return Answered::NoQuestion;
         }
-        if question.answered {
+        if matches!(reply, Reply::PickAgain(_)) {
+            let under_way = |row: &super::OutboxRow| {
+                row.kind == DeliveryKind::ChoiceAnswer && row.call.as_ref() == Some(call)
+            };
+            if !question.answered {
+                return Answered::NoQuestion;
+            }
+            if self.outbox.values().any(under_way) {
+                return Answered::Already;
+            }
+        } else if question.answered {
             return Answered::Already;
         }
         if usize::try_from(selected).map_or(true, |index| index >= choices.len()) {

@@ -44,8 +44,16 @@ impl Memory {
     /// See [`Store::take`](crate::Store::take).
     pub fn take(&mut self, now: Millis, limit: usize) -> Vec<Delivery> {
         let due = self.sendable().filter(|(_, row)| row.due_at <= now).map(|(id, _)| *id);
-        let ids: Vec<i64> = due.take(limit).collect();
-        ids.into_iter().filter_map(|id| self.taken(id, now)).collect()
+        let (answered, ids): (Vec<i64>, Vec<i64>) = due.partition(|id| self.is_answered(*id));
+        answered.iter().for_each(|id| drop(self.outbox.remove(id)));
+        ids.into_iter().take(limit).filter_map(|id| self.taken(id, now)).collect()
+    }
+
+    /// Whether an invocation that may have been sent has arrived for certain.
+    fn is_answered(&self, id: i64) -> bool {
+        let row = self.outbox.get(&id).filter(|row| row.kind == DeliveryKind::Invocation && row.begun);
+        let call = row.and_then(|row| self.calls.get(row.call.as_ref()?));
+        call.is_some_and(|call| call.outcome_accepted)
     }
 
     /// Deliveries that may be taken once they are due: not taken, and not behind an earlier one of their call.
@@ -90,11 +98,16 @@ impl Memory {
                 row.attempts += u32::from(row.begun);
                 row.due_at = at;
             }
+            Settlement::Answered(input) => {
+                self.outbox.remove(&delivery);
+                self.accept(*input, now);
+            }
             Settlement::GaveUp { reason, input } => {
                 let row = self.outbox.remove(&delivery);
                 if let Some(row) = row {
                     let what = DeadLetterView::name_of(row.kind, row.call.as_ref());
-                    self.keep_dead(&row.thread, what, reason, row.body, now);
+                    let attempts = row.attempts + u32::from(row.begun);
+                    self.keep_dead(&row.thread, what, reason, attempts, row.body, now);
                 }
                 if let Some(input) = input {
                     self.accept(*input, now);

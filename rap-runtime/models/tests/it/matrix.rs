@@ -71,7 +71,7 @@ impl World {
         let tasks = vec![
             tokio::spawn(async move { drop(bound.run_until(std::future::pending()).await) }),
             tokio::spawn(async move { drop(axum::serve(listener, gateway).await) }),
-            tokio::spawn(async move { driven.run_until(std::future::pending()).await }),
+            tokio::spawn(async move { drop(driven.run_until(std::future::pending()).await) }),
         ];
         Self { runtime, tasks }
     }

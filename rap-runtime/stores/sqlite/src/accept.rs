@@ -187,7 +187,21 @@ pub(crate) fn bury(
     body: &str,
     now: Millis,
 ) -> Done<()> {
-    keep_letter(write, thread, (what, reason, body), false, now)?;
+    keep_letter(write, thread, (what, reason, body), (false, 0), now)?;
+    drop_oldest_letter(write, thread)
+}
+
+/// As [`bury`], for a request that was tried so often.
+pub(crate) fn bury_request(
+    write: &Write<'_>,
+    thread: &ThreadId,
+    what: &str,
+    attempts: u32,
+    reason: &str,
+    body: &str,
+    now: Millis,
+) -> Done<()> {
+    keep_letter(write, thread, (what, reason, body), (false, attempts), now)?;
     drop_oldest_letter(write, thread)
 }
 
@@ -195,15 +209,16 @@ fn keep_letter(
     write: &Write<'_>,
     thread: &ThreadId,
     (what, reason, body): (&str, &str, &str),
-    accepted: bool,
+    (accepted, attempts): (bool, u32),
     now: Millis,
 ) -> Done<()> {
     write
         .conn
         .prepare_cached(
-            "INSERT INTO dead_letters (at, thread, what, reason, body, accepted) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO dead_letters (at, thread, what, reason, body, accepted, attempts)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![now.0, thread.as_str(), what, reason, body, accepted])?;
+        .execute(params![now.0, thread.as_str(), what, reason, body, accepted, attempts])?;
     Ok(())
 }
 
@@ -245,7 +260,7 @@ pub(crate) fn bury_input(
         .prepare_cached("SELECT id, body FROM inputs WHERE seq = ?1")?
         .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let body = bodies::whole(write.conn, &body, || format!("input {id} of thread {}", thread.1))?;
-    keep_letter(write, thread.1, (&id, reason, &body), true, now)?;
+    keep_letter(write, thread.1, (&id, reason, &body), (true, 0), now)?;
     Ok(true)
 }
 

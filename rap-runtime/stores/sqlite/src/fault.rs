@@ -27,6 +27,20 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
+    /// Whether the fault is in what one row holds, so that others may be sound.
+    pub(crate) fn is_of_one_row(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::Damaged { .. }),
+            Self::Sql(error) => matches!(
+                error,
+                rusqlite::Error::InvalidColumnType(..)
+                    | rusqlite::Error::FromSqlConversionFailure(..)
+                    | rusqlite::Error::IntegralValueOutOfRange(..)
+                    | rusqlite::Error::Utf8Error(..)
+            ),
+        }
+    }
+
     pub(crate) fn into_error(self, path: &str) -> StoreError {
         match self {
             Self::Store(error) => error,

@@ -9,7 +9,7 @@ use crate::{
 };
 use rap_core::{
     APPROVAL_CHOICES, Accepted, Answered, CallRow, CallState, DeliveryKind, Interaction, Millis, NewDelivery,
-    OpenInteraction, approval,
+    OpenInteraction, Reply, approval,
 };
 use rap_types::{CallId, ChoiceResponse, ThreadId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -115,9 +115,11 @@ pub(crate) fn forget_ended(conn: &Connection, thread: i64, row: &CallRow) -> Don
     Ok(())
 }
 
-/// Answers a choice. A question goes with its call, so one that is there is open.
-pub(crate) fn answer(write: &mut Write<'_>, call: &CallId, selected: u64, now: Millis) -> Done<Answered> {
-    if let Some(answered) = approve(write, call, selected, now)? {
+/// Takes a person's word. A question goes with its call, so one that is there is open.
+pub(crate) fn reply(write: &mut Write<'_>, call: &CallId, reply: Reply, now: Millis) -> Done<Answered> {
+    if let Some(selected) = reply.approval()
+        && let Some(answered) = approve(write, call, selected, now)?
+    {
         return Ok(answered);
     }
     let question: Option<(i64, String, bool, String)> = write
@@ -130,8 +132,18 @@ pub(crate) fn answer(write: &mut Write<'_>, call: &CallId, selected: u64, now: M
         .optional()?;
     let Some((n, thread, answered, body)) = question else { return Ok(Answered::NoQuestion) };
     let asked: Interaction = from_json(&body, || format!("the question of call {call}"))?;
-    let Interaction::Choice { choices, response_url, .. } = asked else { return Ok(Answered::NoQuestion) };
-    if answered {
+    let Interaction::Choice { choices, response_url, default, .. } = asked else {
+        return Ok(Answered::NoQuestion);
+    };
+    let Some(selected) = reply.choice(default) else { return Ok(Answered::NoQuestion) };
+    if matches!(reply, Reply::PickAgain(_)) {
+        if !answered {
+            return Ok(Answered::NoQuestion);
+        }
+        if answer_is_under_way(write.conn, n, call)? {
+            return Ok(Answered::Already);
+        }
+    } else if answered {
         return Ok(Answered::Already);
     }
     if usize::try_from(selected).map_or(true, |index| index >= choices.len()) {
@@ -152,6 +164,12 @@ pub(crate) fn answer(write: &mut Write<'_>, call: &CallId, selected: u64, now: M
     };
     send(write, &delivery, now)?;
     Ok(Answered::Accepted)
+}
+
+fn answer_is_under_way(conn: &Connection, thread: i64, call: &CallId) -> Done<bool> {
+    let mut statement = conn
+        .prepare_cached("SELECT 1 FROM outbox WHERE thread = ?1 AND call = ?2 AND kind = 'choice_answer'")?;
+    Ok(statement.exists(params![thread, call.as_str()])?)
 }
 
 /// A person's word on a call that awaits one; none if it does not.

@@ -12,6 +12,7 @@ mod lent;
 mod load;
 mod open;
 mod outbox;
+mod owed;
 mod prune;
 mod reader;
 mod rehearsal;

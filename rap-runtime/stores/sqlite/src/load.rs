@@ -2,7 +2,7 @@
 
 use crate::{
     bodies,
-    fault::{Done, damaged, from_json},
+    fault::{Done, Fault, damaged, from_json},
     outbox,
     rows::{self, OPEN, Thread, count, thread_id, unsigned},
     segments::{self, Own},
@@ -75,6 +75,7 @@ pub(crate) fn rehearse(conn: &Connection, shared: &Shared) -> Done<()> {
     claim(conn, shared, before)?;
     outbox::take(conn, shared, before, 1)?;
     conn.prepare_cached(OWED)?;
+    conn.prepare_cached(EPOCH)?;
     rows::find_thread(conn, &id)?;
     newest_summary(conn, &[(Own { n: nobody, id: &id, sealed: 0 }, 0)])?;
     // What is missing is an error, which is all that there can be.
@@ -210,6 +211,8 @@ fn newest_summary<'a>(conn: &Connection, line: &[(Own<'a>, u64)]) -> Done<Option
     Ok(None)
 }
 
+const EPOCH: &str = "SELECT value FROM meta WHERE name = 'epoch'";
+
 const OWED: &str = "SELECT id FROM threads t WHERE compaction IN ('asked', 'needed') AND closed = 0
     AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.thread = t.n AND i.event = ?1) ORDER BY n";
 
@@ -223,6 +226,7 @@ pub(crate) fn claim_compaction(conn: &Connection, shared: &Shared) -> Done<Optio
     while let Some(row) = rows.next()? {
         let id = thread_id(row.get(0)?)?;
         if shared.compacting().insert(id.clone()) {
+            still_owned(conn, shared)?;
             return Ok(Some(id));
         }
     }
@@ -345,6 +349,13 @@ pub(crate) fn kept_input(conn: &Connection, n: i64, thread: &ThreadId, id: &Inpu
     }))
 }
 
+/// Whether the database has the epoch of this process, as far as it is read.
+pub(crate) fn still_owned(conn: &Connection, shared: &Shared) -> Done<()> {
+    let mut statement = conn.prepare_cached(EPOCH)?;
+    let epoch: i64 = statement.query_row([], |row| row.get(0))?;
+    if epoch == shared.epoch { Ok(()) } else { Err(shared.is_replaced().into()) }
+}
+
 /// The thread that is due longest and that nobody has.
 pub(crate) fn claim(conn: &Connection, shared: &Shared, now: Millis) -> Done<Option<Claim>> {
     // Held while reading: a thread that is released in between was committed before, and is read so.
@@ -353,8 +364,11 @@ pub(crate) fn claim(conn: &Connection, shared: &Shared, now: Millis) -> Done<Opt
         conn.prepare_cached("SELECT id FROM threads WHERE ready_at <= ?1 ORDER BY ready_at, n")?;
     let mut rows = statement.query([now.0])?;
     while let Some(row) = rows.next()? {
-        let id = thread_id(row.get(0)?)?;
+        // One that cannot be named stops no other.
+        let Ok(id) = row.get(0).map_err(Fault::from).and_then(thread_id) else { continue };
         if !claims.is_held(&id) {
+            // Whatever a later owner has committed is not for this one to work on.
+            still_owned(conn, shared)?;
             return Ok(Some(claims.issue(id, shared.epoch)));
         }
     }
@@ -368,7 +382,8 @@ pub(crate) fn next_due(conn: &Connection, shared: &Shared) -> Done<Option<Millis
         .prepare_cached("SELECT id, ready_at FROM threads WHERE ready_at IS NOT NULL ORDER BY ready_at, n")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if !claims.is_held(&thread_id(row.get(0)?)?) {
+        let Ok(id) = row.get(0).map_err(Fault::from).and_then(thread_id) else { continue };
+        if !claims.is_held(&id) {
             return Ok(Some(Millis(row.get(1)?)));
         }
     }

@@ -18,6 +18,8 @@ use std::{
 const LOG_PAGES: i64 = 2_000;
 /// What the writer keeps of the file, in KiB, negative for SQLite: the upper pages of a large database.
 const CACHE_KIB: i64 = -8_192;
+/// Links that lead from one to the next, at most.
+const LINKS: usize = 40;
 const BUSY: Duration = Duration::from_secs(5);
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -78,9 +80,30 @@ pub(crate) fn look(path: &Path) -> Done<Look> {
     Ok(Look::Ours(format))
 }
 
+/// The file that a path leads to, every link followed, so that it has one lock and one log under all its names. It need
+/// not be there yet. A path that leads nowhere stays as it is: whoever opens it says what is wrong.
+fn resolved(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        if let Ok(whole) = path.canonicalize() {
+            return whole;
+        }
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        match (std::fs::read_link(&path), directory.canonicalize(), path.file_name()) {
+            (Ok(target), ..) => path = directory.join(target),
+            (Err(_), Ok(directory), Some(name)) => return directory.join(name),
+            _ => break,
+        }
+    }
+    path
+}
+
 /// Whether there is a write-ahead log that the file needs.
 fn has_log(path: &Path) -> bool {
-    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
+    std::fs::metadata(beside(&resolved(path), "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 /// The path of a file that belongs to the database.
@@ -92,7 +115,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Takes the database for this process. Given up when the file is closed, or the process ends.
 pub(crate) fn own(path: &Path) -> Done<File> {
-    let lock = beside(path, ".lock");
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -100,6 +122,7 @@ pub(crate) fn own(path: &Path) -> Done<File> {
     if !directory.is_dir() {
         return Err(failed(format!("the directory {} does not exist; make it first", directory.display())));
     }
+    let lock = beside(&resolved(path), ".lock");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&lock).map_err(|error| {

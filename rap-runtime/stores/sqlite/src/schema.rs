@@ -14,7 +14,7 @@ pub(crate) const APPLICATION: i32 = 0x5241_5031;
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// Each migration leads from the format of its index to the next one. None is ever changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH, NINTH];
 
 const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -278,6 +278,11 @@ ALTER TABLE threads ADD COLUMN inbox_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE dead_letters ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
 DROP INDEX dead_letters_thread;
 CREATE INDEX dead_letters_passing ON dead_letters (thread, n) WHERE accepted = 0;
+";
+
+/// How often a request was tried before it was given up.
+const NINTH: &str = "
+ALTER TABLE dead_letters ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Brings a database to [`FORMAT`]. The caller has an open transaction.

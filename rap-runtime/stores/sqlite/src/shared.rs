@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 use tokio::sync::watch;
@@ -40,6 +40,10 @@ pub(crate) struct Shared {
     /// `under_way`, never before.
     lent: Mutex<HashMap<i64, HashMap<i64, HashSet<i64>>>>,
     events: AtomicU64,
+    /// Another process has taken the database over: nothing of it may be touched from here any more.
+    replaced: AtomicBool,
+    /// Settlements that could not be written, oldest first.
+    unwritten: Mutex<Vec<(i64, Way)>>,
     /// Where this process is no owner, but was lent a thread.
     pub(crate) guest: Option<Guest>,
 }
@@ -83,6 +87,8 @@ pub(crate) enum Way {
     Withdrawn,
     /// Another process has it.
     Elsewhere,
+    /// Its row cannot be read: it is on its way to the dead letters.
+    Unreadable,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +145,8 @@ impl Shared {
             generation: watch::Sender::new(0),
             lent: Mutex::default(),
             events: AtomicU64::new(0),
+            replaced: AtomicBool::new(false),
+            unwritten: Mutex::default(),
             guest: None,
         }
     }
@@ -212,7 +220,8 @@ impl Shared {
 
     /// Requests that are taken here, and those whose settlement is not written yet.
     pub(crate) fn in_hand(&self) -> Vec<i64> {
-        self.under_way().keys().copied().collect()
+        let under_way = self.under_way();
+        under_way.iter().filter(|(_, way)| **way != Way::Unreadable).map(|(id, _)| *id).collect()
     }
 
     /// The other process sends no more requests of a thread than those that it holds.
@@ -266,9 +275,27 @@ impl Shared {
         lock(&self.under_way)
     }
 
+    /// Whether this process still owns the database, as far as it knows.
+    pub(crate) fn owns(&self) -> Result<(), StoreError> {
+        if self.replaced.load(Ordering::Acquire) { Err(self.is_replaced()) } else { Ok(()) }
+    }
+
+    /// The database has another epoch: somebody else owns it, and this process does nothing with it any more.
+    pub(crate) fn is_replaced(&self) -> StoreError {
+        if !self.replaced.swap(true, Ordering::AcqRel) {
+            // Whoever waits for something due is to hear of it.
+            self.bump();
+        }
+        StoreError::Owned { path: self.path.clone(), owner: "a later process".into() }
+    }
+
+    pub(crate) fn unwritten(&self) -> MutexGuard<'_, Vec<(i64, Way)>> {
+        lock(&self.unwritten)
+    }
+
     /// Whether a claim still holds (P4).
     pub(crate) fn check(&self, claim: &Claim) -> Result<(), StoreError> {
-        if self.claims().held.get(&claim.thread) == Some(&claim.fence) {
+        if self.owns().is_ok() && self.claims().held.get(&claim.thread) == Some(&claim.fence) {
             Ok(())
         } else {
             Err(StoreError::Fenced)

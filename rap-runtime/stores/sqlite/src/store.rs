@@ -3,18 +3,18 @@
 use crate::{
     accept, clock, commit,
     fault::{Done, json},
-    interact, lent, load, open, outbox,
+    interact, lent, load, open, outbox, owed,
     reader::{Readers, Source},
     rows,
-    shared::Shared,
+    shared::{Shared, Way},
     subtree, views,
     writer::{Write, Writer},
 };
 use async_trait::async_trait;
 use rap_core::{
     Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
-    Interaction, Millis, NewInput, Numbered, OpenInteraction, Session, SessionView, Settlement, SliceView,
-    Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
+    Interaction, Millis, NewInput, Numbered, OpenInteraction, Owed, Reply, Session, SessionView, Settlement,
+    SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
 };
 use rap_types::{CallId, ThreadId};
 use rusqlite::{Connection, params};
@@ -139,14 +139,26 @@ impl SqliteStore {
         work: impl FnOnce(&mut Write<'_>) -> Done<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let closed = || StoreError::Failed("the store is closed".into());
-        let result = self.writer.as_ref().ok_or_else(closed)?.hand_in(false, work);
+        let result = self.writer.as_ref().ok_or_else(closed)?.hand_in(work);
         result.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Writes with the next commit, or soon.
-    fn write_soon(&self, work: impl FnOnce(&mut Write<'_>) -> Done<()> + Send + 'static) {
+    /// Writes a settlement with the next commit, or soon.
+    fn settle_soon(&self, delivery: i64, way: Way) {
         if let Some(writer) = &self.writer {
-            drop(writer.hand_in(true, work));
+            writer.settle(delivery, way);
+        }
+    }
+
+    /// Puts a row of the outbox away that cannot be read. Where that fails, the next owner finds it again.
+    async fn put_away(&self, delivery: i64, why: String, now: Millis) {
+        tracing::error!(
+            request = delivery,
+            why,
+            "a request of the outbox cannot be read: it becomes a dead letter"
+        );
+        if let Err(error) = self.write(move |write| outbox::put_away(write, delivery, &why, now)).await {
+            tracing::error!(request = delivery, %error, "it could not be put away");
         }
     }
 
@@ -220,6 +232,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim(&self, now: Millis) -> Result<Option<Claim>, StoreError> {
+        self.shared.owns()?;
         self.read_here(move |conn, shared| load::claim(conn, shared, now)).await
     }
 
@@ -271,40 +284,52 @@ impl Store for SqliteStore {
     }
 
     async fn take(&self, now: Millis, limit: usize) -> Result<Vec<Delivery>, StoreError> {
-        self.read_here(move |conn, shared| outbox::take(conn, shared, now, limit)).await
+        self.shared.owns()?;
+        let found = self.read_here(move |conn, shared| outbox::take(conn, shared, now, limit)).await?;
+        for (delivery, way) in found.answered {
+            self.settle_soon(delivery, way);
+        }
+        for (delivery, why) in found.unreadable {
+            self.put_away(delivery, why, now).await;
+        }
+        Ok(found.taken)
     }
 
     async fn begin(&self, delivery: i64) -> Result<bool, StoreError> {
+        self.shared.owns()?;
         Ok(outbox::begin(&self.shared, delivery))
     }
 
     async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError> {
-        let again = match &settlement {
-            Settlement::RetryAt(at) => Some(*at),
-            _ => None,
+        let lazily = match &settlement {
+            Settlement::Delivered => Some(None),
+            Settlement::RetryAt(at) => Some(Some(*at)),
+            Settlement::GaveUp { .. } | Settlement::Answered(_) => None,
         };
-        let Some(way) = outbox::settle_in_memory(&self.shared, delivery, again) else {
-            return Ok(());
-        };
-        match settlement {
-            Settlement::GaveUp { reason, input } => {
-                let work = move |write: &mut Write<'_>| {
-                    outbox::give_up(write, delivery, way, &reason, input.as_deref(), now)
-                };
-                let written = self.write(work).await;
-                if written.is_err() {
-                    // It was not told: whoever takes it next will say the same again.
-                    self.shared.under_way().remove(&delivery);
-                }
-                return written;
+        if let Some(again) = lazily {
+            if let Some(way) = outbox::settle_in_memory(&self.shared, delivery, again) {
+                self.settle_soon(delivery, way);
+                self.shared.bump();
             }
-            _ => self.write_soon(move |write| outbox::settle(write, delivery, way)),
+            return Ok(());
         }
-        self.shared.bump();
+        // What is not written stays taken, to be settled again: nobody else may say otherwise meanwhile.
+        let Some(ending) = outbox::end(&self.shared, delivery) else { return Ok(()) };
+        let way = ending.way;
+        self.write(move |write| match settlement {
+            Settlement::GaveUp { reason, input } => {
+                outbox::give_up(write, delivery, way, &reason, input.as_deref(), now)
+            }
+            Settlement::Answered(input) => outbox::answered(write, delivery, way, &input, now),
+            Settlement::Delivered | Settlement::RetryAt(_) => outbox::settle(write, delivery, way),
+        })
+        .await?;
+        ending.is_written();
         Ok(())
     }
 
     async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        self.shared.owns()?;
         self.read_here(|conn, shared| {
             let thread = load::next_due(conn, shared)?;
             let delivery = outbox::next_due(conn, shared)?;
@@ -335,6 +360,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim_compaction(&self) -> Result<Option<ThreadId>, StoreError> {
+        self.shared.owns()?;
         self.read_here(load::claim_compaction).await
     }
 
@@ -343,9 +369,9 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn answer(&self, call: &CallId, selected: u64, now: Millis) -> Result<Answered, StoreError> {
+    async fn reply(&self, call: &CallId, reply: Reply, now: Millis) -> Result<Answered, StoreError> {
         let call = call.clone();
-        self.write(move |write| interact::answer(write, &call, selected, now)).await
+        self.write(move |write| interact::reply(write, &call, reply, now)).await
     }
 
     async fn interactions(&self, session: &ThreadId) -> Result<Vec<OpenInteraction>, StoreError> {
@@ -397,11 +423,25 @@ impl Store for SqliteStore {
     }
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
-        self.read(move |conn, shared| views::calls(conn, only_open, &shared.under_way().clone())).await
+        self.read(move |conn, shared| {
+            // Not held while all of them are read: senders and slices need it.
+            let under_way = shared.under_way().clone();
+            views::calls(conn, only_open, &under_way)
+        })
+        .await
     }
 
     async fn subscriptions(&self) -> Result<Vec<SubscriptionView>, StoreError> {
         self.read(|conn, _| views::subscriptions(conn)).await
+    }
+
+    async fn owed(&self, after: Option<&Owed>, limit: usize) -> Result<Vec<Owed>, StoreError> {
+        let after = after.cloned();
+        self.read(move |conn, shared| {
+            let under_way = shared.under_way().clone();
+            owed::owed(conn, &under_way, after.as_ref(), limit)
+        })
+        .await
     }
 
     async fn show(&self, event: &SurfaceEvent, now: Millis) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ use rap_core::{
     SubscriptionView, SurfaceEvent, ThreadState, ThreadView, UserAuthor,
 };
 use rap_types::{ContentPart, ThreadId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// Who holds a claim, as far as the reader can know.
 pub(crate) type Claimed<'a> = &'a dyn Fn(&ThreadId) -> bool;
@@ -195,21 +195,33 @@ pub(crate) fn calls(conn: &Connection, only_open: bool, under_way: &UnderWay) ->
     let mut rows = statement.query([])?;
     let mut calls = Vec::new();
     while let Some(row) = rows.next()? {
-        let thread = thread_id(row.get(11)?)?;
-        let invocation: Option<i64> = row.get(14)?;
-        let way = invocation.and_then(|id| under_way.get(&id));
-        let attempts = match way {
-            Some(Way::Again { attempts, .. } | Way::Gone { attempts }) => *attempts,
-            _ => u32::try_from(row.get::<_, i64>(13)?).unwrap_or(u32::MAX),
-        };
-        calls.push(CallView {
-            row: rows::call(conn, row, &thread)?,
-            session: thread_id(row.get(12)?)?,
-            attempts,
-            undelivered: invocation.is_some() && !matches!(way, Some(Way::Gone { .. })),
-        });
+        match call_view(conn, row, under_way) {
+            Ok(view) => calls.push(view),
+            // One that cannot be read hides no other; its own thread does not run.
+            Err(fault) if fault.is_of_one_row() => {
+                let error = fault.into_error("the database");
+                tracing::error!(%error, "a call cannot be read and is left out of a list");
+            }
+            Err(fault) => return Err(fault),
+        }
     }
     Ok(calls)
+}
+
+fn call_view(conn: &Connection, row: &Row<'_>, under_way: &UnderWay) -> Done<CallView> {
+    let thread = thread_id(row.get(11)?)?;
+    let invocation: Option<i64> = row.get(14)?;
+    let way = invocation.and_then(|id| under_way.get(&id));
+    let attempts = match way {
+        Some(Way::Again { attempts, .. } | Way::Gone { attempts }) => *attempts,
+        _ => u32::try_from(row.get::<_, i64>(13)?).unwrap_or(u32::MAX),
+    };
+    Ok(CallView {
+        row: rows::call(conn, row, &thread)?,
+        session: thread_id(row.get(12)?)?,
+        attempts,
+        undelivered: invocation.is_some() && !matches!(way, Some(Way::Gone { .. })),
+    })
 }
 
 pub(crate) fn subscriptions(conn: &Connection) -> Done<Vec<SubscriptionView>> {
@@ -247,8 +259,8 @@ pub(crate) fn events(conn: &Connection, session: &ThreadId, after: i64, limit: u
 }
 
 pub(crate) fn dead_letters(conn: &Connection) -> Done<Vec<DeadLetterView>> {
-    let mut statement =
-        conn.prepare_cached("SELECT at, thread, what, reason, body, n FROM dead_letters ORDER BY n")?;
+    let mut statement = conn
+        .prepare_cached("SELECT at, thread, what, reason, body, n, attempts FROM dead_letters ORDER BY n")?;
     let mut rows = statement.query([])?;
     let mut letters = Vec::new();
     while let Some(row) = rows.next()? {
@@ -258,6 +270,7 @@ pub(crate) fn dead_letters(conn: &Connection) -> Done<Vec<DeadLetterView>> {
             at: Millis(row.get(0)?),
             thread: row.get(1)?,
             reason: row.get(3)?,
+            attempts: u32::try_from(row.get::<_, i64>(6)?).unwrap_or(u32::MAX),
             body: from_json(&row.get::<_, String>(4)?, || format!("dead letter {what}"))?,
             what,
         });

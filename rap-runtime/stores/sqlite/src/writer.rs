@@ -3,7 +3,7 @@
 
 use crate::{
     fault::{Done, Fault},
-    rehearsal,
+    outbox, rehearsal,
     shared::{Shared, Way},
 };
 use rap_core::StoreError;
@@ -18,6 +18,8 @@ use tokio::sync::oneshot;
 
 /// How long a job that need not be durable waits for others.
 const LAZY: Duration = Duration::from_millis(50);
+/// How long settlements that could not be written wait, where nothing else is written meanwhile.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Jobs in one transaction, at most.
 const BATCH: usize = 1024;
 
@@ -62,7 +64,7 @@ pub(crate) trait Job: Send {
     /// Runs in the transaction. An error is kept for the caller and makes the savepoint roll back.
     fn run(&mut self, write: &mut Write<'_>) -> Result<(), ()>;
     /// The transaction is durable, or failed with an error.
-    fn finish(self: Box<Self>, failed: Option<&StoreError>, path: &str);
+    fn finish(self: Box<Self>, failed: Option<&StoreError>, shared: &Shared);
     /// It need not be durable when its caller goes on.
     fn is_lazy(&self) -> bool;
 }
@@ -71,7 +73,6 @@ struct Call<T, F> {
     work: Option<F>,
     result: Option<Done<T>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
-    lazy: bool,
 }
 
 impl<T: Send, F: FnOnce(&mut Write<'_>) -> Done<T> + Send> Job for Call<T, F> {
@@ -85,23 +86,49 @@ impl<T: Send, F: FnOnce(&mut Write<'_>) -> Done<T> + Send> Job for Call<T, F> {
         outcome
     }
 
-    fn finish(self: Box<Self>, failed: Option<&StoreError>, path: &str) {
+    fn finish(self: Box<Self>, failed: Option<&StoreError>, shared: &Shared) {
         let result = match (self.result, failed) {
-            (Some(Err(fault)), _) => Err(fault.into_error(path)),
+            (Some(Err(fault)), _) => Err(fault.into_error(&shared.path)),
             (_, Some(failed)) => Err(shared_by_all(failed)),
             (Some(Ok(value)), None) => Ok(value),
             (None, None) => Err(StoreError::Failed("bug: a write was not run".into())),
         };
-        if self.lazy
-            && let Err(error) = &result
-        {
-            tracing::warn!(%error, "a settlement was not kept; the request may be sent again");
-        }
         let _ = self.reply.send(result);
     }
 
     fn is_lazy(&self) -> bool {
-        self.lazy
+        false
+    }
+}
+
+/// A settlement. Nobody waits for it, and it is handed in until it is written: else what a server has taken would be sent
+/// to it once more, at the next start.
+struct Settling {
+    id: i64,
+    way: Way,
+    failed: Option<Fault>,
+}
+
+impl Job for Settling {
+    fn run(&mut self, write: &mut Write<'_>) -> Result<(), ()> {
+        self.failed = outbox::settle(write, self.id, self.way).err();
+        if self.failed.is_none() { Ok(()) } else { Err(()) }
+    }
+
+    fn finish(self: Box<Self>, failed: Option<&StoreError>, shared: &Shared) {
+        let own = self.failed.map(|fault| fault.into_error(&shared.path));
+        match own.as_ref().or(failed) {
+            // It is another process's by now.
+            None | Some(StoreError::Owned { .. }) => {}
+            Some(error) => {
+                tracing::warn!(request = self.id, %error, "a settlement could not be written; trying again");
+                shared.unwritten().push((self.id, self.way));
+            }
+        }
+    }
+
+    fn is_lazy(&self) -> bool {
+        true
     }
 }
 
@@ -127,14 +154,18 @@ impl Writer {
     /// Hands in a job; the receiver gets its result once it is durable.
     pub(crate) fn hand_in<T: Send + 'static>(
         &self,
-        lazy: bool,
         work: impl FnOnce(&mut Write<'_>) -> Done<T> + Send + 'static,
     ) -> oneshot::Receiver<Result<T, StoreError>> {
         let (reply, result) = oneshot::channel();
-        let job = Call { work: Some(work), result: None, reply, lazy };
+        let job = Call { work: Some(work), result: None, reply };
         // If the thread is gone, so is the reply, and the caller hears of it there.
         let _ = self.jobs.send(Box::new(job));
         result
+    }
+
+    /// Hands in a settlement, to be written with the next commit, or soon.
+    pub(crate) fn settle(&self, id: i64, way: Way) {
+        let _ = self.jobs.send(Box::new(Settling { id, way, failed: None }));
     }
 }
 
@@ -142,8 +173,7 @@ fn run(conn: &Connection, shared: &Shared, inbox: &mpsc::Receiver<Box<dyn Job>>)
     if shared.guest.is_none() {
         let _ = catch_unwind(AssertUnwindSafe(|| rehearsal::of_writing(conn, shared)));
     }
-    while let Ok(first) = inbox.recv() {
-        let mut batch = vec![first];
+    while let Some(mut batch) = next(shared, inbox) {
         gather(&mut batch, inbox);
         let deadline = Instant::now() + LAZY;
         while batch.len() < BATCH && batch.iter().all(|job| job.is_lazy()) {
@@ -153,15 +183,45 @@ fn run(conn: &Connection, shared: &Shared, inbox: &mpsc::Receiver<Box<dyn Job>>)
             }
             gather(&mut batch, inbox);
         }
-        while !batch.is_empty() {
-            batch = match <[_; 1]>::try_from(batch) {
-                Ok([job]) => {
-                    write_alone(conn, shared, job);
-                    Vec::new()
-                }
-                Err(batch) => write(conn, shared, batch),
-            };
-        }
+        write_all(conn, shared, batch);
+    }
+    // The last chance of what could not be written.
+    let rest = unwritten(shared);
+    write_all(conn, shared, rest);
+}
+
+/// Waits for something to write: what could not be written comes along, or alone after a while. None once nobody hands
+/// anything in any more.
+fn next(shared: &Shared, inbox: &mpsc::Receiver<Box<dyn Job>>) -> Option<Vec<Box<dyn Job>>> {
+    if shared.unwritten().is_empty() {
+        return inbox.recv().ok().map(|job| vec![job]);
+    }
+    let job = match inbox.recv_timeout(AGAIN) {
+        Ok(job) => Some(job),
+        Err(mpsc::RecvTimeoutError::Timeout) => None,
+        Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+    };
+    // Of two settlements of a request the later one counts.
+    let mut batch = unwritten(shared);
+    batch.extend(job);
+    Some(batch)
+}
+
+fn unwritten(shared: &Shared) -> Vec<Box<dyn Job>> {
+    let unwritten = std::mem::take(&mut *shared.unwritten());
+    let job = |(id, way)| Box::new(Settling { id, way, failed: None }) as Box<dyn Job>;
+    unwritten.into_iter().map(job).collect()
+}
+
+fn write_all(conn: &Connection, shared: &Shared, mut batch: Vec<Box<dyn Job>>) {
+    while !batch.is_empty() {
+        batch = match <[_; 1]>::try_from(batch) {
+            Ok([job]) => {
+                write_alone(conn, shared, job);
+                Vec::new()
+            }
+            Err(batch) => write(conn, shared, batch),
+        };
     }
 }
 
@@ -206,7 +266,7 @@ fn write(conn: &Connection, shared: &Shared, batch: Vec<Box<dyn Job>>) -> Vec<Bo
         shared.bump();
     }
     for job in done {
-        job.finish(error.as_ref(), &shared.path);
+        job.finish(error.as_ref(), shared);
     }
     rest.collect()
 }
@@ -227,7 +287,7 @@ fn write_alone(conn: &Connection, shared: &Shared, mut job: Box<dyn Job>) {
         undo(shared, &own.after);
     }
     let error = written.err().map(|fault| fault.into_error(&shared.path));
-    job.finish(error.as_ref(), &shared.path);
+    job.finish(error.as_ref(), shared);
 }
 
 /// The error of a transaction, for one of its jobs.
@@ -248,7 +308,7 @@ fn begin(conn: &Connection, shared: &Shared) -> Done<()> {
         .prepare_cached("SELECT value FROM meta WHERE name = 'epoch'")?
         .query_row([], |row| row.get(0))?;
     if epoch != shared.epoch {
-        return Err(StoreError::Owned { path: shared.path.clone(), owner: "a later process".into() }.into());
+        return Err(shared.is_replaced().into());
     }
     Ok(())
 }

@@ -16,23 +16,23 @@ use std::{
     time::SystemTime,
 };
 
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn db(&self) -> PathBuf {
+    pub(crate) fn db(&self) -> PathBuf {
         self.0.path().join("agent.db")
     }
 
-    async fn open(&self) -> SqliteStore {
+    pub(crate) async fn open(&self) -> SqliteStore {
         SqliteStore::open(self.db()).await.unwrap()
     }
 
     /// What a kill at this instant would leave behind.
-    fn killed(&self) -> Self {
+    pub(crate) fn killed(&self) -> Self {
         let other = Self::new();
         for file in fs::read_dir(self.0.path()).unwrap() {
             let file = file.unwrap();
@@ -57,7 +57,7 @@ impl Place {
     }
 
     /// Changes the database behind the store's back.
-    fn tamper(&self, sql: &str) {
+    pub(crate) fn tamper(&self, sql: &str) {
         let conn = rusqlite::Connection::open(self.db()).unwrap();
         conn.execute_batch(sql).unwrap();
     }
@@ -232,6 +232,7 @@ async fn damage_inside_stops_its_thread_alone() {
     let root = root(&store).await;
     woken(&store, &root, "go", 10, |_, commit| {
         commit.entries = vec![Entry::from_runtime("one"), Entry::from_runtime("two")];
+        commit.calls = vec![call_row(&root, "c", CallState::Pending)];
     })
     .await;
     store.accept(message(&root, "more"), at(20)).await.unwrap();
@@ -242,6 +243,7 @@ async fn damage_inside_stops_its_thread_alone() {
         ("UPDATE inputs SET body = 'x'", "input message:more of thread root"),
         ("UPDATE lineages SET chain = '[{}]'", "thread root"),
         ("UPDATE settings SET rules = '7'", "session root"),
+        ("UPDATE calls SET arguments = '{'", "call c"),
     ] {
         let broken = place.killed();
         broken.tamper(sql);
@@ -252,7 +254,13 @@ async fn damage_inside_stops_its_thread_alone() {
             Err(StoreError::Damaged { what: named, .. }) => assert_eq!(named, what),
             other => panic!("{sql}: {other:?}"),
         }
-        woken(&store, &thread("other"), "go", 21, |_, _| {}).await;
+        let other = thread("other");
+        woken(&store, &other, "go", 21, |_, commit| {
+            commit.calls = vec![call_row(&other, "d", CallState::Pending)];
+        })
+        .await;
+        let listed = store.calls(true).await.unwrap().into_iter().map(|view| view.row.id);
+        assert_eq!(listed.last(), Some(call("d")), "{sql}: one call hides no other");
     }
 }
 
