@@ -161,7 +161,7 @@ async fn a_long_wait_is_a_row() {
 }
 
 /// The error that people are told, within an hour.
-pub(crate) async fn error_in(story: &mut Story) -> String {
+async fn error_in(story: &mut Story) -> String {
     let told = async {
         loop {
             if let Watched::Committed(n) = story.watch.next().await.unwrap().unwrap()

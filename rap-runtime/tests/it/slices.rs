@@ -192,6 +192,7 @@ impl Owner {
         let processes = processes.silence_limit(silence).pause_after_loss(Duration::from_millis(10));
         let builder = with_tools(Runtime::builder(), &db).shared_store(store).keys(keys);
         let builder = builder.public_url(nowhere()).rules(impatient()).slice_processes(processes);
+        let builder = builder.model(rap_runtime::ScriptedModel::demo());
         let runtime = builder.build().await.unwrap();
         let driver = drive(&runtime);
         Self { runtime, db, driver, _folder: folder }
