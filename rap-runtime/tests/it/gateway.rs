@@ -106,7 +106,7 @@ async fn the_largest_callback() {
     for (limit, megabytes, status) in
         [(None, 3, 200), (None, 17, 413), (Some(4 << 20), 3, 200), (Some(4 << 20), 5, 413), (Some(1), 1, 200)]
     {
-        let Callbacks { thread, call, url, .. } =
+        let Callbacks { thread, call, url, world: _world, .. } =
             callbacks_with(|b| limit.into_iter().fold(b, RuntimeBuilder::callback_limit)).await;
         let text = "x".repeat(megabytes << 20);
         let body = json!({"type": "tool_result", "group_id": thread, "id": call, "text": text});
