@@ -379,7 +379,7 @@ impl Owed {
         let waited_for = matches!(view.row.state, CallState::Pending | CallState::Detached);
         let owed =
             view.row.route == CallRoute::Rap && waited_for && !view.undelivered && view.row.outcome.is_none();
-        owed.then(|| Self {
+        owed.then_some(Self {
             call: view.row.id,
             thread: view.row.thread,
             session: view.session,

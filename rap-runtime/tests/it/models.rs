@@ -249,8 +249,11 @@ async fn a_model_that_panics() {
     );
 }
 
+/// What a model says in its turns.
+type Turns = fn(usize) -> BoxStream<'static, Result<Delta, ModelError>>;
+
 /// A model whose card can be asked for once, and then panics.
-struct Once(Made<fn(usize) -> BoxStream<'static, Result<Delta, ModelError>>>, AtomicUsize);
+struct Once(Made<Turns>, AtomicUsize);
 
 impl ModelProvider for Once {
     fn card(&self) -> ModelCard {

@@ -199,7 +199,7 @@ pub(crate) struct Ending<'a> {
 
 impl Ending<'_> {
     /// It is settled for good.
-    pub(crate) fn is_written(mut self) {
+    pub(crate) fn written(mut self) {
         self.written = true;
     }
 }

@@ -324,7 +324,7 @@ impl Store for SqliteStore {
             Settlement::Delivered | Settlement::RetryAt(_) => outbox::settle(write, delivery, way),
         })
         .await?;
-        ending.is_written();
+        ending.written();
         Ok(())
     }
 
