@@ -1,7 +1,7 @@
 //! A store in memory, for tests and for agents that need not outlive their process.
 
 use rap_core::{
-    Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
+    Accepted, Answered, CallRow, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
     Interaction, Millis, NewInput, Numbered, OpenInteraction, Reply, Session, SessionView, Settlement,
     SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
     memory::Memory,
@@ -165,6 +165,10 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<SliceView>, StoreError> {
         Ok(self.read().slices(thread, after, limit))
+    }
+
+    async fn call(&self, thread: &ThreadId, id: &CallId) -> Result<Option<CallRow>, StoreError> {
+        Ok(self.read().call(thread, id))
     }
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {

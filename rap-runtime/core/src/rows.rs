@@ -316,8 +316,8 @@ pub struct Snapshot {
     pub thread: ThreadRow,
     /// What the model is shown, oldest first: its chain's entries, then its own, or from the newest summary on.
     pub history: History,
-    /// The calls that are open or presumed lost, those of the newest turn, and those that an input names: by
-    /// turn and index.
+    /// The calls that are open, those of the newest turn, and those that an input names: by turn and index. Others, of
+    /// which there may be any number, are [asked for](crate::Store::call) where the model names them.
     pub calls: Vec<CallRow>,
     /// The thread's active subscriptions and those that an input names: by time, then by call.
     pub subscriptions: Vec<SubscriptionRow>,

@@ -153,6 +153,14 @@ pub trait Store: Send + Sync + 'static {
     async fn slices(&self, thread: &ThreadId, after: i64, limit: usize)
     -> Result<Vec<SliceView>, StoreError>;
 
+    /// The row of a thread's call; none if it has no such call. What a [snapshot](Snapshot::calls) leaves out is asked for
+    /// by this, one at a time: [`SliceMachine::lacks`](crate::SliceMachine::lacks). As it is provided it reads all calls: to
+    /// be replaced by a look at one row.
+    async fn call(&self, thread: &ThreadId, id: &CallId) -> Result<Option<CallRow>, StoreError> {
+        let calls = self.calls(false).await?.into_iter().map(|view| view.row);
+        Ok(calls.into_iter().find(|row| row.thread == *thread && row.id == *id))
+    }
+
     /// Calls, oldest first; only the open ones, or all.
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError>;
 

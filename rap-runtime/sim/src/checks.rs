@@ -305,12 +305,8 @@ impl Checks {
         }
         let newest = snapshot.calls.iter().map(|row| row.turn).max();
         let named: HashSet<_> = snapshot.inputs.iter().filter_map(|input| input.body.call()).collect();
-        let needed = |row: &CallRow| {
-            row.state.is_open()
-                || row.state == CallState::PresumedLost
-                || Some(row.turn) == newest
-                || named.contains(&row.id)
-        };
+        let needed =
+            |row: &CallRow| row.state.is_open() || Some(row.turn) == newest || named.contains(&row.id);
         if let Some(row) = snapshot.calls.iter().find(|row| !needed(row)) {
             return Err(broken("P8", format!("the call {} is loaded, and nobody needs it", row.id)));
         }

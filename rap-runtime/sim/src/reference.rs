@@ -183,7 +183,7 @@ impl Reference {
     }
 
     fn slice(&mut self, claim: &Claim) -> Result<(), Killed> {
-        let snapshot = match self.store.load(claim) {
+        let mut snapshot = match self.store.load(claim) {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 self.hold(Err(broken("P4", error.to_string())));
@@ -206,6 +206,12 @@ impl Reference {
                     let outcome = scene::says(&self.model, &request);
                     self.point("after a completion")?;
                     said = Some(outcome.clone());
+                    for id in machine.lacks(&outcome) {
+                        let row = self.store.call(&claim.thread, &id);
+                        snapshot.calls.extend(row.clone());
+                        row.into_iter().for_each(|row| machine.knows(row));
+                    }
+                    snapshot.calls.sort_by_key(|row| (row.turn, row.index));
                     machine.turn(outcome);
                 }
                 Step::Commit(commit) => {

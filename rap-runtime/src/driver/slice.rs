@@ -112,6 +112,13 @@ impl Streak {
                 Step::Complete(request) => match self.complete(claim, signals, &request).await? {
                     Completed { outcome: Some(outcome), streamed } => {
                         attempt = streamed;
+                        let recalled = self.recall(claim, &mut machine.machine, &outcome, place).await;
+                        if recalled.is_err()
+                            && let Some(attempt) = attempt.take()
+                        {
+                            self.runtime.inner.hub.turn_ends(&machine.session, &claim.thread, attempt);
+                        }
+                        recalled?;
                         machine.turn(outcome)?;
                     }
                     Completed { outcome: None, .. } if self.ending.is_cancelled() => break Ended::Stopping,
@@ -169,6 +176,53 @@ impl Streak {
         }
     }
 
+    /// Tells the machine of old calls that a turn names. The turn is paid for: what cannot be read is tried again.
+    async fn recall(
+        &self,
+        claim: &Claim,
+        machine: &mut SliceMachine,
+        outcome: &TurnOutcome,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<(), StoreError> {
+        let store = &self.runtime.inner.store;
+        let mut pauses = Pauses::new();
+        for id in machine.lacks(outcome) {
+            let row = loop {
+                let error = match store.call(&claim.thread, &id).await {
+                    Ok(row) => break row,
+                    Err(error) => error,
+                };
+                self.put_off(claim, error, &mut pauses, place).await?;
+                // Nothing else tells that the thread is somebody else's by now.
+                if let Err(lost @ (StoreError::Fenced | StoreError::Owned { .. })) = store.renew(claim).await
+                {
+                    return Err(lost);
+                }
+            };
+            row.into_iter().for_each(|row| machine.knows(row));
+        }
+        Ok(())
+    }
+
+    /// Waits until a slice that is decided, or nearly, is tried again. Gives the error back where that is in vain.
+    async fn put_off(
+        &self,
+        claim: &Claim,
+        error: StoreError,
+        pauses: &mut Pauses,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<(), StoreError> {
+        if matches!(error, StoreError::Fenced | StoreError::Owned { .. }) {
+            return Err(error);
+        }
+        tracing::error!(thread = %claim.thread, %error, "a slice could not be written; trying again");
+        if matches!(error, StoreError::Damaged { .. }) && place.take().is_some() {
+            // That may last: others need not wait for it, and people are told why nothing comes.
+            self.tell(claim, &format!("the agent's answer cannot be written yet: {error}")).await;
+        }
+        if pauses.wait(&self.ending).await { Ok(()) } else { Err(error) }
+    }
+
     /// Writes the slice. What it paused or closed below looks up at once.
     async fn commit(
         &self,
@@ -181,19 +235,10 @@ impl Streak {
         let ends = Ends { calls: commit.cancel.clone(), closed, heard: false };
         let mut pauses = Pauses::new();
         let committed = loop {
-            let error = match self.runtime.inner.store.commit(claim, commit.clone(), clock::now()).await {
+            match self.runtime.inner.store.commit(claim, commit.clone(), clock::now()).await {
                 Ok(committed) => break committed,
-                Err(error @ (StoreError::Fenced | StoreError::Owned { .. })) => return Err(error),
-                Err(error) => error,
-            };
-            // The turn is paid for: it is written as soon as that is possible, never made again.
-            tracing::error!(thread = %claim.thread, %error, "a slice could not be written; trying again");
-            if matches!(error, StoreError::Damaged { .. }) && place.take().is_some() {
-                // That may last: others need not wait for it, and people are told why nothing comes.
-                self.tell(claim, &format!("the agent's answer cannot be written yet: {error}")).await;
-            }
-            if !pauses.wait(&self.ending).await {
-                return Err(error);
+                // The turn is paid for: it is written as soon as that is possible, never made again.
+                Err(error) => self.put_off(claim, error, &mut pauses, place).await?,
             }
         };
         if ends != Ends::default() {

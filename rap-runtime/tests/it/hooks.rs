@@ -3,9 +3,10 @@
 use rap_runtime::{
     MemoryStore,
     core::{
-        Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
-        Interaction, Millis, NewInput, Numbered, OpenInteraction, Reply, Session, SessionView, Settlement,
-        SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
+        Accepted, Answered, CallRow, CallView, Claim, Commit, Committed, DeadLetterView, Delivery,
+        HistoryView, Interaction, Millis, NewInput, Numbered, OpenInteraction, Reply, Session, SessionView,
+        Settlement, SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView,
+        Toolbox,
     },
 };
 use rap_types::{CallId, ThreadId};
@@ -23,6 +24,8 @@ pub(crate) struct Hooks {
     pub(crate) failing_loads: AtomicUsize,
     /// So many of the next commits fail.
     pub(crate) failing_commits: AtomicUsize,
+    /// So many of the next looks for an old call fail.
+    pub(crate) failing_calls: AtomicUsize,
     /// So many of the next commits are told that the database is damaged.
     pub(crate) damaged_commits: AtomicUsize,
     /// So many of the next settlements fail.
@@ -82,6 +85,11 @@ macro_rules! pass_on {
             async fn load(&self, claim: &Claim) -> Result<Snapshot, StoreError> {
                 fails(&self.hooks.failing_loads)?;
                 self.store.load(claim).await
+            }
+
+            async fn call(&self, thread: &ThreadId, id: &CallId) -> Result<Option<CallRow>, StoreError> {
+                fails(&self.hooks.failing_calls)?;
+                self.store.call(thread, id).await
             }
 
             async fn settle(&self, delivery: i64, settlement: Settlement, now: Millis) -> Result<(), StoreError> {

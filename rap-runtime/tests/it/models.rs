@@ -7,9 +7,10 @@ use crate::{
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use rap_runtime::{
     AgentHost, Delta, ModelCard, ModelError, ModelProvider, NewSession, Runtime, Watched,
-    core::{Accepted, Millis, ModelRequest, NewInput, Store, Surface, ThreadState},
+    core::{Accepted, Millis, ModelCall, ModelRequest, NewInput, Store, Surface, ThreadState},
 };
 use rap_types::{ContentPart, ThreadId};
+use serde_json::json;
 use std::{
     sync::{
         Arc,
@@ -482,6 +483,27 @@ async fn a_turn_that_cannot_be_written_at_first() {
     assert_eq!(store.hooks.commits.load(Ordering::SeqCst), 3);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert_eq!(history(&world.runtime, &session).await, ["Person: one", "model: the first"]);
+}
+
+/// ERR-02: the same for a turn that names a call of long ago, which cannot be looked up at first.
+#[tokio::test(start_paused = true)]
+async fn a_turn_whose_old_call_cannot_be_read_at_first() {
+    let store = Hooked::default();
+    store.hooks.failing_calls.store(2, Ordering::SeqCst);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let says = |n| {
+        let arguments = json!({"tool_call_id": "of-nobody"});
+        let call = ModelCall { name: "cancel_subscription".to_owned(), arguments, provider_id: None };
+        stream::iter([if n == 0 { Ok(Delta::Call(call)) } else { text("well") }]).boxed()
+    };
+    let world = driven(store.clone(), Made(says, asked.clone())).await;
+    let (session, mut story) = told(&world.runtime, "one").await;
+    story.text("well").await;
+    story.resting(&session).await;
+    assert_eq!(store.hooks.failing_calls.load(Ordering::SeqCst), 0, "it was looked up");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    let told = history(&world.runtime, &session).await.join("\n");
+    assert!(told.contains("neither a subscription nor a call"), "{told}");
 }
 
 /// A message that came while a turn was being written interrupts nothing: the next completion has seen it.

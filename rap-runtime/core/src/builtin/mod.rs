@@ -7,6 +7,7 @@ pub(crate) mod threads;
 pub(crate) use definitions::definitions;
 
 use crate::{Outcome, TurnCall, machine::Draft, machine::Resolution};
+use rap_types::CallId;
 use serde_json::{Map, Value};
 
 /// The names of the built-in tools. A foreign tool of one of these names is not offered.
@@ -18,10 +19,11 @@ pub const BUILT_IN_TOOLS: [&str; 8] = [
     "report_to_parent",
     "close_thread",
     "send_message_to_child",
-    "cancel_subscription",
+    CANCEL_SUBSCRIPTION,
 ];
 
 pub(crate) const SLEEP_UNTIL_EVENT_OR_INPUT: &str = "sleep_until_event_or_input";
+const CANCEL_SUBSCRIPTION: &str = "cancel_subscription";
 pub(crate) const SPAWN_THREAD: &str = "spawn_thread";
 
 /// Whether a name is that of a built-in tool that is switched on.
@@ -37,6 +39,13 @@ pub(crate) fn rests(name: &str) -> bool {
 /// Whether a tool's call stays open until a due time.
 pub(crate) fn is_timed(name: &str) -> bool {
     matches!(name, "sleep" | "sleep_until")
+}
+
+/// The call that a call of a built-in tool names.
+pub(crate) fn names_call(name: &str, arguments: &Value) -> Option<CallId> {
+    let named =
+        arguments.get("tool_call_id").and_then(Value::as_str).filter(|_| name == CANCEL_SUBSCRIPTION)?;
+    CallId::new(named).ok()
 }
 
 /// Runs a built-in tool. `alone`: no call of its turn leaves anything open.
@@ -57,7 +66,7 @@ pub(crate) fn run(
         "report_to_parent" => threads::report_to_parent(draft, call, arguments).map(instant),
         "close_thread" => threads::close_thread(draft, call, arguments, alone).map(instant),
         "send_message_to_child" => threads::send_message_to_child(draft, call, arguments).map(instant),
-        "cancel_subscription" => threads::cancel_subscription(draft, arguments).map(instant),
+        CANCEL_SUBSCRIPTION => threads::cancel_subscription(draft, arguments).map(instant),
         other => Err(format!("bug: {other} is no built-in tool")),
     };
     result.unwrap_or_else(|message| Resolution::Refused(Outcome::error(message)))

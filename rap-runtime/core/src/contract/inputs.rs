@@ -109,6 +109,31 @@ pub async fn an_inbox_holds_so_much(store: &dyn Store) {
     assert_eq!(store.accept(large("d"), at(22)).await.unwrap(), Accepted::Accepted, "it comes again");
 }
 
+/// P8: calls that are over, or presumed lost, are no part of a snapshot once the thread has gone on, however many there are;
+/// each is found by its id, in its own thread alone.
+pub async fn a_call_that_nobody_waits_for_is_asked_for(store: &dyn Store) {
+    let root = root(store).await;
+    let rows =
+        [("lost", CallState::PresumedLost, 0), ("done", CallState::Done, 0), ("newest", CallState::Done, 2)]
+            .map(|(id, state, turn)| crate::CallRow { turn, ..call_row(&root, id, state) });
+    woken(store, &root, "go", 10, |snapshot, commit| {
+        commit.calls = rows.to_vec();
+        commit.threads = vec![child(&snapshot.thread, "kid", 0)];
+    })
+    .await;
+    slice(store, &thread("kid"), 10, |_, _| {}).await;
+    store.accept(message(&root, "on"), at(11)).await.unwrap();
+    assert_eq!(seen(store, &root, 11).await.calls, rows[2..]);
+    for row in &rows {
+        assert_eq!(store.call(&root, &row.id).await.unwrap().as_ref(), Some(row));
+        assert_eq!(store.call(&thread("kid"), &row.id).await.unwrap(), None);
+        assert_eq!(store.call(&thread("nobody"), &row.id).await.unwrap(), None);
+    }
+    assert_eq!(store.call(&root, &call("nobody's")).await.unwrap(), None);
+    store.accept(outcome(&root, "lost"), at(12)).await.unwrap();
+    assert_eq!(seen(store, &root, 12).await.calls, [rows[0].clone(), rows[2].clone()], "an input names it");
+}
+
 /// Of what was never accepted a thread keeps so many dead letters, and its oldest go; none of them pushes out an input
 /// that was (P1).
 pub async fn dead_letters_of_strangers_are_few(store: &dyn Store) {

@@ -87,6 +87,7 @@ macro_rules! store_contract {
                 a_toolbox_is_replaced_by_who_knows_it,
                 an_inbox_holds_so_much,
                 dead_letters_of_strangers_are_few,
+                a_call_that_nobody_waits_for_is_asked_for,
                 many_accepts_at_once,
                 damage_in_a_commit_writes_nothing,
             },

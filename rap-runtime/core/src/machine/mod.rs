@@ -22,8 +22,9 @@ mod turn;
 pub(crate) use draft::Draft;
 pub(crate) use resolve::Resolution;
 
-use crate::{Commit, InstantTools, ModelRequest, Moment, Session, Snapshot, TurnOutcome};
-use std::sync::Arc;
+use crate::{CallRow, Commit, InstantTools, ModelRequest, Moment, Session, Snapshot, TurnOutcome, builtin};
+use rap_types::CallId;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The fingerprint of a session's toolbox, which is the same for all its slices.
 pub(crate) fn toolbox_fingerprint(session: &Arc<Session>) -> String {
@@ -112,6 +113,25 @@ impl SliceMachine {
                 }
                 Phase::Over => return Step::Done,
             }
+        }
+    }
+
+    /// The calls that a turn names and that the machine does not know: it is to be [told](Self::knows) of those that there
+    /// are ([`Store::call`](crate::Store::call)) before it is told of the [turn](Self::turn).
+    pub fn lacks(&self, outcome: &TurnOutcome) -> Vec<CallId> {
+        let TurnOutcome::Turn(turn) = outcome else { return Vec::new() };
+        let named = turn.calls.iter().filter_map(|call| builtin::names_call(&call.name, &call.arguments));
+        let lacking: BTreeSet<CallId> = named.filter(|id| self.draft.call(id).is_none()).collect();
+        lacking.into_iter().collect()
+    }
+
+    /// A call of the thread that the turn names and the snapshot did not hold.
+    pub fn knows(&mut self, row: CallRow) {
+        if row.thread == *self.draft.thread() && self.draft.call(&row.id).is_none() {
+            // In its place: a commit lists calls in the order in which they were made.
+            let calls = &mut self.draft.snapshot.calls;
+            let place = calls.partition_point(|other| (other.turn, other.index) < (row.turn, row.index));
+            calls.insert(place, row);
         }
     }
 

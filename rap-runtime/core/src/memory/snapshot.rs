@@ -2,8 +2,8 @@
 
 use super::{Memory, ThreadData};
 use crate::{
-    CallRow, CallState, Child, ChildKind, Claim, Entry, Input, Snapshot, StoreError, SubscriptionRow,
-    SubscriptionState, ThreadKind, history::shown_to_model,
+    CallRow, Child, ChildKind, Claim, Entry, Input, Snapshot, StoreError, SubscriptionRow, SubscriptionState,
+    ThreadKind, history::shown_to_model,
 };
 use rap_types::{CallId, ThreadId};
 use std::{collections::HashSet, sync::Arc};
@@ -26,12 +26,8 @@ impl Memory {
         let named: HashSet<&CallId> = inputs.iter().filter_map(|input| input.body.call()).collect();
         let own = |row: &&CallRow| row.thread == claim.thread;
         let newest = self.calls.values().map(|call| &call.row).filter(own).map(|row| row.turn).max();
-        let needed = |row: &&CallRow| {
-            row.state.is_open()
-                || row.state == CallState::PresumedLost
-                || Some(row.turn) == newest
-                || named.contains(&row.id)
-        };
+        let needed =
+            |row: &&CallRow| row.state.is_open() || Some(row.turn) == newest || named.contains(&row.id);
         let mut calls: Vec<CallRow> =
             self.calls.values().map(|call| &call.row).filter(own).filter(needed).cloned().collect();
         calls.sort_by_key(|row| (row.turn, row.index));

@@ -2,9 +2,9 @@
 
 use super::{Memory, ThreadData};
 use crate::{
-    CallState, CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView, InputBody,
-    Millis, Numbered, SessionView, SliceRecord, SliceView, SubscriptionState, SubscriptionView, SurfaceEvent,
-    ThreadState, ThreadView, UserAuthor,
+    CallRow, CallState, CallView, Claim, DeadLetterView, Delivery, DeliveryKind, Entry, HistoryView,
+    InputBody, Millis, Numbered, SessionView, SliceRecord, SliceView, SubscriptionState, SubscriptionView,
+    SurfaceEvent, ThreadState, ThreadView, UserAuthor,
     history::{first_shown, text_of},
 };
 use rap_types::{CallId, ThreadId};
@@ -103,6 +103,11 @@ impl Memory {
         let before = self.dead_letters.len();
         self.dead_letters.retain(|letter| letter.view.id != id);
         self.dead_letters.len() < before
+    }
+
+    /// See [`Store::call`](crate::Store::call).
+    pub fn call(&self, thread: &ThreadId, id: &CallId) -> Option<CallRow> {
+        self.calls.get(id).map(|call| &call.row).filter(|row| row.thread == *thread).cloned()
     }
 
     /// See [`Store::calls`](crate::Store::calls).

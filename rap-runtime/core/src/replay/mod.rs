@@ -20,8 +20,8 @@ mod explain;
 pub use explain::Explanation;
 
 use crate::{
-    CallRow, CallState, Child, ChildKind, Commit, DECISIONS_VERSION, Entry, HistoryView, InstantTools,
-    ModelRequest, Outcome, Session, SliceFacts, SliceMachine, SliceView, Snapshot, Step, SubscriptionRow,
+    CallRow, Child, ChildKind, Commit, DECISIONS_VERSION, Entry, HistoryView, InstantTools, ModelRequest,
+    Outcome, Session, SliceFacts, SliceMachine, SliceView, Snapshot, Step, SubscriptionRow,
     SubscriptionState, ThreadKind, ThreadRow, Toolbox, TurnOutcome, history::shown_to_model, machine::record,
 };
 use rap_types::{CallId, ThreadId};
@@ -163,7 +163,7 @@ impl ThreadReplay {
                 });
             }
         };
-        let decided = decide(&snapshot, view);
+        let decided = decide(&snapshot, view, &self.calls);
         let Some((request, commit)) = decided else {
             self.gap.get_or_insert(version);
             faults.push("the decisions panic, which is a bug of this version".to_owned());
@@ -276,15 +276,11 @@ impl ThreadReplay {
         }
     }
 
-    /// As stores load them: open or presumed lost, of the newest turn, named by an input.
+    /// As stores load them: open, of the newest turn, named by an input.
     fn calls_needed(&self, named: &HashSet<&CallId>) -> Vec<CallRow> {
         let newest = self.calls.values().map(|row| row.turn).max();
-        let needed = |row: &&CallRow| {
-            row.state.is_open()
-                || row.state == CallState::PresumedLost
-                || Some(row.turn) == newest
-                || named.contains(&row.id)
-        };
+        let needed =
+            |row: &&CallRow| row.state.is_open() || Some(row.turn) == newest || named.contains(&row.id);
         let mut calls: Vec<_> = self.calls.values().filter(needed).cloned().collect();
         calls.sort_by_key(|row| (row.turn, row.index));
         calls
@@ -350,7 +346,7 @@ fn answered(instants: Vec<Outcome>) -> InstantTools {
 type Decided = (Option<Box<ModelRequest>>, Box<Commit>);
 
 /// Decides again; none if the decisions panic.
-fn decide(snapshot: &Snapshot, view: &SliceView) -> Option<Decided> {
+fn decide(snapshot: &Snapshot, view: &SliceView, calls: &BTreeMap<CallId, CallRow>) -> Option<Decided> {
     catch_unwind(AssertUnwindSafe(|| {
         let window = view.record.facts.as_ref().and_then(|facts| facts.window);
         let mut machine = SliceMachine::new(snapshot.clone(), view.record.moment)
@@ -362,7 +358,10 @@ fn decide(snapshot: &Snapshot, view: &SliceView) -> Option<Decided> {
                 Step::Complete(request) => {
                     asked = Some(request);
                     let none = || TurnOutcome::Failed { message: "no turn was recorded".to_owned() };
-                    machine.turn(view.record.turn.clone().unwrap_or_else(none));
+                    let turn = view.record.turn.clone().unwrap_or_else(none);
+                    let lacking = machine.lacks(&turn);
+                    lacking.iter().filter_map(|id| calls.get(id)).for_each(|row| machine.knows(row.clone()));
+                    machine.turn(turn);
                 }
                 Step::Commit(commit) => return Some((asked, commit)),
                 Step::Done => return None,

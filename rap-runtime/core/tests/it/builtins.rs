@@ -340,3 +340,37 @@ fn cancel_an_unanswered_call() {
     assert!(matches!(world.result("build", "ok"), rap_core::Accepted::Discarded(_)));
     assert_eq!(world.store.dead_letters().len(), 1);
 }
+
+/// P8, CAN-01: a call that was presumed lost turns ago is no part of what a slice loads; the model names it, and it is
+/// cancelled.
+#[test]
+fn cancel_a_call_that_was_presumed_lost() {
+    let mut world = World::new();
+    world.model([
+        turn("", &[("a", json!({}))]),
+        says("lost, it seems"),
+        turn("", &[("b", json!({}))]),
+        says("well"),
+    ]);
+    world.user("go");
+    world.run();
+    world.undelivered("a", true);
+    world.run();
+    world.user("go on");
+    world.run();
+    world.result("b", "1");
+    world.run();
+    assert_eq!(world.state("a"), CallState::PresumedLost);
+    let (id, root) = (world.call("a").id, world.root.clone());
+    world.user("cancel it");
+    let claim = world.store.claim(world.now).unwrap();
+    let loaded = world.store.load(&claim).unwrap().calls;
+    assert!(loaded.iter().all(|row| row.id != id), "{loaded:?}");
+    world.store.release(&claim);
+    world.model([turn("", &[("cancel_subscription", json!({"tool_call_id": id}))]), says("cancelled")]);
+    world.run();
+    assert_eq!(world.state("a"), CallState::Cancelled);
+    assert_eq!(world.sent(DeliveryKind::CancelToolCall).len(), 2);
+    assert!(matches!(world.result("a", "ok"), rap_core::Accepted::Discarded(_)));
+    assert_eq!(world.store.call(&root, &id).unwrap().state, CallState::Cancelled);
+}

@@ -153,7 +153,7 @@ impl World {
     /// One slice, if one is due.
     pub(crate) fn slice(&mut self) -> bool {
         let Some(claim) = self.store.claim(self.now) else { return false };
-        let snapshot = self.store.load(&claim).unwrap();
+        let mut snapshot = self.store.load(&claim).unwrap();
         let moment = Moment { now: self.now, seed: 7 };
         let mut machine = SliceMachine::new(snapshot.clone(), moment)
             .with_window(self.window)
@@ -168,6 +168,12 @@ impl World {
                     let said =
                         next.unwrap_or_else(|| panic!("the model was asked once more: {:#?}", self.told()));
                     outcome = Some(said.clone());
+                    for id in machine.lacks(&said) {
+                        let row = self.store.call(&claim.thread, &id);
+                        snapshot.calls.extend(row.clone());
+                        row.into_iter().for_each(|row| machine.knows(row));
+                    }
+                    snapshot.calls.sort_by_key(|row| (row.turn, row.index));
                     machine.turn(said);
                 }
                 Step::Commit(commit) => {

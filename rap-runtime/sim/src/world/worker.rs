@@ -300,6 +300,12 @@ impl World {
         };
         work.said = Some(said.clone());
         work.thinking = false;
+        for id in work.machine.lacks(&said) {
+            let row = self.store.call(&work.claim.thread, &id);
+            work.snapshot.calls.extend(row.clone());
+            row.into_iter().for_each(|row| work.machine.knows(row));
+        }
+        work.snapshot.calls.sort_by_key(|row| (row.turn, row.index));
         work.machine.turn(said);
         Ok(())
     }

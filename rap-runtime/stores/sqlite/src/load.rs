@@ -233,14 +233,13 @@ pub(crate) fn claim_compaction(conn: &Connection, shared: &Shared) -> Done<Optio
     Ok(None)
 }
 
-/// Calls that are open, presumed lost, of the newest turn, or named by an input.
+/// Calls that are open, of the newest turn, or named by an input.
 fn calls(conn: &Connection, n: i64, id: &ThreadId) -> Done<Vec<CallRow>> {
     let sql = rows::select_calls(
         "",
         &format!(
             "WHERE c.n IN (
                 SELECT n FROM calls WHERE thread = ?1 AND {OPEN}
-                UNION SELECT n FROM calls WHERE thread = ?1 AND state = 'presumed_lost'
                 UNION SELECT n FROM calls
                     WHERE thread = ?1 AND turn = (SELECT max(turn) FROM calls WHERE thread = ?1)
                 UNION SELECT k.n FROM inbox i CROSS JOIN calls k ON k.thread = i.thread AND k.id = i.call
@@ -255,6 +254,15 @@ fn calls(conn: &Connection, n: i64, id: &ThreadId) -> Done<Vec<CallRow>> {
         calls.push(rows::call(conn, row, id)?);
     }
     Ok(calls)
+}
+
+/// A call of a thread, whatever became of it.
+pub(crate) fn call(conn: &Connection, thread: &ThreadId, id: &CallId) -> Done<Option<CallRow>> {
+    let Some((n, _)) = rows::numbers(conn, thread)? else { return Ok(None) };
+    let sql = rows::select_calls("", "WHERE c.thread = ?1 AND c.id = ?2");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query(rusqlite::params![n, id.as_str()])?;
+    rows.next()?.map(|row| rows::call(conn, row, thread)).transpose()
 }
 
 /// Subscriptions that are active or named by an input.

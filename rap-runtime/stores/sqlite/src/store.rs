@@ -12,7 +12,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use rap_core::{
-    Accepted, Answered, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
+    Accepted, Answered, CallRow, CallView, Claim, Commit, Committed, DeadLetterView, Delivery, HistoryView,
     Interaction, Millis, NewInput, Numbered, OpenInteraction, Owed, Reply, Session, SessionView, Settlement,
     SliceView, Snapshot, Store, StoreError, SubscriptionView, SurfaceEvent, ThreadView, Toolbox,
 };
@@ -420,6 +420,11 @@ impl Store for SqliteStore {
     ) -> Result<Vec<SliceView>, StoreError> {
         let thread = thread.clone();
         self.read(move |conn, _| views::slices(conn, &thread, after, limit)).await
+    }
+
+    async fn call(&self, thread: &ThreadId, id: &CallId) -> Result<Option<CallRow>, StoreError> {
+        let (thread, id) = (thread.clone(), id.clone());
+        self.read_here(move |conn, _| load::call(conn, &thread, &id)).await
     }
 
     async fn calls(&self, only_open: bool) -> Result<Vec<CallView>, StoreError> {
