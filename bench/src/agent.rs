@@ -1,5 +1,6 @@
 //! An agent without a model: threads with a history of some length in a store, and slices run by hand.
 
+use crate::harness::median;
 use rap_core::{
     Claim, Commit, Entry, Millis, ModelTurn, Moment, NewInput, Rules, Session, SliceMachine, Snapshot, Step,
     Store, Toolbox, TurnEntry, TurnOutcome, UserAuthor, UserEntry,
@@ -111,25 +112,63 @@ async fn seed_with(
     Ok(root)
 }
 
-/// Runs the slice that is due, its model answering at once; gives its time in milliseconds from claim to release.
-pub(crate) async fn slice(store: &dyn Store, of: &ThreadId) -> Result<f64, String> {
+/// The milliseconds of a slice's parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    pub(crate) claim: f64,
+    pub(crate) load: f64,
+    pub(crate) decide: f64,
+    pub(crate) commit: f64,
+    pub(crate) release: f64,
+}
+
+impl Parts {
+    pub(crate) fn total(self) -> f64 {
+        self.claim + self.load + self.decide + self.commit + self.release
+    }
+
+    /// The median of each part of some slices, in words.
+    pub(crate) fn told(slices: &[Self]) -> String {
+        let of = |part: fn(&Self) -> f64| median(slices.iter().map(part).collect());
+        format!(
+            "claim {:.2} ms, load {:.2}, decide {:.2}, commit {:.2}, release {:.2}",
+            of(|s| s.claim),
+            of(|s| s.load),
+            of(|s| s.decide),
+            of(|s| s.commit),
+            of(|s| s.release)
+        )
+    }
+}
+
+fn since(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+/// Runs the slice that is due, its model answering at once.
+pub(crate) async fn slice(store: &dyn Store, of: &ThreadId) -> Result<Parts, String> {
     let began = Instant::now();
     let claim = store.claim(now()).await.map_err(said)?.ok_or("no thread is due")?;
     if claim.thread != *of {
         return Err(format!("{} is due, not {of}", claim.thread));
     }
-    run(store, claim, |_| ()).await?;
-    Ok(began.elapsed().as_secs_f64() * 1e3)
+    let claimed = since(began);
+    let parts = run(store, claim, |_| ()).await?;
+    Ok(Parts { claim: claimed, ..parts })
 }
 
 /// Runs a slice of whichever thread is due; false where none is.
 pub(crate) async fn slice_any(store: &dyn Store) -> Result<bool, String> {
     let Some(claim) = store.claim(now()).await.map_err(said)? else { return Ok(false) };
-    run(store, claim, |_| ()).await.map(|()| true)
+    run(store, claim, |_| ()).await.map(|_| true)
 }
 
-async fn run(store: &dyn Store, claim: Claim, change: impl FnOnce(&mut Commit)) -> Result<(), String> {
+async fn run(store: &dyn Store, claim: Claim, change: impl FnOnce(&mut Commit)) -> Result<Parts, String> {
+    let began = Instant::now();
     let snapshot: Snapshot = store.load(&claim).await.map_err(said)?;
+    let load = since(began);
+    let deciding = Instant::now();
+    let mut commit = 0.0;
     let mut machine = SliceMachine::new(snapshot, Moment { now: now(), seed: 7 });
     let mut change = Some(change);
     loop {
@@ -142,23 +181,28 @@ async fn run(store: &dyn Store, claim: Claim, change: impl FnOnce(&mut Commit)) 
                 };
                 machine.turn(TurnOutcome::Turn(turn));
             }
-            Step::Commit(mut commit) => {
+            Step::Commit(mut decided) => {
                 if let Some(change) = change.take() {
-                    change(&mut commit);
+                    change(&mut decided);
                 }
-                store.commit(&claim, *commit, now()).await.map_err(said)?;
+                let began = Instant::now();
+                store.commit(&claim, *decided, now()).await.map_err(said)?;
+                commit += since(began);
                 machine.committed();
             }
             Step::Done => break,
         }
     }
-    store.release(claim).await.map_err(said)
+    let decide = since(deciding) - commit;
+    let releasing = Instant::now();
+    store.release(claim).await.map_err(said)?;
+    Ok(Parts { claim: 0.0, load, decide, commit, release: since(releasing) })
 }
 
-/// A person's message and the slice that it makes; gives the slice's time.
+/// A person's message and the slice that it makes; gives the slice's time in milliseconds, from claim to release.
 pub(crate) async fn turn(store: &dyn Store, of: &ThreadId, key: &str) -> Result<f64, String> {
     store.accept(message(of, key), now()).await.map_err(said)?;
-    slice(store, of).await
+    slice(store, of).await.map(Parts::total)
 }
 
 pub(crate) fn said(error: impl std::fmt::Display) -> String {

@@ -80,7 +80,8 @@ impl Driver {
         Err(format!("an invocation was answered {status}: {}", String::from_utf8_lossy(&body)))
     }
 
-    async fn round_trip(&self, to: SocketAddr, tool: &str) -> Result<f64, String> {
+    /// One call and its callback; gives the milliseconds.
+    pub(crate) async fn round_trip(&self, to: SocketAddr, tool: &str) -> Result<f64, String> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, done) = oneshot::channel();
         lock(&self.waiting).insert(number, sender);

@@ -9,6 +9,7 @@ use crate::{
 };
 use rap_core::Store;
 use rap_store_sqlite::SqliteStore;
+use std::time::Instant;
 
 pub(crate) struct ColdStart;
 
@@ -46,12 +47,23 @@ impl Bench for ColdStart {
             })?;
             super::slices::prepare(&bare, messages).map_err(said)?;
             let (path, bare) = (path.display().to_string(), bare.display().to_string());
-            let (mut ours, mut floor) = (Vec::new(), Vec::new());
+            let (mut ours, mut parts, mut floor) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..3 * plan.rounds() {
                 // The model is silent: nothing is committed, and the next process finds the same.
-                ours.push(Peer::start(&["cold-start", &path])?.took.as_secs_f64() * 1e3);
+                let peer = Peer::start(&["cold-start", &path])?;
+                ours.push(peer.took.as_secs_f64() * 1e3);
+                parts.push(
+                    peer.first.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<f64>>(),
+                );
                 floor.push(Peer::start(&["cold-start-floor", &bare])?.took.as_secs_f64() * 1e3);
             }
+            let of = |at: usize| median(parts.iter().filter_map(|parts| parts.get(at).copied()).collect());
+            report.reading.push(format!(
+                "{messages} messages: {:.1} ms for opening the store, listening and starting to drive, {:.1} from there to the request \
+                 to the model; the rest is the start of the process.",
+                of(0),
+                of(1)
+            ));
             let row = Row::new(format!("{messages} messages, p50"), "ms", median(ours)).floor(median(floor));
             report.rows.push(row.gate(Gate::AtMost(limit)));
         }
@@ -62,9 +74,12 @@ impl Bench for ColdStart {
 /// Starts as a program does, and says when the model is asked.
 pub(crate) fn serve(path: &str) -> Result<(), String> {
     tokio::runtime::Runtime::new().map_err(said)?.block_on(async {
+        let began = Instant::now();
         let mut host = Host::start(path, Habit::IsSilent, None).await?;
-        host.asked.recv().await.ok_or("the model is gone")?;
-        say("asked");
+        let started = Instant::now();
+        let (asked, _) = host.asked.recv().await.ok_or("the model is gone")?;
+        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+        say(&format!("asked {:.3} {:.3}", ms(started - began), ms(asked.saturating_duration_since(started))));
         std::future::pending().await
     })
 }

@@ -1,7 +1,7 @@
 //! B7: threads that sleep: what they take on the disk, in memory and of the processor, and how fast one wakes.
 
 use crate::{
-    agent::{said, seed_sleeping, thread, turn},
+    agent::{MESSAGE_BYTES, said, seed_sleeping, thread, turn},
     harness::{Bench, Effort, Gate, Plan, Report, Row, median},
     host::{Habit, Host},
     peer::Peer,
@@ -9,6 +9,7 @@ use crate::{
 };
 use rap_core::Store;
 use rap_store_sqlite::SqliteStore;
+use rusqlite::params;
 use std::{path::Path, sync::Arc, time::Duration};
 
 pub(crate) struct Hibernation;
@@ -28,7 +29,8 @@ impl Bench for Hibernation {
     fn about(&self) -> &'static str {
         "Sessions whose root threads have 10 messages of 500 bytes and a timer that is due in a day; 100,000, with --full a \
          million. Their size on the disk; what a runtime, in a process of its own, takes of memory and processor while \
-         nothing happens, beside one on a store of 300; the p50 of the first slice of one of them beside the same there."
+         nothing happens, beside one on a store of 300; the p50 of the first slice of one of them beside the same there. Floor of \
+         the size: the same messages and times in two tables of bare rusqlite."
     }
 
     fn run(&self, plan: &Plan) -> Result<Report, String> {
@@ -48,7 +50,8 @@ impl Bench for Hibernation {
         let mut report = Report::default();
         let bytes = std::fs::metadata(&full).map_err(said)?.len() as f64;
         let per_gib = sleepers as f64 * f64::from(1 << 30) / bytes;
-        report.rows.push(Row::new("threads per GiB", "", per_gib).gate(Gate::AtLeast(100_000.0)));
+        let bare = bare_per_gib(&folder.path().join("floor.db"), sleepers.min(10_000)).map_err(said)?;
+        report.rows.push(Row::new("threads per GiB", "", per_gib).floor(bare).gate(Gate::AtLeast(100_000.0)));
 
         let lasting = Duration::from_secs(plan.size(3, 30) as u64);
         match (rest(&full, lasting)?, rest(&empty, lasting)?) {
@@ -79,6 +82,29 @@ impl Bench for Hibernation {
         report.rows.push(row.floor(wake(&empty, turns)?).gate(Gate::RatioAtMost(1.2)));
         Ok(report)
     }
+}
+
+/// How many threads bare rows would have in a GiB.
+fn bare_per_gib(path: &Path, sleepers: usize) -> rusqlite::Result<f64> {
+    let connection = super::slices::open(path)?;
+    connection.execute_batch(
+        "CREATE TABLE thread (id INTEGER PRIMARY KEY, due INTEGER NOT NULL);
+         CREATE TABLE message (thread INTEGER NOT NULL, n INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (thread, n))
+         WITHOUT ROWID; BEGIN;",
+    )?;
+    let body = "x".repeat(MESSAGE_BYTES);
+    for id in 0..sleepers as i64 {
+        connection.prepare_cached("INSERT INTO thread VALUES (?1, ?1)")?.execute([id])?;
+        for n in 0..10_i64 {
+            connection
+                .prepare_cached("INSERT INTO message VALUES (?1, ?2, ?3)")?
+                .execute(params![id, n, body])?;
+        }
+    }
+    connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE);")?;
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    let bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    Ok(sleepers as f64 * f64::from(1 << 30) / (pages * bytes) as f64)
 }
 
 fn name(number: usize) -> String {

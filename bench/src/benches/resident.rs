@@ -25,7 +25,8 @@ impl Bench for Resident {
 
     fn about(&self) -> &'static str {
         "A runtime on SQLite with its gateway, in a process of its own: at rest after its start, and after slices for \
-         messages to 16 sessions, side by side, each watched."
+         messages to 16 sessions, side by side, each watched. Floor at rest: a process of bare rusqlite that has read as many \
+         messages as one session has at its start."
     }
 
     fn run(&self, plan: &Plan) -> Result<Report, String> {
@@ -44,8 +45,12 @@ impl Bench for Resident {
         let (Some(idle), Some(after)) = (idle, after) else {
             return Err("this system does not tell a process's memory".to_owned());
         };
+        let bare = folder.path().join("floor.db");
+        super::slices::prepare(&bare, 10).map_err(said)?;
+        let floor = Peer::start(&["cold-start-floor", &bare.display().to_string()])?.memory_mb();
         let mut report = Report::default();
-        report.rows.push(Row::new("idle", "MB", idle).gate(Gate::AtMost(25.0)));
+        let floor = floor.ok_or("this system does not tell a process's memory")?;
+        report.rows.push(Row::new("idle", "MB", idle).floor(floor).gate(Gate::AtMost(25.0)));
         report.rows.push(Row::new(format!("after {slices} slices"), "MB", after).gate(Gate::AtMost(60.0)));
         Ok(report)
     }

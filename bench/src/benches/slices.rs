@@ -1,7 +1,7 @@
 //! B3: a slice of a thread with a history of 10, 1,000 and 10,000 messages, on SQLite.
 
 use crate::{
-    agent::{MESSAGE_BYTES, message, now, said, seed, slice, turn},
+    agent::{MESSAGE_BYTES, Parts, message, now, said, seed, slice, turn},
     harness::{Bench, Gate, Plan, Report, Row, median},
 };
 use rap_core::Store;
@@ -46,17 +46,20 @@ impl Bench for Slices {
             })?;
             prepare(&bare, messages).map_err(said)?;
 
-            let (mut cold_ours, mut cold_floor) = (Vec::new(), Vec::new());
+            let (mut cold_ours, mut cold_parts, mut cold_floor) = (Vec::new(), Vec::new(), Vec::new());
             for round in 0..3 * plan.rounds() {
-                cold_ours.push(runtime.block_on(async {
+                let parts = runtime.block_on(async {
                     let store = SqliteStore::open(&path).await.map_err(said)?;
                     store.accept(message(&thread, &format!("cold {round}")), now()).await.map_err(said)?;
                     slice(&store, &thread).await
-                })?);
+                })?;
+                cold_ours.push(parts.total());
+                cold_parts.push(parts);
                 let connection = open(&bare).map_err(said)?;
                 connection.query_row("SELECT count(*) FROM thread", [], |_| Ok(())).map_err(said)?;
                 cold_floor.push(bare_slice(&connection, true).map_err(said)?);
             }
+            report.reading.push(format!("Cold, {messages} messages: {}.", Parts::told(&cold_parts)));
             let (ours, floor) = (median(cold_ours), median(cold_floor));
             let row = Row::new(format!("cold, {messages} messages, p50"), "ms", ours).floor(floor);
             report.rows.push(row.gate(Gate::AtMost(limit)));
@@ -79,6 +82,11 @@ impl Bench for Slices {
             warm.push(ours);
             report.rows.push(Row::new(format!("warm, {messages} messages, p50"), "ms", ours).floor(floor));
         }
+        report.reading.push(
+            "The parts are medians. A commit is one durable write; of the others only loading grows with the history. A store \
+             that was just opened also prepares its statements in them."
+                .to_owned(),
+        );
         if let [short, .., long] = warm.as_slice() {
             let row = Row::new("warm, 10,000 messages, beside warm, 10 messages", "ms", *long).floor(*short);
             report.rows.push(row.gate(Gate::RatioAtMost(1.5)));
@@ -114,7 +122,8 @@ pub(crate) fn read_all(connection: &Connection) -> rusqlite::Result<Vec<String>>
     all.query_map([], |row| row.get(0))?.collect()
 }
 
-fn bare_slice(connection: &Connection, whole: bool) -> rusqlite::Result<f64> {
+/// Milliseconds that a slice takes on bare SQLite; `whole` reads all messages too.
+pub(crate) fn bare_slice(connection: &Connection, whole: bool) -> rusqlite::Result<f64> {
     let began = Instant::now();
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let next: i64 =
