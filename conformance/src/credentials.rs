@@ -93,8 +93,18 @@ impl Key {
     }
 }
 
-/// Headers whose values everybody uses: they are no secrets, and would be taken out of everything.
-const PLAIN: [&str; 5] = ["accept", "accept-encoding", "accept-language", "content-type", "user-agent"];
+/// Headers whose values everybody uses, or knows: they are no secrets, and would be taken out of everything.
+const PLAIN: [&str; 7] =
+    ["accept", "accept-encoding", "accept-language", "content-type", "forwarded", "host", "user-agent"];
+
+/// What the names of such headers begin with, besides.
+const FORWARDED: &str = "x-forwarded-";
+
+/// Headers whose values are a scheme and a secret.
+const SCHEMES: [&str; 2] = ["authorization", "proxy-authorization"];
+
+/// From how many bytes on the value of another header is a secret: what is shorter may be any word.
+const LONG: usize = 8;
 
 /// Names and values of headers.
 pub type Headers = Vec<(String, String)>;
@@ -194,12 +204,9 @@ impl Credentials {
     fn hidden(&self) -> Vec<&str> {
         let key = self.key.iter().map(|key| key.text.expose());
         let bare = key.clone().map(|text| text.strip_prefix("whsec_").unwrap_or(text));
-        let header =
-            self.headers.iter().filter(|(name, _)| !PLAIN.contains(&name.to_ascii_lowercase().as_str()));
-        let header = header.map(|(_, value)| value.as_str()).filter(|value| value.len() >= 6);
-        let bare_header = header.clone().filter_map(|value| value.split_once(' ')).map(|(_, token)| token);
+        let header = self.headers.iter().flat_map(|(name, value)| in_header(name, value));
         let token = self.bearer.iter().map(Secret::expose);
-        let all = key.chain(bare).chain(header).chain(bare_header).chain(token);
+        let all = key.chain(bare).chain(header).chain(token);
         all.filter(|text| text.len() >= 4).collect()
     }
 
@@ -258,6 +265,17 @@ impl Credentials {
         self.clean(&mut report.target.name);
         self.clean_trace(&mut report.exchanges);
     }
+}
+
+/// What of a header must not be seen anywhere.
+fn in_header<'a>(name: &str, value: &'a str) -> impl Iterator<Item = &'a str> {
+    let name = name.to_ascii_lowercase();
+    let plain = PLAIN.contains(&name.as_str()) || name.starts_with(FORWARDED);
+    let (whole, bare) = match SCHEMES.contains(&name.as_str()) {
+        true => (value.len() >= 6, value.split_once(' ').map(|(_, token)| token.trim_start())),
+        false => (!plain && value.len() >= LONG, None),
+    };
+    whole.then_some(value).into_iter().chain(bare)
 }
 
 fn bearer(token: &str) -> (String, String) {

@@ -22,7 +22,7 @@ use crate::{
     verdict::Verdict,
 };
 use bytes::Bytes;
-use preflight::{preflight, toolset_is_invalid};
+use preflight::{preflight, toolset_is_invalid, without_tries};
 use rap_spec::Role;
 use serde_json::{Map, Value, json};
 use std::{
@@ -363,8 +363,7 @@ impl Found {
         let chosen: Vec<&rules::Rule> =
             all_rules.into_iter().filter(|r| options.wants(r.id, r.obligations)).collect();
         // That nothing came of these calls is why there were no others; whose fault it is, is not known.
-        let tried = |e: &Exchange| was_silent && e.method == "POST" && e.case.as_deref() == Some("preflight");
-        let judged: Vec<Exchange> = trace.iter().filter(|e| !tried(e)).cloned().collect();
+        let judged = if was_silent { without_tries(&trace) } else { trace.clone() };
         for mut report in rules::judge(&judged, &chosen, Some(Role::Server)) {
             spare_young(&mut report, &trace, ended_us, wait);
             show(Progress::Done(Box::new(report.clone())));

@@ -7,12 +7,14 @@
 //!
 //! Such a path says all that there is to know, since it can be used after the proxy was started again: a
 //! subscription lives longer. What comes to a path of another run passes and is not judged: its beginning was not seen.
+//! It passes only to where something of this run leads as well, or from loopback to loopback, since anybody can
+//! write such a path.
 
 mod past;
 mod rewrite;
 
 use crate::{
-    connect::{Trust, authority},
+    connect::{Authority, Trust, authority},
     discreet::discreet,
     http::{Http, Request, headers, path_and_query},
     nonce::nonce,
@@ -27,7 +29,9 @@ use hyper_util::rt::TokioIo;
 use past::Past;
 use rap_spec::Requirement;
 use std::{
-    net::SocketAddr,
+    cell::RefCell,
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -47,6 +51,9 @@ const EXCHANGE: usize = 1024;
 
 /// How long nothing is forgotten after something was: to look through all of it takes its time.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// How many origins are known at most.
+const ORIGINS: usize = 10_000;
 
 /// How long either side may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -106,6 +113,8 @@ impl Proxy {
             // What passes is recorded once, as the server sees it.
             http: Http::new(Recorder::nothing(), PATIENCE).trusting(watch.trust),
             run: nonce(),
+            on_loopback: local.ip().is_loopback(),
+            origins: Mutex::new(authority(&watch.to).into_iter().collect()),
             keep: watch.keep.unwrap_or(KEPT),
             kept: AtomicUsize::new(0),
             past: Mutex::default(),
@@ -165,6 +174,9 @@ struct Shared {
     http: Http,
     /// What tells the paths of this run from those of others.
     run: String,
+    on_loopback: bool,
+    /// Where something of this run leads: to the server, and wherever a message led that the other side took.
+    origins: Mutex<HashSet<Authority>>,
     keep: usize,
     kept: AtomicUsize,
     past: Mutex<Past>,
@@ -192,8 +204,41 @@ impl Shared {
         format!("{}{MARK}{letter}{}.{origin}{}", self.base, self.run, path_and_query(url))
     }
 
-    /// Who posts to a path of the proxy, and the URL that it stands for; none for one that no proxy gives.
-    fn original(&self, path: &str) -> Option<Original> {
+    /// Who posts to a path of the proxy, and the URL that it stands for.
+    ///
+    /// # Errors
+    /// No proxy gives such a path; or another run gave it, and it leads to where nothing of this run does.
+    fn original(&self, path: &str) -> Result<Original, &'static str> {
+        let original = self.meant(path).ok_or("the proxy has given no such URL")?;
+        if original.ours || authority(&original.url).is_ok_and(|to| self.leads_to(&to)) {
+            return Ok(original);
+        }
+        Err(
+            "this run of the proxy has not given this URL, and has seen nothing yet that leads to its origin; \
+             hint: let the two sides exchange their URLs anew, by a new call",
+        )
+    }
+
+    /// Whether what another run gave may lead there.
+    fn leads_to(&self, to: &Authority) -> bool {
+        let is_loopback =
+            || to.host == "localhost" || to.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        (self.on_loopback && is_loopback())
+            || self.origins.lock().unwrap_or_else(PoisonError::into_inner).contains(to)
+    }
+
+    /// Knows the origins of URLs from now on.
+    fn know(&self, urls: &[String]) {
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        for origin in urls.iter().filter_map(|url| authority(url).ok()) {
+            if origins.len() < ORIGINS {
+                origins.insert(origin);
+            }
+        }
+    }
+
+    /// What a path stands for, whoever gave it; none for one that no proxy gives.
+    fn meant(&self, path: &str) -> Option<Original> {
         let Some(rest) = path.strip_prefix(MARK) else {
             let url = format!("{}{path}", self.to);
             return Some(Original { sender: Party::Runtime, url, ours: true });
@@ -209,10 +254,15 @@ impl Shared {
         whole.then(|| Original { sender, url: format!("{decoded}{rest}"), ours: run == self.run })
     }
 
-    /// A message with the URL in it replaced, and everything else as it was.
-    fn rewritten(&self, body: &Bytes, member: &str, sender: Party) -> Bytes {
-        rewrite::rewritten(body, member, |url| self.through(url, sender))
-            .map_or_else(|| body.clone(), Bytes::from)
+    /// A message with the URL in it replaced, and everything else as it was; and what was replaced.
+    fn rewritten(&self, body: &Bytes, member: &str, sender: Party) -> (Bytes, Vec<String>) {
+        let urls = RefCell::new(Vec::new());
+        let through = |url: &str| {
+            urls.borrow_mut().push(url.to_owned());
+            self.through(url, sender)
+        };
+        let made = rewrite::rewritten(body, member, through);
+        (made.map_or_else(|| body.clone(), Bytes::from), urls.into_inner())
     }
 
     /// Notes something, once.
@@ -274,6 +324,8 @@ impl Shared {
             return;
         }
         past.remember(&trace, &shown, reports, &kept);
+        // What was sent again meanwhile.
+        self.recorder.all().iter().filter(|e| e.n > last).for_each(|e| past.begins(e.from, &e.body));
         drop(past);
         self.recorder.retain(|e| e.n > last || kept.contains(&e.n));
         let dropped = trace.iter().filter(|e| !kept.contains(&e.n)).map(bytes).sum();
@@ -319,18 +371,25 @@ async fn pass(
     request: http::Request<hyper::body::Incoming>,
 ) -> Result<http::Response<Full<Bytes>>, http::Error> {
     let (head, body) = request.into_parts();
+    if head.headers.contains_key("origin") {
+        return plain(
+            403,
+            "the proxy is for runtimes and servers, and lets nothing pass that a web page sends",
+        );
+    }
     let path = head.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
     let Ok(body) = Limited::new(body, LARGEST).collect().await else {
         return plain(413, "the proxy does not pass a body this large");
     };
     let body = body.to_bytes();
-    let Some(Original { sender: from, url: original, ours }) = shared.original(&path) else {
-        return plain(404, "the proxy has given no such URL");
+    let Original { sender: from, url: original, ours } = match shared.original(&path) {
+        Ok(original) => original,
+        Err(why) => return plain(404, why),
     };
     let sent = headers(&head.headers);
     shared.readable("a message", &sent);
     // What the runtime gives away leads through us before the server sees it, and the other way round.
-    let forwarded = match from {
+    let (forwarded, leads) = match from {
         Party::Runtime => shared.rewritten(&body, "callback_url", Party::Server),
         Party::Server => shared.rewritten(&body, "response_url", Party::Runtime),
     };
@@ -350,14 +409,16 @@ async fn pass(
         from == Party::Server && shared.past.lock().unwrap_or_else(PoisonError::into_inner).knows(&seen_url);
     let room = if ours && !late { shared.room(seen_body.len() + size(&sent)) } else { None };
     let n = room.map(|()| {
-        shared.recorder.begin(Begun {
+        let n = shared.recorder.begin(Begun {
             case: None,
             from,
             method: head.method.to_string(),
             url: seen_url,
             headers: sent.clone(),
-            body: Body(seen_body),
-        })
+            body: Body(seen_body.clone()),
+        });
+        shared.past.lock().unwrap_or_else(PoisonError::into_inner).begins(from, &Body(seen_body));
+        n
     });
     let request = Request {
         case: String::new(),
@@ -372,6 +433,10 @@ async fn pass(
         shared.kept.fetch_add(kept, Ordering::Relaxed);
         shared.recorder.end(n, answer.clone());
     }
+    // What nobody took leads nowhere: else whoever sends here would say where it leads.
+    if answer.as_ref().is_ok_and(|answer| (200..300).contains(&answer.status)) {
+        shared.know(&leads);
+    }
     match answer {
         Err(why) => plain(502, &why),
         Ok(answer) => respond(&shared, &path, answer),
@@ -383,8 +448,13 @@ fn respond(shared: &Shared, path: &str, answer: Answer) -> Result<http::Response
     if is_toolset {
         shared.readable("a toolset", &answer.headers);
     }
-    let body =
-        if is_toolset { shared.rewritten(&answer.body.0, "endpoint", Party::Runtime) } else { answer.body.0 };
+    let body = if is_toolset {
+        let (body, leads) = shared.rewritten(&answer.body.0, "endpoint", Party::Runtime);
+        shared.know(&leads);
+        body
+    } else {
+        answer.body.0
+    };
     let mut response = http::Response::builder().status(answer.status);
     for (name, value) in passing(answer.headers) {
         response = response.header(name, value);

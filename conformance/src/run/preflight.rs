@@ -7,11 +7,11 @@ use crate::{
     cases,
     listen::Arrived,
     runner::{self, Pace, Show},
-    trace::Party,
+    trace::{Exchange, Party},
     verdict::Verdict,
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 /// Whether one of the cases on the toolset that are wanted fails.
 pub(super) async fn toolset_is_invalid(world: &Arc<World>, options: &Options, pace: Pace) -> bool {
@@ -23,6 +23,20 @@ pub(super) async fn toolset_is_invalid(world: &Arc<World>, options: &Options, pa
     let nobody: Show = Arc::new(|_| {});
     let reports = runner::run(world, &on_toolset, pace, &nobody).await;
     reports.iter().any(|report| report.weight() == Verdict::Fail)
+}
+
+/// A trace without the calls that were to show that the server calls back, and without what came to their URLs after all.
+pub(super) fn without_tries(trace: &[Exchange]) -> Vec<Exchange> {
+    let tried = |e: &&Exchange| {
+        e.from == Party::Runtime && e.method == "POST" && e.case.as_deref() == Some("preflight")
+    };
+    let urls: HashSet<String> = trace
+        .iter()
+        .filter(tried)
+        .filter_map(|e| e.body.json().ok()?["callback_url"].as_str().map(str::to_owned))
+        .collect();
+    let came = |e: &Exchange| e.from == Party::Server && urls.contains(&e.url);
+    trace.iter().filter(|e| !tried(e) && !came(e)).cloned().collect()
 }
 
 /// How many tools are called, at most, to find one that answers.
@@ -118,4 +132,43 @@ fn came(all: &[Arrived]) -> Option<Came> {
     let first = all.iter().find(|message| !message.is("view_update"))?;
     let asks = ["oauth", "user_choice"].iter().any(|kind| first.is(kind));
     Some(if asks { Came::Question } else { Came::Outcome })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        rules,
+        trace::{Answer, Begun, Body, Recorder},
+    };
+    use rap_spec::Role;
+
+    /// TRN-07: a callback that came too late to show anything is not one to a URL that was never given.
+    #[test]
+    fn what_comes_to_a_call_that_is_not_judged_is_not_judged() {
+        let recorder = Recorder::default();
+        let said = |from: Party, case: Option<&str>, url: &str, body: Value| {
+            let n = recorder.begin(Begun {
+                case: case.map(str::to_owned),
+                from,
+                method: "POST".to_owned(),
+                url: url.to_owned(),
+                headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+                body: (&body).into(),
+            });
+            recorder.end(n, Ok(Answer { status: 200, headers: Vec::new(), body: Body::default() }));
+        };
+        let result = json!({ "type": "tool_result", "id": "c", "group_id": "g", "text": "t" });
+        let call = json!({ "operation": "o", "id": "c", "group_id": "g", "arguments": {}, "callback_url": "http://j/1" });
+        said(Party::Runtime, Some("preflight"), "http://s/rap", call);
+        said(Party::Server, Some("preflight"), "http://j/1", result.clone());
+        let broken = |trace: &[Exchange]| -> Vec<String> {
+            let reports = rules::judge(trace, &rules::all(), Some(Role::Server));
+            reports.into_iter().flat_map(|r| r.findings).map(|finding| finding.obligation).collect()
+        };
+        assert_eq!(without_tries(&recorder.all()), []);
+        // What came to a URL of nobody's is still seen.
+        said(Party::Server, None, "http://j/2", result);
+        assert_eq!(broken(&without_tries(&recorder.all())), ["TRN-07"]);
+    }
 }

@@ -5,7 +5,7 @@
 use crate::{
     report::CaseReport,
     rules::{View, view::Message},
-    trace::{Exchange, Party},
+    trace::{Body, Exchange, Party},
     verdict::{Finding, Verdict},
 };
 use std::{
@@ -38,6 +38,16 @@ impl Past {
         !self.urls.is_empty() && self.urls.contains(&self.state.hash_one(url))
     }
 
+    /// A message is on its way. A call that is sent again, with the URL that it had (INV-10), is no longer forgotten.
+    pub(super) fn begins(&mut self, from: Party, body: &Body) {
+        if from == Party::Runtime
+            && !self.urls.is_empty()
+            && let Some(url) = callback_url(body)
+        {
+            self.urls.remove(&self.state.hash_one(url));
+        }
+    }
+
     /// Remembers what must be known of what does not stay of a trace. `reports` is what the rules say of the same trace as
     /// it may be shown.
     pub(super) fn remember(
@@ -49,7 +59,7 @@ impl Past {
     ) {
         let given = |stays: bool| {
             let sent = trace.iter().filter(|e| e.from == Party::Runtime);
-            sent.filter(move |e| kept.contains(&e.n) == stays).filter_map(callback_url)
+            sent.filter(move |e| kept.contains(&e.n) == stays).filter_map(|e| callback_url(&e.body))
         };
         // One that is sent again gives the same URL.
         let still: HashSet<String> = given(true).collect();
@@ -112,8 +122,8 @@ fn merged(before: Vec<CaseReport>, now: Vec<CaseReport>) -> Vec<CaseReport> {
         .collect()
 }
 
-fn callback_url(exchange: &Exchange) -> Option<String> {
-    exchange.body.json().ok()?["callback_url"].as_str().map(str::to_owned)
+fn callback_url(body: &Body) -> Option<String> {
+    body.json().ok()?["callback_url"].as_str().map(str::to_owned)
 }
 
 /// The exchanges of a trace that something may still follow from.
@@ -135,21 +145,33 @@ pub(super) fn live(trace: &[Exchange]) -> HashSet<u64> {
     for callback in &view.callbacks {
         to.entry(&callback.exchange.url).or_default().push(callback);
     }
-    let ended: HashSet<(Option<&str>, Option<&str>)> = view
-        .notices
-        .iter()
-        .map(|(_, notice)| (notice.string("thread_id"), notice.string("tool_call_id")))
-        .collect();
+    let (mut closed, mut cancelled) = (HashSet::new(), HashSet::new());
+    for (name, notice) in &view.notices {
+        let Some(thread) = notice.string("thread_id") else { continue };
+        match (*name, notice.string("tool_call_id")) {
+            ("close_thread", _) => {
+                closed.insert(thread);
+            }
+            ("cancel_tool_call", Some(call)) => {
+                cancelled.insert((thread, call));
+            }
+            _ => {}
+        }
+    }
     for invocation in &view.invocations {
         let (thread, call) = (invocation.string("group_id"), invocation.string("id"));
         let own =
             invocation.string("callback_url").and_then(|url| to.get(url)).map_or(&[][..], Vec::as_slice);
         let is = |message: &Message<'_>, kind: &str| message.string("type") == Some(kind);
-        let results = || own.iter().filter(|message| is(message, "tool_result"));
+        // One that was not taken is sent again.
+        let taken = |message: &&&Message<'_>| message.exchange.taken();
+        let results = || own.iter().filter(taken).filter(|message| is(message, "tool_result"));
         let lives = results().any(|result| result.member("subscription") == true)
             && !own.iter().any(|event| is(event, "subscription_event") && event.member("final") == true);
         let open = invocation.exchange.taken() && (lives || results().next().is_none());
-        let told = ended.contains(&(thread, call)) || ended.contains(&(thread, None));
+        let told = thread.is_some_and(|thread| {
+            closed.contains(thread) || call.is_some_and(|call| cancelled.contains(&(thread, call)))
+        });
         // One that is young keeps what belongs to it.
         let belongs = own.iter().any(|message| kept.contains(&message.exchange.n));
         if (open && !told) || belongs || kept.contains(&invocation.exchange.n) {
@@ -164,10 +186,7 @@ pub(super) fn live(trace: &[Exchange]) -> HashSet<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        rules,
-        trace::{Answer, Body},
-    };
+    use crate::{rules, trace::Answer};
     use serde_json::{Value, json};
 
     /// An exchange a second; the URL of a call is that of its id.
@@ -234,6 +253,11 @@ mod tests {
             (r, call("open")),
             (r, call("cancelled")),
             (r, json!({ "thread_id": "g", "tool_call_id": "cancelled" })),
+            (r, json!({ "thread_id": "g", "tool_call_id": "open" })),
+            (r, json!({ "thread_id": "other", "tool_call_id": "lives" })),
+            (r, json!({ "thread_id": "other" })),
+            (r, call("refused")),
+            (s, result("refused", false)),
         ];
         script.extend(std::iter::repeat_n((r, json!({})), 100));
         script.push((r, call("young")));
@@ -244,33 +268,52 @@ mod tests {
             fetch.url = "http://s/.well-known/rap-toolset".to_owned();
             fetch.answer = Some(Answer { status: 200, headers: Vec::new(), body: (&toolset).into() });
         }
-        trace[14].url = "http://s/cancel_tool_call".to_owned();
+        for (at, notice) in [
+            (14, "cancel_tool_call"),
+            (15, "tool_call_status"),
+            (16, "cancel_tool_call"),
+            (17, "close_thread"),
+        ] {
+            trace[at].url = format!("http://s/{notice}");
+        }
+        trace[19].answer = Some(Answer { status: 503, headers: Vec::new(), body: Body::default() });
         let before = judged(&trace);
         assert_eq!(faults(&before), ["rule/group-id-echoed", "rule/every-call-ends"]);
 
         let kept = live(&trace);
         let mut early: Vec<u64> = kept.iter().copied().filter(|n| *n < 30).collect();
         early.sort_unstable();
-        // The toolset once, the subscription without its event, the call that has no result.
-        assert_eq!(early, [1, 7, 8, 13]);
-        assert!(kept.contains(&116), "what is young stays");
+        // The toolset once, the subscription without its event, the call that has no result, whatever else was said of
+        // it, the one whose result was not taken.
+        assert_eq!(early, [1, 7, 8, 13, 19, 20]);
+        assert!(kept.contains(&121), "what is young stays");
 
         let mut past = Past::default();
         past.remember(&trace, &trace, before, &kept);
-        for (url, known) in
-            [("done", true), ("bad", true), ("ended", true), ("lives", false), ("open", false)]
-        {
+        for (url, known) in [
+            ("done", true),
+            ("bad", true),
+            ("ended", true),
+            ("lives", false),
+            ("open", false),
+            ("refused", false),
+        ] {
             assert_eq!(past.knows(&format!("http://r/{url}")), known, "{url}");
         }
         trace.retain(|e| kept.contains(&e.n));
         // The open call gets its result; what was wrong before is still known, and can be shown.
-        trace.push(exchange(117, s, &result("open", false)));
-        trace.push(exchange(118, s, &event("lives", false)));
+        trace.push(exchange(122, s, &result("open", false)));
+        trace.push(exchange(123, s, &event("lives", false)));
         let (reports, cited) = past.with(judged(&trace));
         assert_eq!(faults(&reports), ["rule/group-id-echoed"]);
         assert_eq!(cited.iter().map(|e| e.n).collect::<Vec<_>>(), [6]);
         let report = reports.iter().find(|r| r.id == "rule/group-id-echoed").expect("the rule");
         assert_eq!(report.findings.len(), 1);
+        // A call that is sent again is known no more (INV-10); nobody else's message does that.
+        past.begins(s, &(&call("done")).into());
+        assert!(past.knows("http://r/done"));
+        past.begins(r, &(&call("done")).into());
+        assert!(!past.knows("http://r/done"));
         // And once more.
         let kept = live(&trace);
         past.remember(&trace, &trace, judged(&trace), &kept);

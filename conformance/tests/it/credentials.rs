@@ -4,7 +4,9 @@
 use rap_conformance::{
     Options,
     credentials::{Credentials, Key, Secret, Stranger},
+    trace::{Begun, Party, Recorder},
 };
+use serde_json::json;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -59,5 +61,38 @@ fn a_stranger_differs_from_whom_the_server_knows_in_what_it_shows() {
     assert_eq!(header(&token.headers(body), "authorization"), "Bearer t");
     for stranger in token.strangers() {
         assert_ne!(header(&token.of(stranger, body), "authorization"), "Bearer t", "{stranger:?}");
+    }
+}
+
+/// What is no secret stays readable in a trace that is kept; what is one is nowhere in it.
+#[test]
+fn of_a_header_only_what_may_be_secret_is_taken_out_of_what_was_said() {
+    for (name, value, said, kept) in [
+        ("x-client", "acme text", "a text", true),
+        ("x-client", "acme text", "an acme text", false),
+        ("x-tenant", "result", "the result", true),
+        ("x-api-key", "12345678", "key 12345678", false),
+        ("Authorization", "Bearer abcd", "it is abcd", false),
+        ("authorization", "Basic  abcd", "it is abcd", false),
+        ("proxy-authorization", "Basic abcd", "it is abcd", false),
+        ("host", "agents.example.org", "http://agents.example.org/", true),
+        ("Forwarded", "for=192.0.2.1", "for=192.0.2.1", true),
+        ("x-forwarded-host", "agents.example.org", "http://agents.example.org/", true),
+    ] {
+        let headers = vec![(name.to_owned(), value.to_owned())];
+        let credentials = Credentials { headers, ..Credentials::default() };
+        let recorder = Recorder::default();
+        recorder.begin(Begun {
+            case: None,
+            from: Party::Server,
+            method: "POST".to_owned(),
+            url: "http://127.0.0.1/".to_owned(),
+            headers: vec![(name.to_ascii_lowercase(), value.to_owned())],
+            body: (&json!({ "text": said })).into(),
+        });
+        let mut trace = recorder.all();
+        credentials.clean_trace(&mut trace);
+        assert_eq!(trace[0].body.text().contains(said), kept, "{name}: {value}");
+        assert_ne!(trace[0].headers[0].1, value, "{name}");
     }
 }

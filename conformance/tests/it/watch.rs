@@ -1,5 +1,6 @@
 //! The proxy: it changes what leads through it and nothing else, and the rules see what passes.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use rap_conformance::{
@@ -238,6 +239,54 @@ async fn a_url_leads_to_the_same_place_after_a_restart() {
     for path in ["/~rap/s0/cb", "/~rap/sx.aHR0cDovL2EvYg/cb", "/~rap/sx.!/cb", "/~rap/sx.ZnRwOi8vYQ/cb"] {
         assert_eq!(post(&format!("{}{path}", after.base), &event).await.0, 404, "{path}");
     }
+}
+
+/// Sends a request with one more header.
+async fn send_with(url: &str, header: (&str, &str), body: &Value) -> u16 {
+    let http = Http::new(Recorder::default(), Duration::from_secs(10));
+    let request = Request {
+        case: String::new(),
+        method: "POST".to_owned(),
+        url: url.to_owned(),
+        headers: vec![(header.0.to_owned(), header.1.to_owned())],
+        body: body.to_string().into(),
+    };
+    http.send(request).await.answer.expect("an answer").status
+}
+
+/// It is no way to anywhere: what another run gave leads only to where something of this one does.
+#[tokio::test]
+async fn what_another_run_gave_leads_nowhere_that_this_one_does_not() {
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let base = echoes("x-a: b", String::new(), got.clone()).await;
+    let elsewhere = Arc::new(Mutex::new(Vec::new()));
+    let other = echoes("x-a: b", String::new(), elsewhere.clone()).await;
+    // Not on loopback alone, so that loopback is a place like others.
+    let watch = Watch { to: base.clone(), listen: "0.0.0.0:0".to_owned(), ..Watch::default() };
+    let proxy = Proxy::start(watch, |_| {}).await.expect("a proxy");
+    let at = format!("http://127.0.0.1:{}", proxy.local.port());
+    let label = |sender: char, origin: &str| {
+        format!("{at}/~rap/{sender}earlier.{}/cb", URL_SAFE_NO_PAD.encode(origin))
+    };
+    let event = json!({ "type": "subscription_event", "tool_call_id": "c", "group_id": "g", "text": "t" });
+    assert_eq!(post(&label('s', &other), &event).await.0, 404);
+    assert!(elsewhere.lock().expect("the list").is_empty(), "nothing was passed on");
+    // The server's own origin is known from the start.
+    assert_eq!(post(&label('r', &base), &json!({ "id": "c", "selected": 0 })).await.0, 200);
+    let call = json!({ "operation": "o", "id": "c", "group_id": "g", "arguments": {}, "callback_url": format!("{other}/cb") });
+    assert_eq!(post(&format!("{at}/rap"), &call).await.0, 200);
+    assert_eq!(post(&label('s', &other), &event).await.0, 200);
+    assert_eq!(elsewhere.lock().expect("the list").len(), 1);
+
+    // From a machine's own loopback to no other place.
+    let near = self::proxy(&base, "127.0.0.1:0").await;
+    let far = URL_SAFE_NO_PAD.encode("http://192.0.2.1");
+    assert_eq!(post(&format!("{}/~rap/searlier.{far}/cb", near.base), &event).await.0, 404);
+    // And no web page sends anything through it.
+    for url in [format!("{}/rap", near.base), label('s', &other)] {
+        assert_eq!(send_with(&url, ("origin", "http://127.0.0.1"), &event).await, 403, "{url}");
+    }
+    assert_eq!(elsewhere.lock().expect("the list").len(), 1);
 }
 
 /// What cannot be read cannot be changed, and that is said.
