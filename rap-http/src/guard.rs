@@ -141,7 +141,16 @@ impl Guard {
     /// The largest body, in bytes.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        Arc::make_mut(&mut self.config).body_limit = bytes;
+        let config = Arc::make_mut(&mut self.config);
+        config.body_limit = bytes;
+        self.room_for_strangers(bytes.saturating_mul(4))
+    }
+
+    /// Bodies of four strangers have room, however large they may be.
+    fn room_for_strangers(mut self, bytes: usize) -> Self {
+        if bytes > self.config.strangers.room() {
+            Arc::make_mut(&mut self.config).strangers = Arc::new(Strangers::new(bytes));
+        }
         self
     }
 
@@ -162,7 +171,8 @@ impl Guard {
 
     /// The most that the bodies of strangers may take together, in bytes: those on open paths, and signed ones
     /// whose signature is not checked yet because they are not there yet. Beyond it whoever has been sending for
-    /// longest gets 503, so that strangers who send slowly keep nobody out.
+    /// longest gets 503, so that strangers who send slowly keep nobody out. 64 MiB, or four times the
+    /// [limit](Self::body_limit) where that is more; a body larger than this never passes.
     #[must_use]
     pub fn stranger_budget(mut self, bytes: usize) -> Self {
         Arc::make_mut(&mut self.config).strangers = Arc::new(Strangers::new(bytes));

@@ -52,9 +52,11 @@ impl Strays {
     fn begin(&self, id: Id, letter: DeadLetter) -> CancellationToken {
         let replaced = CancellationToken::new();
         let stray = Stray { letter, replaced: replaced.clone() };
-        if let Some(before) = self.map().insert(id, stray) {
+        let mut map = self.map();
+        if let Some(before) = map.insert(id, stray) {
             before.replaced.cancel();
         }
+        drop(map);
         replaced
     }
 
@@ -78,8 +80,12 @@ struct Underway {
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        if !self.replaced.is_cancelled() {
-            self.engine.outbox.strays.map().remove(&self.id);
+        {
+            // One that replaces this one does so, and says so, under the same lock.
+            let mut map = self.engine.outbox.strays.map();
+            if !self.replaced.is_cancelled() {
+                map.remove(&self.id);
+            }
         }
         self.engine.done().notify_waiters();
     }

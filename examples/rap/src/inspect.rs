@@ -334,8 +334,13 @@ pub(crate) async fn dead_letters(args: DeadLettersArgs, out: &Out) -> Result<(),
     let now = now();
     for letter in &letters {
         out.record(letter);
+        let tries = match letter.attempts {
+            0 => String::new(),
+            1 => ", after one try".to_owned(),
+            n => format!(", after {n} tries"),
+        };
         out.line(format_args!(
-            "{}  {}  {}  {}: {}",
+            "{}  {}  {}  {}{tries}: {}",
             paint(NAME, format!("{:>4}", letter.id)),
             paint(DIM, format!("{:>8} ago", age(now - letter.at))),
             paint(DIM, &letter.thread),

@@ -23,7 +23,10 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{
+    runtime::{self, Handle},
+    time::Instant,
+};
 
 /// How long an idle connection is kept: shorter than servers keep theirs, or a request now and then meets a
 /// door that is just being closed.
@@ -74,6 +77,8 @@ pub(super) struct Link {
     sender: SendRequest<Body>,
     machine: Option<Box<Connection<Io, Body>>>,
     alarm: Alarm,
+    /// Whose sockets and timers it hangs on: on another runtime nobody might wake whoever waits for it.
+    runtime: runtime::Id,
 }
 
 /// Why there is no answer.
@@ -87,7 +92,12 @@ impl Link {
     /// A connection that was just made.
     pub(super) async fn new(io: Io, deadline: Instant) -> Result<Self, hyper::Error> {
         let (sender, machine) = handshake(io).await?;
-        Ok(Self { sender, machine: Some(Box::new(machine)), alarm: Alarm::new(deadline) })
+        Ok(Self {
+            sender,
+            machine: Some(Box::new(machine)),
+            alarm: Alarm::new(deadline),
+            runtime: Handle::current().id(),
+        })
     }
 
     /// Sends a request and waits for its answer, the body of which is still to be read, [driven](Self::drive) too.
@@ -162,9 +172,10 @@ impl Pool {
 
     /// A connection that was used before: the last one, so that those too many grow old.
     pub(super) fn take(&self, peer: &Peer) -> Option<Link> {
+        let here = Handle::current().id();
         loop {
             let (since, mut link) = self.idle().links.get_mut(peer)?.pop_back()?;
-            if since.elapsed() < IDLE_TIME && link.is_usable() {
+            if since.elapsed() < IDLE_TIME && link.runtime == here && link.is_usable() {
                 return Some(link);
             }
         }

@@ -12,7 +12,10 @@ use std::{
 };
 
 #[derive(Debug)]
-pub(super) struct Strangers(Mutex<Held>);
+pub(super) struct Strangers {
+    room: usize,
+    held: Mutex<Held>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -45,7 +48,12 @@ enum State {
 
 impl Strangers {
     pub(super) fn new(bytes: usize) -> Self {
-        Self(Mutex::new(Held { free: bytes, waiting: BTreeMap::new(), next: 0 }))
+        Self { room: bytes, held: Mutex::new(Held { free: bytes, waiting: BTreeMap::new(), next: 0 }) }
+    }
+
+    /// How many bytes there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.room
     }
 
     pub(super) fn place(strangers: &Arc<Self>) -> Place {
@@ -53,7 +61,7 @@ impl Strangers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,6 +98,14 @@ impl Room for Place {
         let mut sent_away = Vec::new();
         let taken = {
             let mut held = self.of.lock();
+            let own = match &self.state {
+                State::Mine(bytes) => *bytes,
+                State::Waiting(number) => held.waiting.get(number).map_or(0, |waiting| waiting.bytes),
+            };
+            if own.saturating_add(more) > self.of.room {
+                // Whoever else went for it would have gone in vain.
+                return Err(busy());
+            }
             let room = held.make_room(more, &mut sent_away);
             match &mut self.state {
                 State::Mine(bytes) => room.map(|()| *bytes += more),

@@ -32,7 +32,9 @@ fn sent_again_later() {
     let ended = rap(&["run", "call work", "--server", &server.base, "--db", db]).expect_success();
     let session = ended.stderr.split("--session ").nth(1).unwrap().trim().to_owned();
     let letters = rap(&["--json", "dead-letters", "--db", db]).expect_success().records();
-    assert_eq!(letters.len(), 1);
+    assert_eq!((letters.len(), &letters[0]["attempts"]), (1, &json!(1)), "{letters:?}");
+    let told = rap(&["dead-letters", "--db", db]).expect_success().stdout;
+    assert!(told.contains(", after one try: "), "{told}");
     rap(&["dead-letters", "resend", "999", "--db", db]).expect_failure("there is no dead letter 999");
     let id = letters[0]["id"].to_string();
     rap(&["dead-letters", "resend", &id, "--db", db]).expect_success();
