@@ -24,6 +24,8 @@ pub struct AdmissionFacts {
     pub inbox: usize,
     /// Their bytes, as JSON.
     pub inbox_bytes: u64,
+    /// Nobody would bring it again: the outcome of a tool of the program's own.
+    pub brought_once: bool,
 }
 
 /// What is done with an input.
@@ -61,8 +63,12 @@ pub fn admit(body: &InputBody, facts: &AdmissionFacts, rules: &Rules) -> Admissi
     match body {
         InputBody::Outcome { .. } => match outcome(facts) {
             // Of its own as much again as all others have: an inbox of events that wait shuts no outcome out. It is
-            // asked for again, as one of 503 is.
-            Admission::Accept if facts.inbox_bytes >= rules.inbox_bytes.saturating_mul(2) => Admission::Busy,
+            // asked for again, as one of 503 is; what nobody would bring again is taken.
+            Admission::Accept
+                if !facts.brought_once && facts.inbox_bytes >= rules.inbox_bytes.saturating_mul(2) =>
+            {
+                Admission::Busy
+            }
             admission => admission,
         },
         InputBody::Undelivered { .. } => outcome(facts),
@@ -113,7 +119,8 @@ fn has_room(body: &InputBody, facts: &AdmissionFacts, rules: &Rules) -> bool {
         | InputBody::NotCompacted { .. }
         | InputBody::ClockSetBack { .. } => true,
         InputBody::Message { .. } => facts.inbox < rules.inbox.saturating_add(ROOM_FOR_PEOPLE),
-        _ => facts.inbox < rules.inbox && facts.inbox_bytes < rules.inbox_bytes,
+        // What a parent or a child says is said once; it is small beside what servers send.
+        _ => facts.inbox < rules.inbox,
     }
 }
 
@@ -266,12 +273,13 @@ mod tests {
         assert_eq!(admit(&InputBody::Stop, &fuller), Admission::Accept);
         assert_eq!(admit(&InputBody::Close, &fuller), Admission::Accept);
         let heavy = |inbox_bytes| AdmissionFacts { inbox: 4, inbox_bytes, ..facts() };
-        assert_eq!(admit(&note, &heavy(499)), Admission::Accept);
-        assert_eq!(admit(&note, &heavy(500)), Admission::Busy);
+        assert_eq!(admit(&note, &heavy(u64::MAX)), Admission::Accept, "a report is made once");
         assert_eq!(admit(&message, &heavy(u64::MAX)), Admission::Accept, "P9: people still get in");
         let pending = |inbox_bytes| AdmissionFacts { call: Some(CallState::Pending), ..heavy(inbox_bytes) };
         assert_eq!(admit(&an_event(), &pending(500)), Admission::Busy);
         assert_eq!(admit(&an_outcome(), &pending(999)), Admission::Accept);
         assert_eq!(admit(&an_outcome(), &pending(1_000)), Admission::Busy);
+        let own = AdmissionFacts { brought_once: true, ..pending(1_000) };
+        assert_eq!(admit(&an_outcome(), &own), Admission::Accept);
     }
 }

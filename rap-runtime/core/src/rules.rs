@@ -38,8 +38,8 @@ pub struct Rules {
     /// Unconsumed inputs of a thread: with so many, its servers, parent and children are told to come again. A thousand
     /// messages of people fit in all the same, and what ends or stops it always does.
     pub inbox: usize,
-    /// Bytes of a thread's unconsumed inputs, as JSON: with so many, servers, parent and children are told to come again;
-    /// with twice as many, outcomes of calls too. People never are.
+    /// Bytes of a thread's unconsumed inputs, as JSON: with so many, servers are told to come again with their events; with
+    /// twice as many, with outcomes of calls too. People, parents and children never are, nor tools of the program's own.
     pub inbox_bytes: u64,
     /// What happens to calls of destructive tools.
     pub destructive: DestructivePolicy,

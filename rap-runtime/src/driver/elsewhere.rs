@@ -45,6 +45,8 @@ const TRIES: u32 = 4;
 const SILENCE: Duration = Duration::from_secs(15);
 /// A process says in this part of that time that it lives.
 const BEATS: u32 = 3;
+/// A program that is being started may take so many times as long.
+const STARTING: u32 = 8;
 /// How long a process that has closed its output may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 
@@ -121,7 +123,7 @@ impl SliceProcesses {
 
     /// How long a process may say nothing before it counts as hung and is killed; 15 s unless set. It says every third of
     /// that that it lives, whatever it waits for: only one that is stopped, or does not come out of a piece of code, is
-    /// silent.
+    /// silent. Until it says so for the first time, while it is being started, it has eight times as long.
     #[must_use]
     pub fn silence_limit(mut self, limit: Duration) -> Self {
         self.silence = limit.max(Duration::from_millis(30));
@@ -140,6 +142,7 @@ impl SliceProcesses {
     pub(super) async fn run(
         &self,
         claim: Claim,
+        held: Held,
         place: OwnedSemaphorePermit,
         runtime: &Runtime,
         patience: &Patience,
@@ -147,7 +150,6 @@ impl SliceProcesses {
     ) {
         let hub = &runtime.inner.hub;
         let signals = hub.slice_begins(&claim.thread);
-        let held = Held::new(runtime, Taken::Claim(claim.clone()));
         let lease = match self.store.lend(&claim).await {
             Ok(lease) => lease,
             Err(error) => {
@@ -252,6 +254,7 @@ impl SliceProcesses {
             lines: BufReader::new(stdout).lines(),
             beats,
             missed: 0,
+            heard: false,
             silence: self.silence,
         };
         process.say(errand).await.map_err(std::io::Error::other)?;
@@ -343,6 +346,8 @@ struct Process {
     beats: Interval,
     /// So many times in a row it should have said something, and did not.
     missed: u32,
+    /// It has said something: it runs, and is not still being started.
+    heard: bool,
     silence: Duration,
 }
 
@@ -356,7 +361,7 @@ impl Process {
             tokio::select! {
                 biased;
                 line = self.lines.next_line() => {
-                    self.missed = 0;
+                    (self.missed, self.heard) = (0, true);
                     self.beats.reset();
                     let line = match line {
                         Ok(Some(line)) => line,
@@ -375,7 +380,7 @@ impl Process {
                 }
                 _ = self.beats.tick() => {
                     self.missed += 1;
-                    if self.missed >= BEATS {
+                    if self.missed >= BEATS * self.patience() {
                         return Err(self.silent());
                     }
                 }
@@ -383,8 +388,13 @@ impl Process {
         }
     }
 
+    /// How many times the limit it may be silent.
+    fn patience(&self) -> u32 {
+        if self.heard { 1 } else { STARTING }
+    }
+
     fn silent(&self) -> String {
-        format!("it was silent for {:?} and was killed", self.silence)
+        format!("it was silent for {:?} and was killed", self.silence * self.patience())
     }
 
     /// Says something to it; an error says why that cannot be.

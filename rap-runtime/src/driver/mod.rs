@@ -219,8 +219,9 @@ impl Driver {
             if let Some(elsewhere) = self.runtime.inner.elsewhere.clone() {
                 let (runtime, patience) = (self.runtime.clone(), self.patience.clone());
                 let (ending, freed) = (self.ending.clone(), self.freed.clone());
+                let held = Held::new(&runtime, Taken::Claim(claim.clone()));
                 tasks.spawn(async move {
-                    elsewhere.run(claim, place, &runtime, &patience, &ending).await;
+                    elsewhere.run(claim, held, place, &runtime, &patience, &ending).await;
                     freed.notify_one();
                 });
                 continue;

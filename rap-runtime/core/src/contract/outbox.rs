@@ -1,6 +1,8 @@
 //! The store contract: requests to the outside, and what tools ask people.
 
-use super::hand::{TRACE, at, call, call_row, invocation, outcome, root, seen, session, thread, url, woken};
+use super::hand::{
+    TRACE, at, call, call_row, invocation, message, outcome, root, seen, session, thread, url, woken,
+};
 use crate::{
     Accepted, Answered, CallState, Delivery, DeliveryKind, InputBody, InputId, Interaction, NewInput, Reply,
     Settlement, Store, Surface,
@@ -11,12 +13,16 @@ use serde_json::json;
 /// A root with a pending call `c` whose invocation is in the outbox.
 async fn with_a_call(store: &dyn Store) -> ThreadId {
     let root = root(store).await;
-    woken(store, &root, "go", 10, |_, commit| {
-        commit.calls = vec![call_row(&root, "c", CallState::Pending)];
-        commit.outbox = vec![invocation(&root, "c")];
+    calls(store, &root).await;
+    root
+}
+
+async fn calls(store: &dyn Store, root: &ThreadId) {
+    woken(store, root, "go", 10, |_, commit| {
+        commit.calls = vec![call_row(root, "c", CallState::Pending)];
+        commit.outbox = vec![invocation(root, "c")];
     })
     .await;
-    root
 }
 
 async fn cancel(store: &dyn Store, root: &ThreadId, now: i64) {
@@ -128,9 +134,15 @@ pub async fn a_request_is_given_up(store: &dyn Store) {
     assert_eq!(store.dead_letters().await.unwrap(), []);
 }
 
-/// P6: what was worked here is settled together with its outcome.
+/// P6: what was worked here is settled together with its outcome, however full the inbox: nobody would bring it again.
 pub async fn what_was_worked_is_settled_with_its_outcome(store: &dyn Store) {
-    let root = with_a_call(store).await;
+    let mut small = session("root");
+    small.rules.inbox_bytes = 1;
+    store.create(&small).await.unwrap();
+    let root = thread("root");
+    calls(store, &root).await;
+    store.accept(message(&root, "words"), at(19)).await.unwrap();
+    assert_eq!(store.accept(outcome(&root, "c"), at(19)).await.unwrap(), Accepted::Busy);
     let taken = take(store, 20).await;
     assert!(store.begin(taken[0].id).await.unwrap());
     let answered = Settlement::Answered(outcome(&root, "c").into());
@@ -138,7 +150,7 @@ pub async fn what_was_worked_is_settled_with_its_outcome(store: &dyn Store) {
     assert_eq!(take(store, 1_000).await, []);
     assert_eq!(store.dead_letters().await.unwrap(), []);
     assert!(!store.calls(true).await.unwrap()[0].undelivered);
-    assert_eq!(seen(store, &root, 22).await.inputs[0].body.kind(), "outcome");
+    assert_eq!(seen(store, &root, 22).await.inputs[1].body.kind(), "outcome");
     assert_eq!(store.accept(outcome(&root, "c"), at(23)).await.unwrap(), Accepted::Duplicate);
 }
 

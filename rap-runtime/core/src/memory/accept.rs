@@ -12,6 +12,16 @@ impl Memory {
     /// See [`Store::accept`](crate::Store::accept).
     pub fn accept(&mut self, new: NewInput, now: Millis) -> Accepted {
         let facts = self.facts(&new);
+        self.accept_by(facts, new, now)
+    }
+
+    /// As [`accept`](Self::accept), what nobody would bring again.
+    pub(super) fn accept_once(&mut self, new: NewInput, now: Millis) -> Accepted {
+        let facts = AdmissionFacts { brought_once: true, ..self.facts(&new) };
+        self.accept_by(facts, new, now)
+    }
+
+    fn accept_by(&mut self, facts: AdmissionFacts, new: NewInput, now: Millis) -> Accepted {
         let rules = self.rules_of(&new.thread).map_or_else(Rules::default, |session| session.rules.clone());
         match admit(&new.body, &facts, &rules) {
             Admission::Accept => {
@@ -63,6 +73,7 @@ impl Memory {
             parked: unconsumed().filter(|pending| names_call(&pending.input.body)).count(),
             inbox: unconsumed().count(),
             inbox_bytes: unconsumed().map(|pending| pending.bytes).sum(),
+            brought_once: false,
         }
     }
 

@@ -100,7 +100,7 @@ impl Memory {
             }
             Settlement::Answered(input) => {
                 self.outbox.remove(&delivery);
-                self.accept(*input, now);
+                self.accept_once(*input, now);
             }
             Settlement::GaveUp { reason, input } => {
                 let row = self.outbox.remove(&delivery);

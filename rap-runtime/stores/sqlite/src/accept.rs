@@ -28,11 +28,27 @@ struct Target {
 
 pub(crate) fn accept(write: &mut Write<'_>, new: &NewInput, now: Millis) -> Done<Accepted> {
     let (target, facts) = facts(write, new)?;
+    accept_by(write, target, &facts, new, now)
+}
+
+/// As [`accept`], what nobody would bring again.
+pub(crate) fn accept_once(write: &mut Write<'_>, new: &NewInput, now: Millis) -> Done<Accepted> {
+    let (target, facts) = facts(write, new)?;
+    accept_by(write, target, &AdmissionFacts { brought_once: true, ..facts }, new, now)
+}
+
+fn accept_by(
+    write: &mut Write<'_>,
+    target: Option<Target>,
+    facts: &AdmissionFacts,
+    new: &NewInput,
+    now: Millis,
+) -> Done<Accepted> {
     let rules = match &target {
         Some(target) => rules(write, target.session)?,
         None => Arc::default(),
     };
-    Ok(match admit(&new.body, &facts, &rules) {
+    Ok(match admit(&new.body, facts, &rules) {
         Admission::Accept => {
             if let Some(target) = target {
                 enter(write, &target, new, now)?;

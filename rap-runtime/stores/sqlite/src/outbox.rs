@@ -1,7 +1,7 @@
 //! Requests on their way out: taken in memory, settled with the next commit.
 
 use crate::{
-    accept::{accept, bury_request},
+    accept::{accept, accept_once, bury_request},
     fault::{Done, damaged, from_json, from_word, json},
     load::still_owned,
     rows::{call_id, thread_id},
@@ -324,7 +324,7 @@ pub(crate) fn give_up(
 /// Settles a request for good, and takes in what came of it.
 pub(crate) fn answered(write: &mut Write<'_>, id: i64, way: Way, input: &NewInput, now: Millis) -> Done<()> {
     settle(write, id, way)?;
-    accept(write, input, now)?;
+    accept_once(write, input, now)?;
     Ok(())
 }
 

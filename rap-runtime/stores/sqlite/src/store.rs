@@ -150,7 +150,7 @@ impl SqliteStore {
         }
     }
 
-    /// Puts a row of the outbox away that cannot be read. Where that fails, the next owner finds it again.
+    /// Puts a row of the outbox away that cannot be read. Where that fails, whoever looks next finds it again.
     async fn put_away(&self, delivery: i64, why: String, now: Millis) {
         tracing::error!(
             request = delivery,
@@ -159,6 +159,10 @@ impl SqliteStore {
         );
         if let Err(error) = self.write(move |write| outbox::put_away(write, delivery, &why, now)).await {
             tracing::error!(request = delivery, %error, "it could not be put away");
+            let mut under_way = self.shared.under_way();
+            if under_way.get(&delivery) == Some(&Way::Unreadable) {
+                under_way.remove(&delivery);
+            }
         }
     }
 
