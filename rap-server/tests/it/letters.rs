@@ -1,18 +1,14 @@
 //! Dead letters that are sent again: once, not lost on the way, and not where nobody wants them any more.
 
+use crate::subscriptions::{Emitters, watch};
 use futures_util::FutureExt;
 use rap_server::{
-    Args, Call, Emitter, ResendError, State, Subscribed, Tool, ToolServer,
+    Args, Call, Emitter, ResendError, Tool, ToolServer,
     rap_http::Attempt,
     testing::{TestCall, TestServer},
 };
 use serde_json::json;
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-type Emitters = Mutex<Vec<Emitter>>;
+use std::{sync::Arc, time::Duration};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Shown {
@@ -20,15 +16,10 @@ struct Shown {
 }
 
 fn server() -> (TestServer, Arc<Emitters>) {
-    let watch = Tool::new("watch", "d", async |call: Call, emitters: State<Emitters>| -> Subscribed {
-        let (subscribed, events) = call.subscribe().confirm("watching");
-        emitters.lock().unwrap().push(events);
-        subscribed
-    });
     let show =
         Tool::new("show", "d", async |call: Call, Args(n): Args<Shown>| call.view("v", json!({"n": n.n})));
     let emitters = Arc::new(Emitters::default());
-    let server = ToolServer::new("test").tool(watch).tool(show);
+    let server = ToolServer::new("test").tool(watch()).tool(show);
     let server = server.tool(Tool::new("echo", "d", async || "hello")).shared_state(emitters.clone());
     (TestServer::new(server), emitters)
 }

@@ -1,34 +1,30 @@
 //! A runtime that was started again elsewhere sends its open invocations again, with other callback URLs: the newest
 //! counts.
 
-use crate::invocation;
+use crate::{
+    invocation,
+    subscriptions::{Emitters, watch},
+};
 use rap_server::{
-    Call, Emitter, State, Subscribed, Tool, ToolServer,
+    Call, Tool, ToolServer,
     rap_http::Attempt,
     testing::{TestCall, TestServer},
 };
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-type Emitters = Mutex<Vec<Emitter>>;
-
 fn server() -> (TestServer, Arc<Emitters>) {
-    let watch = Tool::new("watch", "d", async |call: Call, emitters: State<Emitters>| -> Subscribed {
-        let (subscribed, events) = call.subscribe().confirm("watching");
-        emitters.lock().unwrap().push(events);
-        subscribed
-    });
     let wait = Tool::new("wait", "d", async |call: Call| {
         tokio::time::sleep(Duration::from_secs(5)).await;
         format!("work of {}", call.id())
     });
     let emitters = Arc::new(Emitters::default());
-    (TestServer::new(ToolServer::new("test").tool(watch).tool(wait).shared_state(emitters.clone())), emitters)
+    (
+        TestServer::new(ToolServer::new("test").tool(watch()).tool(wait).shared_state(emitters.clone())),
+        emitters,
+    )
 }
 
 /// The same call, to be answered at another port.

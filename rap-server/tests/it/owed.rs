@@ -1,27 +1,17 @@
 //! What a server still owes at its end: a last attempt for all of it, and the rest in somebody's hands.
 
-use crate::invocation;
+use crate::{
+    invocation,
+    subscriptions::{Emitters, watch},
+};
 use futures_util::FutureExt;
-use rap_server::{
-    Call, DeadLetter, Emitter, State, Subscribed, Tool, ToolServer, rap_http::Attempt, testing::TestServer,
-};
+use rap_server::{Call, DeadLetter, Tool, ToolServer, rap_http::Attempt, testing::TestServer};
 use serde_json::{Value, json};
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-type Emitters = Mutex<Vec<Emitter>>;
-
 fn server() -> (TestServer, Arc<Emitters>) {
-    let watch = Tool::new("watch", "d", async |call: Call, emitters: State<Emitters>| -> Subscribed {
-        let (subscribed, events) = call.subscribe().confirm("watching");
-        emitters.lock().unwrap().push(events);
-        subscribed
-    });
     let show = Tool::new("show", "d", async |call: Call| {
         call.view("progress", json!({"n": 1})).unwrap();
         call.cancelled().await;
@@ -29,7 +19,7 @@ fn server() -> (TestServer, Arc<Emitters>) {
     });
     let ask = Tool::new("ask", "d", async |call: Call| call.choose("Which?", ["a"], 0).await.map(|p| p.text));
     let emitters = Arc::new(Emitters::default());
-    let server = ToolServer::new("test").tool(watch).tool(show).tool(ask);
+    let server = ToolServer::new("test").tool(watch()).tool(show).tool(ask);
     let server = server.tool(Tool::new("echo", "d", async || "hello")).shared_state(emitters.clone());
     (TestServer::new(server), emitters)
 }

@@ -13,9 +13,10 @@ use std::{
 };
 
 /// Where the emitters of confirmed subscriptions go, for the test to emit with.
-type Emitters = Mutex<Vec<Emitter>>;
+pub(crate) type Emitters = Mutex<Vec<Emitter>>;
 
-fn watch() -> Tool {
+/// A tool that confirms a subscription.
+pub(crate) fn watch() -> Tool {
     Tool::new("watch", "d", async |call: Call, emitters: State<Emitters>| -> Subscribed {
         let (subscribed, events) = call.subscribe().confirm("watching");
         emitters.lock().unwrap().push(events);

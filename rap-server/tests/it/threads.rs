@@ -1,8 +1,9 @@
 //! What a tool holds works from any thread: those of rayon, of a file watcher or of C know nothing of tokio.
 
-use rap_server::{Call, Emitter, State, Subscribed, Tool, ToolError, ToolServer, testing::TestServer};
+use crate::subscriptions::{Emitters, watch};
+use rap_server::{Call, Tool, ToolError, ToolServer, testing::TestServer};
 use serde_json::json;
-use std::{sync::Mutex, thread};
+use std::thread;
 use tokio::sync::oneshot;
 
 /// Runs it on a thread of its own, and waits for it without tokio.
@@ -28,19 +29,12 @@ async fn view() {
     assert_eq!(call.result().await.text(), "shown: true");
 }
 
-type Emitters = Mutex<Vec<Emitter>>;
-
 /// INV-07, SUB-01, SUB-06: events from a thread outside tokio arrive; dropping the emitter there ends the
 /// subscription with a last event, even while that thread panics.
 #[tokio::test]
 async fn events() {
-    let watch = Tool::new("watch", "d", async |call: Call, emitters: State<Emitters>| -> Subscribed {
-        let (subscribed, events) = call.subscribe().confirm("watching");
-        emitters.lock().unwrap().push(events);
-        subscribed
-    });
     let emitters = std::sync::Arc::new(Emitters::default());
-    let server = TestServer::new(ToolServer::new("test").tool(watch).shared_state(emitters.clone()));
+    let server = TestServer::new(ToolServer::new("test").tool(watch()).shared_state(emitters.clone()));
     for panics in [false, true] {
         let mut call = server.start("watch", json!({})).await;
         assert!(call.result().await.0.subscription);
