@@ -20,12 +20,13 @@ use crate::{
 };
 use body::{collect, too_slow};
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use std::{
     fmt,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
@@ -243,8 +244,15 @@ where
         }
         let mut body = Box::pin(body);
         Box::pin(async move {
-            let reading = config.read(body.as_mut(), open);
-            let refused = match tokio::time::timeout(config.body_timeout, reading).await {
+            let read = {
+                let mut reading = pin!(config.read(body.as_mut(), open));
+                // Most bodies are there with their heads; a timer is for the others.
+                match poll_immediate(reading.as_mut()).await {
+                    Some(read) => Ok(read),
+                    None => tokio::time::timeout(config.body_timeout, reading).await,
+                }
+            };
+            let refused = match read {
                 // The share of the room is given back when the handler has answered.
                 Ok(Ok((bytes, share))) => match config.check_signature(&parts, open, &bytes, share) {
                     Ok(_share) => {

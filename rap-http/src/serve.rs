@@ -7,11 +7,23 @@
 
 use crate::alarm::OneAlarm;
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use hyper::{body::Incoming, server::conn::http1, service::Service as HyperService};
+use hyper_util::{
+    rt::TokioIo,
+    service::{TowerToHyperService, TowerToHyperServiceFuture},
+};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -119,7 +131,7 @@ impl Serving {
             let mut stream = TimeoutWriter::new(stream);
             stream.set_timeout(Some(self.write_timeout));
             let stream = TokioIo::new(Box::pin(stream));
-            let connection = builder.serve_connection(stream, TowerToHyperService::new(service.clone()));
+            let connection = builder.serve_connection(stream, OfConnection(RefCell::new(service.clone())));
             let (mut stopped, told) = (stopped.clone(), stopped.clone());
             connections.spawn(async move {
                 let _place = place;
@@ -145,6 +157,28 @@ impl Serving {
         drop(listener);
         drop(stopping);
         while connections.join_next().await.is_some() {}
+    }
+}
+
+/// The service of one connection, which has one request at a time: where it is ready it is called as it is, and no
+/// clone is made for the request.
+struct OfConnection<S>(RefCell<S>);
+
+impl<S, B> HyperService<Request<Incoming>> for OfConnection<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+{
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = Either<S::Future, TowerToHyperServiceFuture<S, Request<Incoming>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut service = self.0.borrow_mut();
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Either::Left(service.call(request)),
+            Poll::Ready(Err(never)) => match never {},
+            Poll::Pending => Either::Right(TowerToHyperService::new(service.clone()).call(request)),
+        }
     }
 }
 

@@ -1,30 +1,25 @@
 //! The calls that the server knows: those that run or are owed, and the last that are over, so that an
 //! invocation which is sent again does its work once (INV-10).
 //!
-//! There may be a hundred thousand of those that are over. Each is kept in as few pieces as can be, under a number
-//! in the place of its names: memory that was last touched a hundred thousand calls ago is slow to come back.
+//! Every invocation and every end of a call wants the one lock around it, so nothing is made, copied or given back
+//! under it that can be before or after.
 
-use crate::call::CallInner;
+use crate::{
+    call::CallInner,
+    past::{Block, Past, Remembered},
+};
 use bytes::Bytes;
 use rap_types::{CallId, ThreadId};
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     sync::Arc,
 };
 use tokio::time::Instant;
 
 /// How many cancellations of calls that were never seen are remembered; the oldest go first.
 const EARLY_CANCELS: usize = 10_000;
-
-/// How much is kept of calls that are over; the oldest go first.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Remembered {
-    pub(crate) calls: usize,
-    /// Of results, for delivering them again.
-    pub(crate) result_bytes: usize,
-}
 
 /// A call of a thread, by numbers that nobody can choose: they are made with secrets of this process, 64 bits for
 /// the thread and 64 for the call.
@@ -41,6 +36,12 @@ pub(crate) struct Keys {
     calls: RandomState,
 }
 
+impl Key {
+    pub(crate) fn hash(self) -> u64 {
+        self.thread ^ self.call
+    }
+}
+
 impl Keys {
     pub(crate) fn of(&self, thread: &ThreadId, call: &CallId) -> Key {
         Key { thread: self.of_thread(thread), call: self.calls.hash_one(call.as_str()) }
@@ -51,33 +52,10 @@ impl Keys {
     }
 }
 
-/// Keys are random as they are.
-#[derive(Default)]
-pub(crate) struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 ^= number;
-    }
-}
-
 #[derive(Default)]
 pub(crate) struct Book {
     open: BTreeMap<Key, Open>,
-    over: HashMap<Key, Over, BuildHasherDefault<AsItIs>>,
-    /// Those that are over, the oldest first.
-    order: VecDeque<Key>,
-    /// So many of the oldest have no outcome any more.
-    without_outcome: usize,
-    outcome_bytes: usize,
+    over: Past,
     /// Calls that were cancelled before they came, and until when that is remembered.
     early: HashMap<Key, Instant>,
     early_order: VecDeque<Key>,
@@ -86,24 +64,6 @@ pub(crate) struct Book {
 struct Open {
     call: Arc<CallInner>,
     print: u64,
-}
-
-struct Over {
-    print: u64,
-    outcome: Option<Outcome>,
-}
-
-/// A result as it was sent, in one piece.
-pub(crate) struct Outcome(Box<[u8]>);
-
-impl Outcome {
-    pub(crate) fn new(body: &[u8]) -> Self {
-        Self(body.into())
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.len()
-    }
 }
 
 /// What the book knows of an invocation that comes in.
@@ -123,17 +83,16 @@ impl Book {
         if let Some(open) = self.open.get(&key) {
             return if open.print == print { Known::Open(open.call.clone()) } else { Known::Other(false) };
         }
-        match self.over.get(&key) {
+        match self.over.find(key) {
             None => Known::New,
-            Some(over) if over.print != print => Known::Other(true),
+            Some(over) if over != print => Known::Other(true),
             Some(_) => Known::Over,
         }
     }
 
     /// The result of a call that is over, if it is still kept.
     pub(crate) fn outcome(&self, key: Key) -> Option<Bytes> {
-        let outcome = self.over.get(&key)?.outcome.as_ref()?;
-        Some(Bytes::copy_from_slice(&outcome.0))
+        self.over.result(key)
     }
 
     pub(crate) fn open(&mut self, call: Arc<CallInner>, print: u64) {
@@ -152,7 +111,7 @@ impl Book {
 
     /// A call was cancelled. If it never came, it may still be on its way: it is remembered until then.
     pub(crate) fn cancelled(&mut self, key: Key, until: Instant) {
-        if self.open.contains_key(&key) || self.over.contains_key(&key) {
+        if self.open.contains_key(&key) || self.over.find(key).is_some() {
             return;
         }
         if self.early.insert(key, until).is_none() {
@@ -175,38 +134,11 @@ impl Book {
         now < until
     }
 
-    /// The call is over: keeps what is needed to recognise it. None if it was not open; else what was forgotten for
-    /// it, to be dropped when nobody waits.
-    pub(crate) fn over(
-        &mut self,
-        key: Key,
-        outcome: Option<Outcome>,
-        remembered: Remembered,
-    ) -> Option<Vec<Outcome>> {
+    /// The call is over: keeps what is needed to recognise it, and its outcome. None if it was not open; else what was
+    /// forgotten for it, to be dropped when nobody waits.
+    pub(crate) fn over(&mut self, key: Key, outcome: Option<Bytes>, room: Remembered) -> Option<Vec<Block>> {
         let open = self.open.remove(&key)?;
-        self.outcome_bytes += outcome.as_ref().map_or(0, Outcome::bytes);
-        self.over.insert(key, Over { print: open.print, outcome });
-        self.order.push_back(key);
-        let mut forgotten = Vec::new();
-        while self.order.len() > remembered.calls
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.without_outcome = self.without_outcome.saturating_sub(1);
-            forgotten.extend(self.over.remove(&oldest).and_then(|over| self.uncount(over.outcome)));
-        }
-        while self.outcome_bytes > remembered.result_bytes
-            && let Some(oldest) = self.order.get(self.without_outcome)
-        {
-            self.without_outcome += 1;
-            let outcome = self.over.get_mut(oldest).and_then(|over| over.outcome.take());
-            forgotten.extend(self.uncount(outcome));
-        }
-        Some(forgotten)
-    }
-
-    fn uncount(&mut self, outcome: Option<Outcome>) -> Option<Outcome> {
-        self.outcome_bytes -= outcome.as_ref().map_or(0, Outcome::bytes);
-        outcome
+        Some(self.over.push(key, open.print, outcome, room))
     }
 
     /// All open calls.

@@ -5,11 +5,12 @@ pub(crate) use crate::parcels::{Core, Parcel, Queue, What};
 use crate::{
     ToolError,
     book::Key,
-    engine::Engine,
+    engine::{Came, Engine},
     extract::States,
     life::{Act, Input, Life, Stop},
     outbox::Target,
     questions::Question,
+    signal::Signal,
     subscription::SubscriptionDraft,
     trace::Trace,
 };
@@ -24,7 +25,6 @@ use std::{
     time::Duration,
 };
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 /// How many kinds of view one call can have waiting to be sent.
 const WAITING_VIEWS: usize = 64;
@@ -86,7 +86,8 @@ pub(crate) struct CallInner {
     base: Option<HttpUrl>,
     pub(crate) span: tracing::Span,
     pub(crate) since: Instant,
-    pub(crate) token: CancellationToken,
+    /// It should stop, or is over.
+    pub(crate) stopping: Signal,
     /// Room in the queue of events; made with the subscription.
     event_room: OnceLock<Arc<Semaphore>>,
     /// Held while a person is asked: a call asks one question at a time. Holds the time spent so far.
@@ -123,19 +124,8 @@ impl CallInner {
         runtime: Handle,
         key: Key,
         invocation: Invocation,
-        origin: String,
-        trace: Option<Box<Trace>>,
-        base: Option<HttpUrl>,
+        came: Came,
     ) -> Self {
-        let ids = trace.as_ref().and_then(|trace| trace.ids());
-        let span = tracing::info_span!(
-            "tool_call",
-            tool = ?invocation.operation,
-            thread = ?invocation.group_id,
-            call = ?invocation.id,
-            trace_id = ids.map(|(trace, _)| trace),
-            parent_span_id = ids.map(|(_, span)| span),
-        );
         Self {
             key,
             operation: invocation.operation,
@@ -144,13 +134,13 @@ impl CallInner {
             thread: invocation.group_id,
             ancestors: invocation.thread_ancestors.unwrap_or_default(),
             user: invocation.user_id,
+            origin: invocation.callback_url.origin(),
             callback_url: invocation.callback_url,
-            origin,
-            trace,
-            base,
-            span,
+            trace: came.trace,
+            base: came.base,
+            span: tracing::Span::none(),
             since: Instant::now(),
-            token: CancellationToken::new(),
+            stopping: Signal::default(),
             event_room: OnceLock::new(),
             asking: tokio::sync::Mutex::new(Duration::ZERO),
             core: Mutex::new(Core {
@@ -173,6 +163,22 @@ impl CallInner {
         }
     }
 
+    /// It is a new call, and not one that was sent again. Open calls of a thread share its id.
+    pub(crate) fn begin(&mut self, thread: Option<ThreadId>) {
+        if let Some(thread) = thread {
+            self.thread = thread;
+        }
+        let ids = self.trace.as_ref().and_then(|trace| trace.ids());
+        self.span = tracing::info_span!(
+            "tool_call",
+            tool = ?self.operation,
+            thread = ?self.thread,
+            call = ?self.id,
+            trace_id = ids.map(|(trace, _)| trace),
+            parent_span_id = ids.map(|(_, span)| span),
+        );
+    }
+
     pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,7 +190,7 @@ impl CallInner {
             core.sending = None;
         }
         self.close_event_room();
-        self.token.cancel();
+        self.stopping.give();
     }
 
     /// The call was sent again: what it still has to say goes to where it is awaited now (INV-10, TRN-07).
@@ -213,7 +219,7 @@ impl CallInner {
         match core.life.input(Input::Stopped(stop)) {
             Act::Signal => {
                 core.stop = Some(stop);
-                self.token.cancel();
+                self.stopping.give();
             }
             Act::DropEvents => {
                 core.stop = Some(stop);
@@ -234,7 +240,7 @@ impl CallInner {
                     room: None,
                 });
                 self.close_event_room();
-                self.token.cancel();
+                self.stopping.give();
                 drop(core);
                 self.engine.wake(self);
             }
@@ -308,12 +314,12 @@ impl Call {
     /// grace (5 s unless [`ToolServer::grace`](crate::ToolServer::grace) says otherwise) the function is
     /// dropped and the call ends in an error result.
     pub async fn cancelled(&self) {
-        self.inner.token.cancelled().await;
+        self.inner.stopping.given().await;
     }
 
     /// Whether the call should stop, as [`cancelled`](Self::cancelled).
     pub fn is_cancelled(&self) -> bool {
-        self.inner.token.is_cancelled()
+        self.inner.stopping.is_given()
     }
 
     /// An error when the call should stop, for `call.check()?` in a long loop.
@@ -344,7 +350,7 @@ impl Call {
     pub async fn until_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, ToolError> {
         tokio::select! {
             biased;
-            () = self.inner.token.cancelled() => Err(self.inner.stopped()),
+            () = self.inner.stopping.given() => Err(self.inner.stopped()),
             outcome = work => Ok(outcome),
         }
     }
@@ -454,7 +460,7 @@ impl Call {
         let answer = tokio::select! {
             biased;
             answer = answer => answer,
-            () = inner.token.cancelled() => return Err(inner.stopped()),
+            () = inner.stopping.given() => return Err(inner.stopped()),
         };
         match answer {
             Ok(Some(index)) => {

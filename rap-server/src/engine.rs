@@ -2,13 +2,14 @@
 //! messages leave in `pump`, how all of it ends in `shutdown`.
 
 use crate::{
-    book::{Book, Key, Keys, Known, Outcome, Remembered, fingerprint},
+    book::{Book, Key, Keys, Known, fingerprint},
     call::CallInner,
     extract::States,
     gauges::Gauges,
     handler::Sealed,
     life::Stop,
     outbox::Outbox,
+    past::Remembered,
     questions::Questions,
     rates::Rates,
     run::run,
@@ -157,25 +158,19 @@ impl Engine {
             .check(&invocation.callback_url)
             .map_err(|why| Problem::invalid(format!("/callback_url: {why}")))?;
         let print = fingerprint(&invocation.operation, &invocation.arguments);
+        if self.toolset.tool(&invocation.operation).is_none() && invocation.operation.len() > 128 {
+            // A stranger's words go into a log and an error, but not at any length.
+            invocation.operation = invocation.operation.chars().take(128).chain(['…']).collect();
+        }
         let key = self.keys.of(&invocation.group_id, &invocation.id);
-        let origin = invocation.callback_url.origin();
+        let arguments = std::mem::take(&mut invocation.arguments);
+        let mut call = Arc::new(CallInner::new(self.clone(), Handle::current(), key, invocation, came));
         let mut book = self.book();
         match book.find(key, print) {
             Known::New => {}
-            // Whoever sends a call again knows best where its outcome is awaited.
-            Known::Open(call) => {
+            known => {
                 drop(book);
-                call.send_to(invocation.callback_url);
-                return Ok(());
-            }
-            Known::Over => {
-                drop(book);
-                self.deliver_again(&invocation, key, print, came.trace);
-                return Ok(());
-            }
-            Known::Other(over) => {
-                drop(book);
-                self.id_used_twice(&invocation, key, print, over, came.trace);
+                self.came_again(&call, known, print);
                 return Ok(());
             }
         }
@@ -187,18 +182,9 @@ impl Engine {
             self.gauges.refused.increment(1);
             return Err(Problem::busy(Duration::from_secs(1)).detail("too many calls are open"));
         }
-        if self.toolset.tool(&invocation.operation).is_none() && invocation.operation.len() > 128 {
-            // A stranger's words go into a log and an error, but not at any length.
-            invocation.operation = invocation.operation.chars().take(128).chain(['…']).collect();
-        }
-        let arguments = std::mem::take(&mut invocation.arguments);
-        if let Some(kept) = book.kept(&invocation.group_id, key) {
-            invocation.group_id = kept;
-        }
+        let thread = book.kept(&call.thread, key);
+        Arc::get_mut(&mut call).expect("bug: nobody else knows a new call").begin(thread);
         let cancelled = book.take_cancelled(key, Instant::now());
-        let here = Handle::current();
-        let call =
-            Arc::new(CallInner::new(self.clone(), here, key, invocation, origin, came.trace, came.base));
         book.open(call.clone(), print);
         drop(book);
         self.gauges.open_calls.increment(1);
@@ -294,12 +280,14 @@ impl Engine {
             call.drop_events(&mut core);
             core.outcome.take()
         };
-        let outcome = outcome.map(|body| Outcome::new(&body));
         let was_open = self.book().over(call.key, outcome, self.settings.remembered);
         if was_open.is_some() {
             self.gauges.open_calls.decrement(1);
         }
-        self.over.notify_waiters();
+        // A shutdown that begins after the look into the book finds the call gone from it.
+        if self.closing.load(Ordering::Acquire) {
+            self.over.notify_waiters();
+        }
     }
 }
 

@@ -459,7 +459,7 @@ enum Pause {
 
 /// Done when the events of a call are not wanted any more.
 async fn unwanted(call: &CallInner) {
-    call.token.cancelled().await;
+    call.stopping.given().await;
     if call.core().life.may_send_events() {
         std::future::pending::<()>().await;
     }

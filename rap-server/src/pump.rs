@@ -142,7 +142,7 @@ async fn wait_for_slot(call: &CallInner) {
     let Some(at) = slot.checked_sub(burst) else { return };
     tokio::select! {
         () = sleep_until(at) => {}
-        () = call.token.cancelled() => {}
+        () = call.stopping.given() => {}
     }
 }
 

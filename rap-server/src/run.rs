@@ -128,23 +128,18 @@ fn error_result(call: &CallInner, text: &str) -> Bytes {
 
 /// Runs a call to its end, and delivers.
 pub(crate) async fn run(call: Arc<CallInner>, arguments: serde_json::Map<String, serde_json::Value>) {
-    let engine = call.engine.clone();
     let guard = Guard(Some(call));
-    let call = guard.0.as_ref().expect("bug: the guard holds the call until it is disarmed").clone();
-    let end = work(&engine, &call, arguments).await;
-    engine.ended(&call, end);
-    guard.disarm();
+    let end = work(guard.call(), arguments).await;
+    guard.call().engine.ended(guard.call(), end);
+    let call = guard.disarm();
     if start_pump(&call) {
         // Apart: a task that also had room for this would be as large all the while the function works.
         Box::pin(pump(call)).await;
     }
 }
 
-async fn work(
-    engine: &Arc<Engine>,
-    call: &Arc<CallInner>,
-    arguments: serde_json::Map<String, serde_json::Value>,
-) -> End {
+async fn work(call: &Arc<CallInner>, arguments: serde_json::Map<String, serde_json::Value>) -> End {
+    let engine = &call.engine;
     let (Some(tool), Some(work)) = (engine.toolset.tool(&call.operation), engine.work.get(&call.operation))
     else {
         let known: Vec<&str> =
@@ -152,7 +147,7 @@ async fn work(
         let text = format!("there is no tool {:?} here; there are: {}", call.operation, known.join(", "));
         return End::Returned(Err(ToolError::new(text)));
     };
-    if call.token.is_cancelled() {
+    if call.stopping.is_given() {
         // Stopped before it began.
         return End::Returned(Err(call.stopped()));
     }
@@ -189,7 +184,7 @@ async fn work(
 
 /// Over when a stopped function has had its time for returning.
 async fn grace(call: &CallInner, grace: Duration) {
-    call.token.cancelled().await;
+    call.stopping.given().await;
     tokio::time::sleep(grace).await;
 }
 
@@ -213,8 +208,12 @@ async fn out_of_time(call: &CallInner, limit: Option<Duration>) {
 struct Guard(Option<Arc<CallInner>>);
 
 impl Guard {
-    fn disarm(mut self) {
-        self.0 = None;
+    fn call(&self) -> &Arc<CallInner> {
+        self.0.as_ref().expect("bug: the guard holds the call until it is disarmed")
+    }
+
+    fn disarm(mut self) -> Arc<CallInner> {
+        self.0.take().expect("bug: a guard is disarmed once")
     }
 }
 

@@ -3,11 +3,11 @@
 
 use crate::{
     IntoTool, StartError, Tool, ToolService, Undelivered,
-    book::Remembered,
     engine::{Engine, Settings},
     extract::States,
     letters::{DeadLetter, ResendError},
     outbox::{Courier, Outbox},
+    past::Remembered,
     service::{INVOKE, Routes},
 };
 use rap_http::{AddressPolicy, Auth, GuardedClient, Secret};

@@ -2,14 +2,13 @@
 //! because its invocation was sent again (INV-10), and the error of an id that was used twice (INV-03).
 
 use crate::{
-    book::Key,
-    call::What,
+    book::{Key, Known},
+    call::{CallInner, What},
     engine::{Engine, json},
     letters::DeadLetter,
-    trace::Trace,
 };
 use bytes::Bytes;
-use rap_types::{CallbackMessage, HttpUrl, Invocation, ToolResult};
+use rap_types::{CallbackMessage, HttpUrl, ToolResult};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -92,56 +91,56 @@ impl Drop for Underway {
 }
 
 impl Engine {
+    /// An invocation came whose id is known.
+    pub(crate) fn came_again(self: &Arc<Self>, call: &CallInner, known: Known, print: u64) {
+        match known {
+            Known::New => {}
+            // Whoever sends a call again knows best where its outcome is awaited.
+            Known::Open(open) => open.send_to(call.callback_url.clone()),
+            Known::Over => self.deliver_again(call, print),
+            Known::Other(over) => self.id_used_twice(call, print, over),
+        }
+    }
+
     /// The outcome of a call that is over, once more: to the URL that was given last.
-    pub(crate) fn deliver_again(
-        self: &Arc<Self>,
-        invocation: &Invocation,
-        key: Key,
-        print: u64,
-        trace: Option<Box<Trace>>,
-    ) {
-        if !self.outbox.strays.may_begin(&(key, print), &invocation.callback_url) {
+    fn deliver_again(self: &Arc<Self>, call: &CallInner, print: u64) {
+        if !self.outbox.strays.may_begin(&(call.key, print), &call.callback_url) {
             return;
         }
         // It may have been forgotten.
-        if let Some(body) = self.outcome(key) {
-            self.send_stray(invocation, (key, print), body, trace);
+        if let Some(body) = self.outcome(call.key) {
+            self.send_stray(call, print, body);
         }
     }
 
     /// The id of a call was used again for something else (INV-03). While the first runs it keeps the id;
     /// afterwards the second is told.
-    pub(crate) fn id_used_twice(
-        self: &Arc<Self>,
-        invocation: &Invocation,
-        key: Key,
-        print: u64,
-        over: bool,
-        trace: Option<Box<Trace>>,
-    ) {
-        tracing::warn!(thread = ?invocation.group_id, call = ?invocation.id, "the id of a call was used twice");
-        if !over || !self.outbox.strays.may_begin(&(key, print), &invocation.callback_url) {
+    fn id_used_twice(self: &Arc<Self>, call: &CallInner, print: u64, over: bool) {
+        tracing::warn!(thread = ?call.thread, call = ?call.id, "the id of a call was used twice");
+        if !over || !self.outbox.strays.may_begin(&(call.key, print), &call.callback_url) {
             return;
         }
         let text = "the id of this call was used before in its thread, for another call; give each call an id of its own (INV-03)";
-        let result = ToolResult::error(invocation.group_id.clone(), invocation.id.clone(), text)
-            .with_call_id(invocation.call_id.clone());
-        self.send_stray(invocation, (key, print), json(&CallbackMessage::ToolResult(result)), trace);
+        let result = ToolResult::error(call.thread.clone(), call.id.clone(), text)
+            .with_call_id(call.provider_call.clone());
+        self.send_stray(call, print, json(&CallbackMessage::ToolResult(result)));
     }
 
-    fn send_stray(self: &Arc<Self>, invocation: &Invocation, id: Id, body: Bytes, trace: Option<Box<Trace>>) {
+    fn send_stray(self: &Arc<Self>, call: &CallInner, print: u64, body: Bytes) {
         let letter = DeadLetter {
             number: 0,
-            thread: invocation.group_id.clone(),
-            call: invocation.id.clone(),
+            thread: call.thread.clone(),
+            call: call.id.clone(),
             what: What::Result,
-            url: invocation.callback_url.clone(),
+            url: call.callback_url.clone(),
             body,
             attempts: 0,
             reason: "the server shut down before it was delivered".to_owned(),
         };
+        let id = (call.key, print);
         let replaced = self.outbox.strays.begin(id, letter.clone());
         let underway = Underway { engine: self.clone(), id, replaced };
+        let trace = call.trace.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = underway.replaced.cancelled() => {}

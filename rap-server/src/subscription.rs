@@ -190,7 +190,7 @@ impl Emitter {
 
     /// Done when the subscription is over.
     pub async fn ended(&self) {
-        self.core.call.token.cancelled().await;
+        self.core.call.stopping.given().await;
     }
 
     /// Whether the subscription is over.

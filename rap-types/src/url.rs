@@ -130,7 +130,8 @@ impl HttpUrl {
 
 fn check(value: &str) -> Result<(), UrlError> {
     let refuse = |message: &str| Err(UrlError(message.to_owned()));
-    if value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+    let is_plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    if !is_plain && value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
         return refuse("the URL holds white space, a control character or a backslash; encode it");
     }
     if Plain::of(value).is_some() {

@@ -181,9 +181,10 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection for the next request, if it can serve one.
-    pub(super) fn keep(self: &Arc<Self>, peer: Peer, mut link: Link) {
-        if !link.is_usable() {
+    /// Keeps a connection for the next request, if it is not over. Whether it can serve one is found out when it is
+    /// taken out again.
+    pub(super) fn keep(self: &Arc<Self>, peer: Peer, link: Link) {
+        if link.machine.is_none() {
             return;
         }
         let (one_too_many, unswept) = {

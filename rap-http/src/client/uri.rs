@@ -2,15 +2,26 @@
 //! were written (TRN-07).
 
 use crate::policy::{Host, Target};
+use bytes::Bytes;
 use http::Uri;
 use rap_types::HttpUrl;
 use std::net::IpAddr;
 
 /// The URI to send: host and port from the target that was checked, path and query as they were written.
 pub(super) fn uri(url: &HttpUrl, target: &Target) -> Result<Uri, String> {
-    use std::fmt::Write;
     let path = written_path(url);
-    let mut text = String::with_capacity(url.as_str().len() + 8);
+    let parsed = |path| Uri::from_maybe_shared(Bytes::from(text(target, path)));
+    if path.is_ascii()
+        && let Ok(uri) = parsed(path)
+    {
+        return Ok(uri);
+    }
+    parsed(&encoded(path)).map_err(|_| "the URL cannot be sent".to_owned())
+}
+
+fn text(target: &Target, path: &str) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(path.len() + 32);
     text.push_str(if target.secure { "https://" } else { "http://" });
     let _ = match &target.host {
         Host::Address(IpAddr::V4(ip)) => write!(text, "{ip}"),
@@ -20,20 +31,11 @@ pub(super) fn uri(url: &HttpUrl, target: &Target) -> Result<Uri, String> {
     if target.port != if target.secure { 443 } else { 80 } {
         let _ = write!(text, ":{}", target.port);
     }
-    let authority = text.len();
     if !path.starts_with('/') {
         text.push('/');
     }
     text.push_str(path);
-    if path.is_ascii()
-        && let Ok(uri) = Uri::try_from(text.as_str())
-    {
-        return Ok(uri);
-    }
-    let encoded = encoded(&text[authority..]);
-    text.truncate(authority);
-    text.push_str(&encoded);
-    Uri::try_from(text).map_err(|_| "the URL cannot be sent".to_owned())
+    text
 }
 
 /// Path and query byte for byte as they were written: no dot segment is folded and no escape rewritten.

@@ -1,8 +1,19 @@
 //! The loop behind a listener, with peers that misbehave on real sockets.
 
 use axum::{Router, body::Bytes, routing::post};
+use http::{Request, Response};
 use rap_http::{Auth, Guard, Listener, Serving};
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Ready,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,6 +21,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tower::Service;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -217,4 +229,67 @@ async fn a_stop_is_clean() {
     read_until(&mut working, "{}").await;
     timeout(PATIENCE, served.done).await.expect("it is over").unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+/// A service that is ready only after a while, the time for each request anew, and counts its clones.
+struct Slow {
+    clones: Arc<AtomicUsize>,
+    /// Not ready yet.
+    busy: Option<Pin<Box<tokio::time::Sleep>>>,
+    ready: bool,
+    takes: Duration,
+}
+
+impl Clone for Slow {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self { clones: self.clones.clone(), busy: None, ready: false, takes: self.takes }
+    }
+}
+
+impl<B> Service<Request<B>> for Slow {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if !self.ready && !self.takes.is_zero() {
+            let takes = self.takes;
+            let busy = self.busy.get_or_insert_with(|| Box::pin(tokio::time::sleep(takes)));
+            ready!(busy.as_mut().poll(cx));
+        }
+        (self.busy, self.ready) = (None, true);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without being ready");
+        std::future::ready(Ok(Response::new("{}".to_owned())))
+    }
+}
+
+/// A service is only called when it is ready, however long that takes; and one that is ready is not cloned for each
+/// request.
+#[tokio::test]
+async fn services_that_are_ready_and_such_that_are_not() {
+    for (takes, at_most) in [(Duration::from_millis(5), usize::MAX), (Duration::ZERO, 1)] {
+        let listener = Listener::bind("127.0.0.1:0", Auth::None).await.unwrap();
+        let address = listener.local_addr();
+        let service = Slow { clones: Arc::default(), busy: None, ready: false, takes };
+        let clones = service.clones.clone();
+        let serving = Serving::new().run(listener.into_tcp(), service, std::future::pending());
+        let asking = async {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            for _ in 0..5 {
+                socket.write_all(format!("{}{{}}", head(2)).as_bytes()).await.unwrap();
+                read_until(&mut socket, "{}").await;
+            }
+        };
+        tokio::select! {
+            () = serving => panic!("it serves on"),
+            () = asking => {}
+        }
+        let clones = clones.load(Ordering::Relaxed);
+        assert!((1..=at_most).contains(&clones), "{clones}");
+    }
 }
