@@ -177,7 +177,12 @@ where
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Either::Left(service.call(request)),
             Poll::Ready(Err(never)) => match never {},
-            Poll::Pending => Either::Right(TowerToHyperService::new(service.clone()).call(request)),
+            // What it has reserved so far, a place in a queue perhaps, goes with it.
+            Poll::Pending => {
+                let fresh = service.clone();
+                let asked = std::mem::replace(&mut *service, fresh);
+                Either::Right(TowerToHyperService::new(asked).call(request))
+            }
         }
     }
 }

@@ -145,7 +145,7 @@ impl Origins {
         }
     }
 
-    /// The attempt was never made. Returns whether waiting deliveries should ask again.
+    /// The attempt was never made, or cut short, and says nothing of the origin. Returns whether waiting deliveries should ask again.
     pub fn abandoned(&mut self, origin: &str, permit: Permit) -> bool {
         match self.troubled.get_mut(origin) {
             Some(trouble) if permit.probe.is_some() && trouble.probe.map(|(_, n)| n) == permit.probe => {

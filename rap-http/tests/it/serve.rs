@@ -17,10 +17,11 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinHandle,
     time::timeout,
 };
+use tokio_util::sync::PollSemaphore;
 use tower::Service;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -231,19 +232,17 @@ async fn a_stop_is_clean() {
     assert!(TcpStream::connect(served.address).await.is_err());
 }
 
-/// A service that is ready only after a while, the time for each request anew, and counts its clones.
+/// A service that is ready when it was asked often enough, for each request anew, and counts its clones.
 struct Slow {
     clones: Arc<AtomicUsize>,
-    /// Not ready yet.
-    busy: Option<Pin<Box<tokio::time::Sleep>>>,
-    ready: bool,
-    takes: Duration,
+    takes: usize,
+    asked: usize,
 }
 
 impl Clone for Slow {
     fn clone(&self) -> Self {
         self.clones.fetch_add(1, Ordering::Relaxed);
-        Self { clones: self.clones.clone(), busy: None, ready: false, takes: self.takes }
+        Self { clones: self.clones.clone(), takes: self.takes, asked: 0 }
     }
 }
 
@@ -253,17 +252,16 @@ impl<B> Service<Request<B>> for Slow {
     type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if !self.ready && !self.takes.is_zero() {
-            let takes = self.takes;
-            let busy = self.busy.get_or_insert_with(|| Box::pin(tokio::time::sleep(takes)));
-            ready!(busy.as_mut().poll(cx));
+        self.asked += 1;
+        if self.asked >= self.takes {
+            return Poll::Ready(Ok(()));
         }
-        (self.busy, self.ready) = (None, true);
-        Poll::Ready(Ok(()))
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn call(&mut self, _: Request<B>) -> Self::Future {
-        assert!(std::mem::take(&mut self.ready), "called without being ready");
+        assert!(std::mem::take(&mut self.asked) >= self.takes, "called without being ready");
         std::future::ready(Ok(Response::new("{}".to_owned())))
     }
 }
@@ -272,10 +270,10 @@ impl<B> Service<Request<B>> for Slow {
 /// request.
 #[tokio::test]
 async fn services_that_are_ready_and_such_that_are_not() {
-    for (takes, at_most) in [(Duration::from_millis(5), usize::MAX), (Duration::ZERO, 1)] {
+    for (takes, at_most) in [(3, usize::MAX), (1, 1)] {
         let listener = Listener::bind("127.0.0.1:0", Auth::None).await.unwrap();
         let address = listener.local_addr();
-        let service = Slow { clones: Arc::default(), busy: None, ready: false, takes };
+        let service = Slow { clones: Arc::default(), takes, asked: 0 };
         let clones = service.clones.clone();
         let serving = Serving::new().run(listener.into_tcp(), service, std::future::pending());
         let asking = async {
@@ -291,5 +289,72 @@ async fn services_that_are_ready_and_such_that_are_not() {
         }
         let clones = clones.load(Ordering::Relaxed);
         assert!((1..=at_most).contains(&clones), "{clones}");
+    }
+}
+
+/// One request at a time for all who share it: a place is reserved when it is asked whether it is ready, for whoever
+/// asked first.
+struct OneAtATime {
+    place: PollSemaphore,
+    reserved: Option<OwnedSemaphorePermit>,
+    gate: Arc<Semaphore>,
+}
+
+impl Clone for OneAtATime {
+    fn clone(&self) -> Self {
+        Self { place: self.place.clone(), reserved: None, gate: self.gate.clone() }
+    }
+}
+
+impl<B> Service<Request<B>> for OneAtATime {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.reserved.is_none() {
+            self.reserved = ready!(self.place.poll_acquire(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        let reserved = self.reserved.take().expect("called when it was ready");
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            gate.acquire().await.expect("it is never closed").forget();
+            drop(reserved);
+            Ok(Response::new("{}".to_owned()))
+        })
+    }
+}
+
+/// Connections share what a service has reserved for one of them, and none keeps what it does not use.
+#[tokio::test]
+async fn services_that_reserve() {
+    let listener = Listener::bind("127.0.0.1:0", Auth::None).await.unwrap();
+    let address = listener.local_addr();
+    let gate = Arc::new(Semaphore::new(0));
+    let place = PollSemaphore::new(Arc::new(Semaphore::new(1)));
+    let service = OneAtATime { place, reserved: None, gate: gate.clone() };
+    let serving = Serving::new().run(listener.into_tcp(), service, std::future::pending());
+    let asking = async {
+        let mut sockets = Vec::new();
+        for _ in 0..3 {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(format!("{}{{}}", head(2)).as_bytes()).await.unwrap();
+            sockets.push(socket);
+        }
+        for _ in 0..3 {
+            gate.add_permits(sockets.len());
+            for socket in &mut sockets {
+                read_until(socket, "{}").await;
+                socket.write_all(format!("{}{{}}", head(2)).as_bytes()).await.unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        () = serving => panic!("it serves on"),
+        () = asking => {}
     }
 }
