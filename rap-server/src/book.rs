@@ -1,8 +1,8 @@
 //! The calls that the server knows: those that run or are owed, and the last that are over, so that an
 //! invocation which is sent again does its work once (INV-10).
 //!
-//! Every invocation and every end of a call wants the one lock around it, so nothing is made, copied or given back
-//! under it that can be before or after.
+//! Every invocation and every end of a call wants the one lock around it, so nothing large is made, copied or given
+//! back under it.
 
 use crate::{
     call::CallInner,
@@ -37,7 +37,8 @@ pub(crate) struct Keys {
 }
 
 impl Key {
-    pub(crate) fn hash(self) -> u64 {
+    /// As good as any hash of it.
+    pub(crate) fn number(self) -> u64 {
         self.thread ^ self.call
     }
 }
@@ -66,10 +67,8 @@ struct Open {
     print: u64,
 }
 
-/// What the book knows of an invocation that comes in.
+/// What the book knows of an invocation that came before.
 pub(crate) enum Known {
-    /// Nothing: it is new.
-    New,
     /// It runs, or its result is on the way.
     Open(Arc<CallInner>),
     /// It is over.
@@ -79,15 +78,14 @@ pub(crate) enum Known {
 }
 
 impl Book {
-    pub(crate) fn find(&self, key: Key, print: u64) -> Known {
+    /// Nothing where the invocation is new.
+    pub(crate) fn find(&self, key: Key, print: u64) -> Option<Known> {
         if let Some(open) = self.open.get(&key) {
-            return if open.print == print { Known::Open(open.call.clone()) } else { Known::Other(false) };
+            let same = open.print == print;
+            return Some(if same { Known::Open(open.call.clone()) } else { Known::Other(false) });
         }
-        match self.over.find(key) {
-            None => Known::New,
-            Some(over) if over != print => Known::Other(true),
-            Some(_) => Known::Over,
-        }
+        let over = self.over.find(key)?;
+        Some(if over == print { Known::Over } else { Known::Other(true) })
     }
 
     /// The result of a call that is over, if it is still kept.
@@ -136,7 +134,7 @@ impl Book {
 
     /// The call is over: keeps what is needed to recognise it, and its outcome. None if it was not open; else what was
     /// forgotten for it, to be dropped when nobody waits.
-    pub(crate) fn over(&mut self, key: Key, outcome: Option<Bytes>, room: Remembered) -> Option<Vec<Block>> {
+    pub(crate) fn over(&mut self, key: Key, outcome: Option<&Bytes>, room: Remembered) -> Option<Vec<Block>> {
         let open = self.open.remove(&key)?;
         Some(self.over.push(key, open.print, outcome, room))
     }

@@ -2,7 +2,7 @@
 //! messages leave in `pump`, how all of it ends in `shutdown`.
 
 use crate::{
-    book::{Book, Key, Keys, Known, fingerprint},
+    book::{Book, Key, Keys, fingerprint},
     call::CallInner,
     extract::States,
     gauges::Gauges,
@@ -77,7 +77,7 @@ pub(crate) struct Engine {
     book: Mutex<Book>,
     views: Mutex<HashMap<(ThreadId, String), u64>>,
     view_numbers: AtomicU64,
-    /// Told whenever a call is over, for those who wait at a shutdown.
+    /// Told whenever a call is over while the server ends; only a shutdown waits for it.
     over: Notify,
     closing: AtomicBool,
     pub(crate) gauges: Gauges,
@@ -166,13 +166,10 @@ impl Engine {
         let arguments = std::mem::take(&mut invocation.arguments);
         let mut call = Arc::new(CallInner::new(self.clone(), Handle::current(), key, invocation, came));
         let mut book = self.book();
-        match book.find(key, print) {
-            Known::New => {}
-            known => {
-                drop(book);
-                self.came_again(&call, known, print);
-                return Ok(());
-            }
+        if let Some(known) = book.find(key, print) {
+            drop(book);
+            self.came_again(&call, known, print);
+            return Ok(());
         }
         if self.closing.load(Ordering::Acquire) {
             self.gauges.refused.increment(1);
@@ -278,9 +275,9 @@ impl Engine {
                 return;
             }
             call.drop_events(&mut core);
-            core.outcome.take()
+            core.outcome.clone()
         };
-        let was_open = self.book().over(call.key, outcome, self.settings.remembered);
+        let was_open = self.book().over(call.key, outcome.as_ref(), self.settings.remembered);
         if was_open.is_some() {
             self.gauges.open_calls.decrement(1);
         }

@@ -27,6 +27,11 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 
+/// How long a view, or a question that nobody awaits any more, may be without an answer while a result or a question
+/// waits behind it: a runtime that does not answer the one may answer the other, and one that has first to be started
+/// has the time for it.
+const GIVES_WAY: Duration = Duration::from_secs(5);
+
 /// Who carries a message to its URL: the guarded client, or a test.
 pub(crate) trait Courier: Send + Sync {
     fn post<'a>(&'a self, url: &'a HttpUrl, body: Bytes, headers: HeaderMap) -> BoxFuture<'a, Attempt>;
@@ -62,7 +67,7 @@ pub(crate) enum Delivered {
     Lost,
     Gone,
     Unwanted,
-    /// It failed, and lets what matters more go first.
+    /// It failed, or was not answered, and lets what matters more go first.
     GaveWay,
 }
 
@@ -109,6 +114,11 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// Whether results and questions need not wait for the answer to it.
+    fn gives_way(&self) -> bool {
+        matches!(self.what, What::View { .. } | What::Question { .. })
+    }
+
     /// Whether it is still wanted, there and now, after so many attempts.
     fn halt(&self, core: &Core, attempts: u32) -> Option<Halt> {
         let call = self.call;
@@ -284,9 +294,20 @@ impl Outbox {
                 Err(halt) => return Ended::Halted(halt),
             };
             let first = *first.get_or_insert_with(Instant::now);
-            let attempt = Held { outbox: self, origin, permit: Some(permit) }
-                .finish(self.courier.post(errand.url, errand.body.clone(), headers.clone()))
-                .await;
+            let post = Held { outbox: self, origin, permit: Some(permit) }.finish(self.courier.post(
+                errand.url,
+                errand.body.clone(),
+                headers.clone(),
+            ));
+            let attempt = match errand.of.filter(|part| part.gives_way()) {
+                None => post.await,
+                // Cut short it says nothing of its origin.
+                Some(part) => tokio::select! {
+                    biased;
+                    attempt = post => attempt,
+                    () = held_up(part.call) => Attempt::TimedOut,
+                },
+            };
             attempts += 1;
             if attempt.is_delivered() { &self.taken } else { &self.failed }.increment(1);
             match judge(Traffic::Callback, attempts, first.elapsed(), &attempt, seed) {
@@ -462,6 +483,28 @@ async fn unwanted(call: &CallInner) {
     call.stopping.given().await;
     if call.core().life.may_send_events() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Done when what matters more has waited for so long behind what is on its way.
+async fn held_up(call: &CallInner) {
+    let waits = async |expected: bool| {
+        std::future::poll_fn(|cx| {
+            let mut core = call.core();
+            if core.matters_more_waits() == expected {
+                return Poll::Ready(());
+            }
+            core.waiting = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    };
+    loop {
+        waits(true).await;
+        tokio::select! {
+            () = tokio::time::sleep(GIVES_WAY) => return,
+            () = waits(false) => {}
+        }
     }
 }
 

@@ -64,6 +64,14 @@ impl Core {
         self.behind().any(|p| matches!(p.what, What::Result | What::Question { .. }))
     }
 
+    /// What matters more first, in order, and then the views.
+    pub(crate) fn views_last(&mut self) {
+        let is_view = |parcel: &Parcel| matches!(parcel.what, What::View { .. });
+        let (views, rest): (VecDeque<_>, VecDeque<_>) = self.urgent.drain(..).partition(is_view);
+        self.urgent.extend(rest);
+        self.urgent.extend(views);
+    }
+
     /// Leaves out what waits, and is not on its way.
     pub(crate) fn leave_out(&mut self, which: impl Fn(&What) -> bool) {
         let mut on_its_way = self.sending == Some(Queue::Urgent);

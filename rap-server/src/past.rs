@@ -54,7 +54,7 @@ impl Past {
 
     fn call(&self, key: Key) -> Option<&Over> {
         let of = |number: &u32| &self.calls[number.wrapping_sub(self.first) as usize];
-        self.numbers.find(key.hash(), |number| of(number).key == key).map(of)
+        self.numbers.find(key.number(), |number| of(number).key == key).map(of)
     }
 
     /// Remembers a call, which is not remembered yet, and forgets the oldest as far as there is no room for them. What
@@ -63,7 +63,7 @@ impl Past {
         &mut self,
         key: Key,
         print: u64,
-        result: Option<Bytes>,
+        result: Option<&Bytes>,
         room: Remembered,
     ) -> Vec<Block> {
         let mut dropped = Vec::new();
@@ -71,13 +71,13 @@ impl Past {
         let number = self.first.wrapping_add(self.calls.len() as u32);
         self.calls.push_back(Over { key, print, result });
         let Self { calls, first, numbers, .. } = self;
-        let hash = |number: &u32| calls[number.wrapping_sub(*first) as usize].key.hash();
-        numbers.insert_unique(key.hash(), number, hash);
+        let hash = |number: &u32| calls[number.wrapping_sub(*first) as usize].key.number();
+        numbers.insert_unique(key.number(), number, hash);
         while self.calls.len() > room.calls.min(u32::MAX as usize)
             && let Some(oldest) = self.calls.pop_front()
         {
             let first = self.first;
-            if let Ok(number) = self.numbers.find_entry(oldest.key.hash(), |number| *number == first) {
+            if let Ok(number) = self.numbers.find_entry(oldest.key.number(), |number| *number == first) {
                 number.remove();
             }
             self.first = first.wrapping_add(1);
@@ -127,13 +127,13 @@ pub(crate) enum Block {
 }
 
 impl Results {
-    fn push(&mut self, result: Bytes) -> Place {
+    fn push(&mut self, result: &Bytes) -> Place {
         self.bytes += result.len();
         let bytes = result.len() as u32;
         let fits = |block: &Block| matches!(block, Block::Many(all, _) if all.len() + result.len() <= BLOCK);
         if result.len() > BLOCK / 4 {
             self.close();
-            self.blocks.push_back(Block::One(result));
+            self.blocks.push_back(Block::One(result.clone()));
             return Place { block: self.last(), from: 0, bytes };
         }
         if !self.blocks.back().is_some_and(fits) {
@@ -143,7 +143,7 @@ impl Results {
         let mut from = 0;
         if let Some(Block::Many(all, kept)) = self.blocks.back_mut() {
             from = all.len() as u32;
-            all.extend_from_slice(&result);
+            all.extend_from_slice(result);
             *kept += 1;
         }
         Place { block: self.last(), from, bytes }
@@ -223,7 +223,7 @@ mod tests {
                     _ => Some(dice >> 50 & 0xff),
                 };
                 assert_eq!(past.find(key(&keys, n)), None);
-                past.push(key(&keys, n), n as u64, size.map(|size| result(n, size)), room);
+                past.push(key(&keys, n), n as u64, size.map(|size| result(n, size)).as_ref(), room);
                 sizes.push(size);
                 let (mut kept, mut first) = (0, n + 1);
                 while first > 0

@@ -35,6 +35,7 @@ impl Engine {
         };
         if delivered == D::GaveWay {
             core.urgent.extend(parcel);
+            core.views_last();
             return;
         }
         core.gone |= gone;
@@ -164,10 +165,12 @@ mod tests {
     };
     use tokio::{sync::mpsc, time::Instant};
 
-    /// A runtime that answers some types of message with an error, and tells what it was sent and what it took.
+    /// A runtime that answers some types of message with an error, or after half a minute only, and tells what it was
+    /// sent and what it took.
     #[derive(Clone)]
     struct Choosy {
         refused: Arc<Mutex<Vec<&'static str>>>,
+        hangs: bool,
         sent: mpsc::UnboundedSender<(Value, bool)>,
     }
 
@@ -178,6 +181,10 @@ mod tests {
                 let message: Value = serde_json::from_slice(&body).unwrap();
                 let refused = self.refused.lock().unwrap().iter().any(|kind| message["type"] == **kind);
                 self.sent.send((message, !refused)).unwrap();
+                if refused && self.hangs {
+                    tokio::time::sleep(30 * SECOND).await;
+                    return Attempt::TimedOut;
+                }
                 Attempt::status(if refused { 500 } else { 200 })
             })
         }
@@ -192,9 +199,18 @@ mod tests {
     impl World {
         /// A server of one tool, in front of a runtime that refuses these types of message.
         fn new(tool: Tool, refused: &[&'static str]) -> Self {
+            Self::of(tool, refused, false)
+        }
+
+        /// In front of one that does not answer them.
+        fn hanging(tool: Tool, unanswered: &[&'static str]) -> Self {
+            Self::of(tool, unanswered, true)
+        }
+
+        fn of(tool: Tool, refused: &[&'static str], hangs: bool) -> Self {
             let refused = Arc::new(Mutex::new(refused.to_vec()));
             let (sender, sent) = mpsc::unbounded_channel();
-            let courier = Choosy { refused: refused.clone(), sent: sender };
+            let courier = Choosy { refused: refused.clone(), hangs, sent: sender };
             let base = HttpUrl::new("http://127.0.0.1:3001").ok();
             let server = ToolServer::new("t").tool(tool).time_limit(Duration::from_secs(600));
             let (engine, _) = server.start(base, true, Some(Box::new(courier)), Vec::new()).unwrap();
@@ -322,6 +338,76 @@ mod tests {
         let token = question["response_url"].as_str().unwrap().rsplit('/').next().unwrap();
         world.engine.questions.answer(token, "c", Some(0));
         assert_eq!(world.taken(SECOND).await.0["text"], "a");
+    }
+
+    /// INV-07: a runtime that does not answer views gets the result soon all the same, however many views there are, and
+    /// the views after it.
+    #[tokio::test(start_paused = true)]
+    async fn a_result_does_not_wait_for_views_that_hang() {
+        let tool = Tool::new("tool", "d", async |call: Call| -> Result<String, ToolError> {
+            for name in ["a", "b", "c"] {
+                call.view(name, json!({"n": 1}))?;
+            }
+            tokio::time::sleep(SECOND * 10).await;
+            Ok("done".into())
+        });
+        let start = Instant::now();
+        let mut world = World::hanging(tool, &["view_update"]);
+        let (result, unanswered) = world.taken(SECOND * 100).await;
+        assert_eq!((&result["text"], unanswered, start.elapsed().as_secs()), (&json!("done"), 1, 15));
+        world.refused.lock().unwrap().clear();
+        let mut views = Vec::new();
+        for _ in 0..3 {
+            views.push(world.taken(SECOND * 100).await.0["view_type"].clone());
+        }
+        assert_eq!(views, ["b", "c", "a"]);
+        while world.engine.open_calls() > 0 {
+            tokio::time::sleep(SECOND).await;
+        }
+        assert!(world.sent.try_recv().is_err(), "nothing more");
+    }
+
+    /// VIW-01: a view on its way is not sent twice because of a question that is taken back while it waits behind it.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_waits_any_more() {
+        let tool = Tool::new("tool", "d", async |call: Call| -> Result<String, ToolError> {
+            call.view("a", json!({"n": 1}))?;
+            tokio::time::sleep(SECOND).await;
+            let asking = tokio::time::timeout(SECOND * 2, call.choose("Which?", ["x"], 0)).await;
+            assert!(asking.is_err(), "it waits behind the view");
+            tokio::time::sleep(SECOND * 20).await;
+            Ok("done".into())
+        });
+        let mut world = World::hanging(tool, &["view_update"]);
+        let (result, unanswered) = world.taken(SECOND * 100).await;
+        assert_eq!((&result["text"], unanswered), (&json!("done"), 1));
+    }
+
+    /// INV-07, SUB-01: a question that hangs gives way to what the function returned: a result after it waited no longer,
+    /// a confirmation while another task still asks.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_waits_for_a_question_that_hangs() {
+        let start = Instant::now();
+        let tool = Tool::new("tool", "d", async |call: Call| -> Result<Subscribed, ToolError> {
+            let asking = call.clone();
+            tokio::spawn(async move { asking.choose("Which?", ["a"], 0).await.map(drop) });
+            tokio::time::sleep(SECOND * 10).await;
+            let (subscribed, events) = call.subscribe().confirm("watching");
+            tokio::spawn(async move { events.finish("over").await });
+            Ok(subscribed)
+        });
+        let mut world = World::hanging(tool, &["user_choice"]);
+        let (confirmed, unanswered) = world.taken(SECOND * 100).await;
+        assert_eq!((&confirmed["text"], unanswered, start.elapsed().as_secs()), (&json!("watching"), 1, 15));
+        let start = Instant::now();
+        let mut world = World::hanging(asks(10), &["user_choice"]);
+        let (result, unanswered) = world.taken(SECOND * 100).await;
+        let expected = (&json!("nobody answered"), 1, 15);
+        assert_eq!((&result["text"], unanswered, start.elapsed().as_secs()), expected);
+        assert_eq!(world.engine.questions.open_count(), 0);
+        tokio::time::sleep(SECOND * 1000).await;
+        assert!(world.sent.try_recv().is_err(), "it is not asked any more");
+        assert_eq!(world.engine.open_calls(), 0);
     }
 
     /// SUB-01: a subscription goes on behind a view which nobody takes only as far as the view's schedule says, and

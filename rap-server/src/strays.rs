@@ -94,7 +94,6 @@ impl Engine {
     /// An invocation came whose id is known.
     pub(crate) fn came_again(self: &Arc<Self>, call: &CallInner, known: Known, print: u64) {
         match known {
-            Known::New => {}
             // Whoever sends a call again knows best where its outcome is awaited.
             Known::Open(open) => open.send_to(call.callback_url.clone()),
             Known::Over => self.deliver_again(call, print),
