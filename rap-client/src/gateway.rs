@@ -17,7 +17,7 @@ use axum::{
     routing::post,
 };
 use http::{HeaderMap, StatusCode};
-use rap_http::{Guard, Problem, guard};
+use rap_http::{Guard, Problem, TraceContext, guard};
 use rap_types::{CallId, CallbackMessage, HttpUrl, ThreadId, UrlError};
 use std::{sync::Arc, time::Duration};
 
@@ -288,15 +288,5 @@ fn answer(problem: Problem) -> Response {
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```
 pub fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
-    let mut parts = value.split('-');
-    let hex = |part: Option<&str>, length| {
-        part.is_some_and(|p| p.len() == length && p.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-    };
-    let well_formed = hex(parts.next(), 2)
-        && hex(parts.next(), 32)
-        && hex(parts.next(), 16)
-        && hex(parts.next(), 2)
-        && parts.next().is_none();
-    well_formed.then(|| value.to_owned())
+    TraceContext::of(headers).map(|trace| trace.parent().to_owned())
 }

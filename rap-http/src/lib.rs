@@ -10,6 +10,7 @@ pub mod policy;
 pub mod problem;
 mod secret;
 pub mod serve;
+mod trace;
 pub mod webhooks;
 
 pub use client::{ClientError, GuardedClient, Reply};
@@ -20,3 +21,4 @@ pub use policy::{AddressPolicy, Refusal};
 pub use problem::Problem;
 pub use secret::Secret;
 pub use serve::Serving;
+pub use trace::TraceContext;

@@ -12,8 +12,8 @@ use crate::{
     questions::Question,
     signal::Signal,
     subscription::SubscriptionDraft,
-    trace::Trace,
 };
+use rap_http::TraceContext;
 use rap_types::{
     CallId, CallbackMessage, HttpUrl, Invocation, ProviderCallId, ThreadId, UserChoice, UserId, ViewUpdate,
 };
@@ -81,7 +81,7 @@ pub(crate) struct CallInner {
     pub(crate) user: Option<UserId>,
     pub(crate) callback_url: HttpUrl,
     pub(crate) origin: String,
-    pub(crate) trace: Option<Box<Trace>>,
+    pub(crate) trace: Option<Box<TraceContext>>,
     /// The public URL that a trusted proxy named; answers come back that way.
     base: Option<HttpUrl>,
     pub(crate) span: tracing::Span,
@@ -168,7 +168,7 @@ impl CallInner {
         if let Some(thread) = thread {
             self.thread = thread;
         }
-        let ids = self.trace.as_ref().and_then(|trace| trace.ids());
+        let ids = self.trace.as_ref().map(|trace| trace.ids());
         self.span = tracing::info_span!(
             "tool_call",
             tool = ?self.operation,
@@ -296,13 +296,13 @@ impl Call {
 
     /// The W3C `traceparent` that came with the call.
     pub fn traceparent(&self) -> Option<&str> {
-        self.inner.trace.as_ref().and_then(|trace| trace.parent.to_str().ok())
+        self.inner.trace.as_ref().map(|trace| trace.parent())
     }
 
     /// The W3C `tracestate` that came beside the [`traceparent`](Self::traceparent): what tracing systems note for
     /// themselves.
     pub fn tracestate(&self) -> Option<&str> {
-        self.inner.trace.as_ref()?.state.as_ref()?.to_str().ok()
+        self.inner.trace.as_ref()?.state()
     }
 
     pub(crate) fn states(&self) -> &States {

@@ -14,10 +14,9 @@ use crate::{
     rates::Rates,
     run::run,
     subscription::EventIds,
-    trace::Trace,
 };
 use bytes::Bytes;
-use rap_http::Problem;
+use rap_http::{Problem, TraceContext};
 use rap_types::{CallId, CallbackMessage, HttpUrl, Invocation, ThreadId, validate::CompiledToolset};
 use std::{
     collections::HashMap,
@@ -86,7 +85,7 @@ pub(crate) struct Engine {
 /// What came with an invocation beside its body.
 #[derive(Default)]
 pub(crate) struct Came {
-    pub(crate) trace: Option<Box<Trace>>,
+    pub(crate) trace: Option<Box<TraceContext>>,
     /// The public URL that a trusted proxy named.
     pub(crate) base: Option<HttpUrl>,
 }

@@ -7,6 +7,7 @@ use crate::{
     life::Stop,
 };
 use bytes::Bytes;
+use rap_http::TraceContext;
 use rap_types::{CallId, HttpUrl, ThreadId};
 use std::{
     collections::BTreeMap,
@@ -40,6 +41,7 @@ pub struct DeadLetter {
     pub(crate) what: What,
     pub(crate) url: HttpUrl,
     pub(crate) body: Bytes,
+    pub(crate) trace: Option<Box<TraceContext>>,
     pub(crate) attempts: u32,
     pub(crate) reason: String,
 }
@@ -54,6 +56,7 @@ impl DeadLetter {
             what,
             url: url.clone(),
             body,
+            trace: call.trace.clone(),
             attempts: 0,
             reason: reason.to_owned(),
         }
@@ -93,6 +96,11 @@ impl DeadLetter {
     /// The message as it was to be sent. It may hold what only the runtime should read.
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// The trace that its call belongs to, which is to go with it in the headers.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_deref()
     }
 
     /// How often it was tried.
@@ -408,6 +416,7 @@ mod tests {
             what,
             url: "https://example.com/".parse().unwrap(),
             body: vec![b' '; bytes].into(),
+            trace: None,
             attempts: 1,
             reason: String::new(),
         }

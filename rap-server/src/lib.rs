@@ -31,7 +31,6 @@ mod strays;
 mod subscription;
 pub mod testing;
 mod tool;
-mod trace;
 
 pub use call::{Call, Pick};
 pub use error::{StartError, ToolError};

@@ -6,13 +6,12 @@ use crate::{
     engine::Engine,
     letters::{DeadLetter, Letters, ResendError},
     strays::Strays,
-    trace::Trace,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use rap_http::{
-    AddressPolicy, Attempt, GuardedClient, Origins, Traffic, Verdict,
+    AddressPolicy, Attempt, GuardedClient, Origins, TraceContext, Traffic, Verdict,
     delivery::{Permit, Start},
     judge,
 };
@@ -101,7 +100,7 @@ struct Errand<'a> {
     url: &'a HttpUrl,
     origin: &'a str,
     body: &'a Bytes,
-    trace: Option<&'a Trace>,
+    trace: Option<&'a TraceContext>,
     of: Option<Part<'a>>,
 }
 
@@ -257,8 +256,9 @@ impl Outbox {
     }
 
     /// Delivers a message that no call in work stands behind; what is given up becomes a dead letter.
-    pub(crate) async fn deliver_alone(&self, mut letter: DeadLetter, trace: Option<&Trace>) {
+    pub(crate) async fn deliver_alone(&self, mut letter: DeadLetter) {
         let origin = letter.url.origin();
+        let trace = letter.trace.as_deref();
         let errand = Errand { url: &letter.url, origin: &origin, body: &letter.body, trace, of: None };
         if let Ended::GivenUp { attempts, reason, .. } = self.attempts(&errand).await {
             (letter.attempts, letter.reason) = (attempts, reason);
@@ -440,7 +440,11 @@ impl Outbox {
         let letter = &hand.letter;
         let origin = letter.url.origin();
         let start = locked(&self.origins).may_start(&origin, self.now_ms());
-        let post = self.courier.post(&letter.url, letter.body.clone(), HeaderMap::new());
+        let mut headers = HeaderMap::new();
+        if let Some(trace) = &letter.trace {
+            trace.put(&mut headers);
+        }
+        let post = self.courier.post(&letter.url, letter.body.clone(), headers);
         let attempt = match start {
             Start::Now(permit) => {
                 Held { outbox: self, origin: &origin, permit: Some(permit) }.finish(post).await

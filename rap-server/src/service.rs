@@ -4,13 +4,12 @@ use crate::{
     ServerHandle, ToolServer,
     engine::{Came, Engine},
     questions::Answered,
-    trace::Trace,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
-use rap_http::{Guard, Problem, guard::Guarded};
+use rap_http::{Guard, Problem, TraceContext, guard::Guarded};
 use rap_types::{
     CancelToolCall, CloseThread, HttpUrl, Invocation, Message, ToolCallAlive, ToolCallStatus, limits,
 };
@@ -184,7 +183,7 @@ impl Shared {
             Path::Toolset => Ok(self.toolset(&parts.headers)),
             Path::Invoke => {
                 let invocation: Invocation = read(body)?;
-                let trace = Trace::of(&parts.headers);
+                let trace = TraceContext::of(&parts.headers).map(Box::new);
                 self.engine.invoke(invocation, Came { trace, base: self.base(&parts.headers) })?;
                 Ok(empty())
             }

@@ -133,17 +133,17 @@ impl Engine {
             what: What::Result,
             url: call.callback_url.clone(),
             body,
+            trace: call.trace.clone(),
             attempts: 0,
             reason: "the server shut down before it was delivered".to_owned(),
         };
         let id = (call.key, print);
         let replaced = self.outbox.strays.begin(id, letter.clone());
         let underway = Underway { engine: self.clone(), id, replaced };
-        let trace = call.trace.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = underway.replaced.cancelled() => {}
-                () = underway.engine.outbox.deliver_alone(letter, trace.as_deref()) => {}
+                () = underway.engine.outbox.deliver_alone(letter) => {}
             }
         });
     }

@@ -374,6 +374,9 @@ async fn a_trace_is_passed_on_when_it_is_one() {
         ("00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", false),
         ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", false),
         ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x", false),
+        ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x", true),
+        ("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", false),
+        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", false),
         ("'; drop table", false),
         ("", false),
     ] {

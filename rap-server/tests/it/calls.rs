@@ -318,22 +318,34 @@ async fn without_macros() {
     assert_eq!(arrived.json["display_as"][1], json!({"type": "text", "content": "a cat"}));
 }
 
-/// W3C trace context comes in with the invocation and goes out with its callbacks.
+/// W3C trace context comes in with the invocation and goes out with its callbacks, with one that is sent again too.
 #[tokio::test(start_paused = true)]
 async fn trace_context() {
     let (server, _) = server();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let mut call = server.invoke(invocation("nothing at all", json!({}), "t", "warm-up")).await;
-    call.any().await;
-    let sent = invocation("nothing at all", json!({}), "t", "warm-up");
-    let request = http::Request::post("http://127.0.0.1:3001/invoke")
-        .header("content-type", "application/json")
-        .header("traceparent", trace)
-        .header("tracestate", "vendor=note")
-        .body(http_body_util::Full::from(sent.to_string()))
-        .unwrap();
-    assert_eq!(server.send(request).await.0, 200);
-    let headers = call.any().await.headers;
-    assert_eq!(headers["traceparent"], trace);
-    assert_eq!(headers["tracestate"], "vendor=note");
+    let handle = server.handle();
+    for (id, given_up) in [("one", false), ("another", true)] {
+        let mut call = server.invoke(invocation("nothing at all", json!({}), "t", id)).await;
+        call.any().await;
+        if given_up {
+            server.answer_next([rap_server::rap_http::Attempt::status(400)]);
+        }
+        let sent = invocation("nothing at all", json!({}), "t", id);
+        let request = http::Request::post("http://127.0.0.1:3001/invoke")
+            .header("content-type", "application/json")
+            .header("traceparent", trace)
+            .header("tracestate", "vendor=note")
+            .body(http_body_util::Full::from(sent.to_string()))
+            .unwrap();
+        assert_eq!(server.send(request).await.0, 200);
+        if given_up {
+            call.silence().await;
+            let letter = handle.dead_letters().pop().unwrap();
+            assert_eq!(letter.trace().map(|trace| trace.parent()), Some(trace));
+            handle.resend(letter.number()).await.unwrap();
+        }
+        let headers = call.any().await.headers;
+        assert_eq!(headers["traceparent"], trace);
+        assert_eq!(headers["tracestate"], "vendor=note");
+    }
 }

@@ -140,6 +140,9 @@ async fn log_and_trace() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
+    // With a single subscriber, whatever another test logs first is asked of that test's thread alone, and then taken
+    // as unwanted everywhere.
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
     let _here = tracing::subscriber::set_default(subscriber);
     let server = TestServer::new(tools());
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

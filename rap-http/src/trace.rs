@@ -1,4 +1,5 @@
-//! The W3C trace context of a call: taken in with its invocation, kept in its span, sent with its callbacks.
+//! Where a request stands in its trace: the W3C trace context, taken in with a request, kept with what comes of it, and
+//! sent with that. One reading for both sides.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -7,17 +8,35 @@ const PARENT_BYTES: usize = 128;
 /// The longest `tracestate` that is passed on, in bytes: what W3C asks everybody to pass on.
 const STATE_BYTES: usize = 512;
 
-/// Where a call stands in its trace.
-#[derive(Debug, Clone)]
-pub(crate) struct Trace {
+/// Where a request stands in its trace, by its `traceparent` and `tracestate` ([W3C Trace Context]).
+///
+/// ```
+/// use rap_http::TraceContext;
+///
+/// let mut headers = http::HeaderMap::new();
+/// assert_eq!(TraceContext::of(&headers), None);
+/// let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// headers.insert("traceparent", parent.parse()?);
+/// let trace = TraceContext::of(&headers).expect("it is well-formed");
+/// assert_eq!((trace.parent(), trace.state()), (parent, None));
+/// let mut further = http::HeaderMap::new();
+/// trace.put(&mut further);
+/// assert_eq!(further, headers);
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+///
+/// [W3C Trace Context]: https://www.w3.org/TR/trace-context/
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
     /// Well-formed.
-    pub(crate) parent: HeaderValue,
-    pub(crate) state: Option<HeaderValue>,
+    parent: HeaderValue,
+    state: Option<HeaderValue>,
 }
 
-impl Trace {
-    /// What the headers of an invocation say. A `tracestate` without a good `traceparent` means nothing.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Box<Self>> {
+impl TraceContext {
+    /// What the headers of a request say. What is not well-formed, or longer than 128 bytes (of states, 512), is left out:
+    /// it would go into records and further requests. A `tracestate` without a good `traceparent` means nothing.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
         let parent = headers.get("traceparent")?;
         if parent.len() > PARENT_BYTES || ids(parent).is_none() {
             return None;
@@ -28,16 +47,26 @@ impl Trace {
         let state = states.map(|states| states.join(",")).unwrap_or_default();
         let fits = (1..=STATE_BYTES).contains(&state.len());
         let state = HeaderValue::try_from(state).ok().filter(|_| fits);
-        Some(Box::new(Self { parent: parent.clone(), state }))
+        Some(Self { parent: parent.clone(), state })
     }
 
-    /// The trace and the span, for logs.
-    pub(crate) fn ids(&self) -> Option<(&str, &str)> {
-        ids(&self.parent)
+    /// The ids of the trace and of the span, for logs.
+    pub fn ids(&self) -> (&str, &str) {
+        ids(&self.parent).expect("bug: a trace context was well-formed when it was read")
     }
 
-    /// Writes it into the headers of a callback.
-    pub(crate) fn put(&self, headers: &mut HeaderMap) {
+    /// The `traceparent`.
+    pub fn parent(&self) -> &str {
+        self.parent.to_str().expect("bug: a trace context was well-formed when it was read")
+    }
+
+    /// The `tracestate`, where there is one: what tracing systems note for themselves.
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_ref()?.to_str().ok()
+    }
+
+    /// Writes it into the headers of a request.
+    pub fn put(&self, headers: &mut HeaderMap) {
         headers.insert("traceparent", self.parent.clone());
         if let Some(state) = &self.state {
             headers.insert("tracestate", state.clone());
@@ -45,7 +74,7 @@ impl Trace {
     }
 }
 
-/// The trace and the span of a well-formed `traceparent`, else nothing: it goes into logs and further requests.
+/// The trace and the span of a well-formed `traceparent`, else nothing.
 fn ids(value: &HeaderValue) -> Option<(&str, &str)> {
     let text = value.to_str().ok()?;
     let mut parts = text.split('-');
@@ -75,7 +104,7 @@ mod tests {
                 headers.append("tracestate", state.parse().unwrap());
             }
             let mut out = HeaderMap::new();
-            Trace::of(&headers)?.put(&mut out);
+            TraceContext::of(&headers)?.put(&mut out);
             Some(out.get("tracestate").map(|state| state.to_str().unwrap().to_owned()))
         };
         assert_eq!(state(parent, &[]), Some(None));
