@@ -27,13 +27,14 @@ const STATUS_BYTES: usize = 4096;
 /// use rap_http::{AddressPolicy, GuardedClient, Secret};
 ///
 /// let caller = Caller::new(GuardedClient::new(AddressPolicy::public()))
-///     .with_credentials(&"https://tools.example.com/".parse()?, Credentials::Bearer(Secret::from("a long random token")));
+///     .with_credentials(&"https://tools.example.com/".parse()?, Credentials::Bearer(Secret::from("a-long-random-token")));
 /// # Ok::<(), rap_types::UrlError>(())
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Credentials {
-    /// `Authorization: Bearer`.
+    /// `Authorization: Bearer`. With one that cannot be sent ([`Secret::bearer_header`]) nothing is: the attempt is
+    /// [blocked](Attempt::Blocked), and says why.
     Bearer(Secret),
     /// Every POST is signed in the Standard Webhooks form.
     Signed(webhooks::Keys),
@@ -137,6 +138,16 @@ impl Caller {
     }
 
     /// The client below.
+    ///
+    /// ```
+    /// use rap_client::Caller;
+    /// use rap_types::HttpUrl;
+    ///
+    /// /// What is no RAP goes out under the same rules: to allowed addresses, within the same time.
+    /// async fn is_healthy(caller: &Caller, health: &HttpUrl) -> bool {
+    ///     caller.client().get(health, 4096).await.is_ok_and(|reply| reply.status.is_success())
+    /// }
+    /// ```
     pub fn client(&self) -> &GuardedClient {
         &self.client
     }
@@ -152,6 +163,27 @@ impl Caller {
     }
 
     /// Sends an invocation that was serialised before, once.
+    ///
+    /// ```
+    /// use rap_client::Caller;
+    /// use rap_http::{Traffic, Verdict, judge};
+    /// use rap_types::HttpUrl;
+    /// use std::time::Duration;
+    ///
+    /// /// A row of an outbox.
+    /// struct Row {
+    ///     endpoint: HttpUrl,
+    ///     body: bytes::Bytes,
+    ///     attempts: u32,
+    ///     since_first: Duration,
+    /// }
+    ///
+    /// /// One attempt, and when the next one is due.
+    /// async fn send(caller: &Caller, row: &Row, dice: u64) -> Verdict {
+    ///     let attempt = caller.attempt_invocation_bytes(&row.endpoint, row.body.clone(), None).await;
+    ///     judge(Traffic::Invocation, row.attempts + 1, row.since_first, &attempt, dice)
+    /// }
+    /// ```
     pub async fn attempt_invocation_bytes(
         &self,
         endpoint: &HttpUrl,
@@ -166,6 +198,19 @@ impl Caller {
     ///
     /// # Errors
     /// Why it was given up, `may_have_arrived` over all attempts (INV-08).
+    ///
+    /// ```
+    /// use rap_client::Caller;
+    /// use rap_types::{HttpUrl, Invocation};
+    ///
+    /// /// Calls, or says what the model is to be told.
+    /// async fn call(caller: &Caller, endpoint: &HttpUrl, invocation: &Invocation, dice: u64) -> Result<(), String> {
+    ///     caller.invoke(endpoint, invocation, None, dice).await.map_err(|end| match end.may_have_arrived {
+    ///         true => format!("Error: perhaps the tool was called, and perhaps not: {}", end.reason),
+    ///         false => format!("Error: the tool was not called: {}", end.reason),
+    ///     })
+    /// }
+    /// ```
     pub async fn invoke(
         &self,
         endpoint: &HttpUrl,
@@ -218,6 +263,17 @@ impl Caller {
 
     /// POSTs what a person picked to the `response_url` of their question (CHO-01), once; the schedule
     /// ([`Traffic::Answer`]) belongs to the outbox.
+    ///
+    /// ```
+    /// use rap_client::Caller;
+    /// use rap_types::{ChoiceResponse, UserChoice};
+    ///
+    /// /// The person waved the question away: its default counts (CHO-01).
+    /// async fn dismiss(caller: &Caller, question: &UserChoice) -> bool {
+    ///     let answer = ChoiceResponse::new(question.id.clone(), question.default_index());
+    ///     caller.answer_choice(&question.response_url, &answer).await.is_delivered()
+    /// }
+    /// ```
     pub async fn answer_choice(&self, response_url: &HttpUrl, answer: &ChoiceResponse) -> Attempt {
         self.post(response_url, json(answer), None).await
     }
@@ -230,7 +286,10 @@ impl Caller {
             Err(e) => return unknown(e.to_string(), false),
         };
         let body = json(question);
-        let headers = self.headers(&url, Some(&body), None);
+        let headers = match self.headers(&url, Some(&body), None) {
+            Ok(headers) => headers,
+            Err(why) => return unknown(why, false),
+        };
         let reply = match self.client.post_json_reading(&url, body, headers, STATUS_BYTES).await {
             Ok(reply) => reply,
             Err(e) => return unknown(e.to_string(), e.is_too_large()),
@@ -249,41 +308,41 @@ impl Caller {
     }
 
     async fn post(&self, url: &HttpUrl, body: Bytes, traceparent: Option<&str>) -> Attempt {
-        let headers = self.headers(url, Some(&body), traceparent);
         let started = Instant::now();
-        let attempt = self.client.post_json(url, body, headers).await;
+        let attempt = match self.headers(url, Some(&body), traceparent) {
+            Ok(headers) => self.client.post_json(url, body, headers).await,
+            Err(why) => Attempt::Blocked(why),
+        };
         tracing::debug!(to = url.origin(), %attempt, took = ?started.elapsed(), "sent");
         attempt
     }
 
-    /// Credentials for the URL's origin, and the trace.
+    /// Credentials for the URL's origin, and the trace; or why there is nothing to send. Without credentials that are
+    /// configured the server would only say that there are none.
     pub(crate) fn headers(
         &self,
         url: &HttpUrl,
         body: Option<&Bytes>,
         traceparent: Option<&str>,
-    ) -> HeaderMap {
+    ) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         let credentials =
             if self.credentials.is_empty() { None } else { self.credentials.get(&url.origin()) };
         match (credentials, body) {
             (Some(Credentials::Bearer(token)), _) => {
-                if let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
-                    value.set_sensitive(true);
-                    headers.insert(header::AUTHORIZATION, value);
-                }
+                let value = token.bearer_header().map_err(|e| format!("{}: {e}", url.origin()))?;
+                headers.insert(header::AUTHORIZATION, value);
             }
             (Some(Credentials::Signed(keys)), Some(body)) => {
-                if let Ok(signed) = keys.sign(&message_id(url, body), unix_now(), body) {
-                    headers.extend(signed);
-                }
+                let signed = keys.sign(&message_id(url, body), unix_now(), body);
+                headers.extend(signed.map_err(|e| format!("{}: {e}", url.origin()))?);
             }
             _ => {}
         }
         if let Some(value) = traceparent.and_then(|t| HeaderValue::from_str(t).ok()) {
             headers.insert("traceparent", value);
         }
-        headers
+        Ok(headers)
     }
 }
 

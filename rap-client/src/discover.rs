@@ -21,7 +21,7 @@ impl Caller {
     pub async fn discover(&self, base: &HttpUrl) -> Result<CompiledToolset, DiscoverError> {
         let fail = |kind| DiscoverError { base: base.redacted(), kind };
         let url = base.below(WELL_KNOWN_TOOLSET).map_err(|e| fail(Kind::NotRap(e.to_string())))?;
-        let headers = self.headers(&url, None, None);
+        let headers = self.headers(&url, None, None).map_err(|why| fail(Kind::NotAsked(why)))?;
         let reply = self
             .client()
             .get_with(&url, headers, limits::TOOLSET_BYTES)
@@ -118,6 +118,7 @@ enum Kind {
     Unreachable(ClientError),
     Failing(StatusCode),
     Unauthorized(StatusCode),
+    NotAsked(String),
     NotRap(String),
     Invalid(Vec<Fault>),
 }
@@ -160,9 +161,9 @@ impl DiscoverError {
         matches!(self.kind, Kind::Unreachable(_) | Kind::Failing(_))
     }
 
-    /// The server wants credentials, or others.
+    /// The server wants credentials, or others; or those that are configured for it cannot be sent.
     pub fn is_unauthorized(&self) -> bool {
-        matches!(self.kind, Kind::Unauthorized(_))
+        matches!(self.kind, Kind::Unauthorized(_) | Kind::NotAsked(_))
     }
 
     /// Something answers there, but no RAP server: 404, a redirect, a web page, not JSON.
@@ -191,6 +192,7 @@ impl DiscoverError {
             Kind::Unreachable(_) => "start the server, or correct its URL",
             Kind::Failing(_) => "see the server's log, and try again",
             Kind::Unauthorized(_) => "configure the token or the signing key that the server expects",
+            Kind::NotAsked(_) => "correct the credentials that are configured for it",
             Kind::NotRap(_) => "give the server's base URL, with its path prefix if it has one",
             Kind::Invalid(_) => "none of its tools is offered until its author mends it",
         }
@@ -208,6 +210,7 @@ impl std::fmt::Display for DiscoverError {
             Kind::Unauthorized(status) => {
                 write!(f, "the tool server at {base} turned us away: it answered {}", status.as_u16())?;
             }
+            Kind::NotAsked(why) => write!(f, "the tool server at {base} was not asked: {why}")?,
             Kind::NotRap(why) => write!(f, "what answers at {base} is not a RAP tool server: {why}")?,
             Kind::Invalid(faults) => {
                 write!(f, "the toolset of {base} is invalid: ")?;

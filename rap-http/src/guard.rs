@@ -39,7 +39,7 @@ use tower::{Layer, Service};
 ///
 /// ```
 /// use rap_http::{Auth, Guard};
-/// let guard = Guard::new(Auth::bearer("a long random token"), false).body_limit(2 << 20).open("/health");
+/// let guard = Guard::new(Auth::bearer("a-long-random-token"), false).body_limit(2 << 20).open("/health");
 /// # let _ = guard;
 /// ```
 #[derive(Debug, Clone)]
@@ -75,7 +75,11 @@ impl Guard {
     /// A guard for a listener with this authentication; `loopback` says whether only this machine reaches it.
     ///
     /// Bodies: at most 16 MiB each and 256 MiB together, within 30 s; those of strangers at most 64 MiB together.
+    /// A bearer token that nobody can send ([`Auth::check`]) is told in the log, as an error.
     pub fn new(auth: Auth, loopback: bool) -> Self {
+        if let Err(error) = auth.check() {
+            tracing::error!(%error, "every request that needs a token will be answered 401");
+        }
         Self {
             config: Arc::new(Config {
                 auth,
@@ -122,7 +126,7 @@ impl Guard {
     /// use rap_http::{Auth, Guard};
     ///
     /// let is_health = |path: &str| path.trim_end_matches('/') == "/health";
-    /// let guard = Guard::new(Auth::bearer("a long random token"), false).open_where(is_health).open_body_limit(0);
+    /// let guard = Guard::new(Auth::bearer("a-long-random-token"), false).open_where(is_health).open_body_limit(0);
     /// # let _ = guard;
     /// ```
     #[must_use]

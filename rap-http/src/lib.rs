@@ -19,6 +19,6 @@ pub use guard::Guard;
 pub use listen::{Auth, ListenError, Listener};
 pub use policy::{AddressPolicy, Refusal};
 pub use problem::Problem;
-pub use secret::Secret;
+pub use secret::{Secret, TokenError};
 pub use serve::Serving;
 pub use trace::TraceContext;

@@ -1,6 +1,6 @@
 //! Listening: on loopback, or with authentication, or not at all.
 
-use crate::{Secret, webhooks};
+use crate::{Secret, TokenError, webhooks};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
@@ -19,7 +19,8 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// One bearer token.
+    /// One bearer token. Whether it can be sent at all is [checked](Self::check) where something starts with it: here
+    /// it would be told apart from all else that is wrong.
     pub fn bearer(token: impl Into<Secret>) -> Self {
         Self::Bearer(vec![token.into()])
     }
@@ -31,6 +32,26 @@ impl Auth {
             Self::None => false,
             Self::Bearer(tokens) => !tokens.is_empty() && tokens.iter().all(|t| !t.expose().is_empty()),
             Self::Signed(_) | Self::InUrl => true,
+        }
+    }
+
+    /// Whether every bearer token can be sent. With one that cannot, nobody would ever be let in by it.
+    /// [`Listener::bind`] refuses it; a [`Guard`](crate::Guard), which cannot fail, says it in the log.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot; without any token [`TokenError::Empty`].
+    ///
+    /// ```
+    /// use rap_http::Auth;
+    ///
+    /// assert!(Auth::bearer("a-long-random-token").check().is_ok());
+    /// assert!(Auth::bearer("a-long-random-token\n").check().is_err());
+    /// ```
+    pub fn check(&self) -> Result<(), TokenError> {
+        match self {
+            Self::Bearer(tokens) if tokens.is_empty() => Err(TokenError::Empty),
+            Self::Bearer(tokens) => tokens.iter().try_for_each(|token| token.bearer_header().map(drop)),
+            Self::None | Self::Signed(_) | Self::InUrl => Ok(()),
         }
     }
 }
@@ -48,7 +69,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`], a sentence that says what to do: not loopback and no authentication, taken port,
-    /// no such address, no permission.
+    /// no such address, no permission, a bearer token that nobody can send.
     pub async fn bind(address: &str, auth: Auth) -> Result<Self, ListenError> {
         let resolved: Vec<SocketAddr> = tokio::net::lookup_host(address)
             .await
@@ -68,6 +89,7 @@ impl Listener {
         }
         let tcp = TcpListener::bind(&resolved[..]).await.map_err(|e| ListenError::of(address, &e))?;
         let address = tcp.local_addr().map_err(|e| ListenError::of(address, &e))?;
+        auth.check().map_err(|e| ListenError::new(e.to_string()))?;
         Ok(Self { tcp, address, auth })
     }
 

@@ -1,5 +1,6 @@
-//! Secrets: never shown, compared in constant time.
+//! Secrets: never shown, compared in constant time; and which of them can be sent as bearer tokens.
 
+use http::HeaderValue;
 use serde::{Deserialize, Deserializer};
 use std::{fmt, sync::Arc};
 use subtle::ConstantTimeEq;
@@ -32,6 +33,64 @@ impl Secret {
     pub fn is(&self, candidate: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(candidate).into()
     }
+
+    /// The `Authorization` header that carries this secret as a bearer token, marked as sensitive.
+    ///
+    /// # Errors
+    /// [`TokenError`]: what it holds cannot stand in that header, so that nobody could ever show it.
+    ///
+    /// ```
+    /// use rap_http::{Secret, TokenError};
+    ///
+    /// let read = "hunter2\n"; // as a file holds it
+    /// assert_eq!(Secret::from(read).bearer_header().unwrap_err(), TokenError::Untrimmed);
+    /// assert_eq!(Secret::from(read.trim()).bearer_header()?, "Bearer hunter2");
+    /// # Ok::<(), TokenError>(())
+    /// ```
+    pub fn bearer_header(&self) -> Result<HeaderValue, TokenError> {
+        let token = self.expose();
+        if token.trim().is_empty() {
+            return Err(TokenError::Empty);
+        }
+        if token.trim() != token {
+            return Err(TokenError::Untrimmed);
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError::Unsendable);
+        }
+        let mut value =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| TokenError::Unsendable)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// Why a secret is no bearer token: one sentence that says what to do, and nothing of the secret.
+///
+/// ```
+/// use rap_http::{Secret, TokenError};
+///
+/// let error: TokenError = Secret::from(" hunter2").bearer_header().unwrap_err();
+/// assert!(error.to_string().ends_with("trim it"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// There is nothing in it but perhaps white space.
+    #[error("the bearer token is empty; give a long random one")]
+    Empty,
+    /// White space before or after it: mostly the line break at the end of a file.
+    #[error(
+        "the bearer token begins or ends with white space, as what is read from a file does, and so it fits no header; \
+         trim it"
+    )]
+    Untrimmed,
+    /// Something within that is not visible ASCII.
+    #[error(
+        "the bearer token holds a character that fits no header: white space, or none of ASCII; \
+         give one of letters, digits and the signs of ASCII alone"
+    )]
+    Unsendable,
 }
 
 impl fmt::Debug for Secret {

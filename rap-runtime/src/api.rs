@@ -118,7 +118,7 @@ impl Runtime {
     }
 
     /// The API for programs that drive this runtime from elsewhere ([`RemoteHost`](crate::RemoteHost)): the bearer
-    /// token is needed for everything. Where the public URL is on this machine, requests of web pages and for
+    /// token is needed for everything (one that cannot be sent, [`Secret::bearer_header`], is told in the log). Where the public URL is on this machine, requests of web pages and for
     /// other hosts are refused. Merge it with the [`gateway`](Self::gateway), or serve it apart.
     pub fn api(&self, token: Secret) -> Router {
         let guard = Guard::new(Auth::bearer(token), self.is_local()).body_limit(LARGEST_BODY);

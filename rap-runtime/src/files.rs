@@ -60,7 +60,7 @@ impl LocalFiles {
     /// The token of the local API; made on first use.
     ///
     /// # Errors
-    /// When the file cannot be read or made, or is open to others.
+    /// When the file cannot be read or made, is open to others, or holds no token that can be sent.
     pub fn token(&self) -> Result<Secret, FilesError> {
         let text = load_or_create(&self.token, || {
             let mut bytes = [0; 32];
@@ -73,7 +73,13 @@ impl LocalFiles {
             let path = self.token.display();
             return Err(FilesError(format!("{path} holds no token; delete it for a new one")));
         }
-        Ok(Secret::from(text))
+        let token = Secret::from(text);
+        match token.bearer_header() {
+            Ok(_) => Ok(token),
+            Err(e) => {
+                Err(FilesError(format!("{}: {e}, or delete the file for a new one", self.token.display())))
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use rap_core::DeadLetterView;
 use rap_http::{AddressPolicy, GuardedClient, Reply, Secret};
 use rap_types::{CallId, ContentPart, HttpUrl, ThreadId};
@@ -39,10 +39,10 @@ impl RemoteHost {
     }
 
     fn headers(&self) -> Result<HeaderMap, HostError> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", self.token.expose())).map_err(|_| {
-            HostError::new(HostErrorKind::Refused, "the token holds characters that no header can carry")
-        })?;
-        value.set_sensitive(true);
+        let value = self
+            .token
+            .bearer_header()
+            .map_err(|e| HostError::new(HostErrorKind::Refused, format!("{}: {e}", self.base.origin())))?;
         Ok(HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
     }
 

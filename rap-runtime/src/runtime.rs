@@ -10,7 +10,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use rap_client::{
-    Gateway, KeyRing, ToolsetCache,
+    Credentials, Gateway, KeyRing, ToolsetCache,
     gateway::{BODY_LIMIT, KeyRingError},
 };
 use rap_core::{DestructivePolicy, InstantCall, Outcome, OwnTool, Rules, Store};
@@ -130,7 +130,7 @@ pub enum RuntimeError {
         "the runtime has no public URL; give the one under which tool servers reach its gateway with `public_url`"
     )]
     NoPublicUrl,
-    /// Two servers of one origin have credentials of their own, or one name.
+    /// Two servers of one origin have credentials of their own, or one name; or a token cannot be sent.
     #[error("{0}")]
     Servers(String),
     /// A tool of the program's own cannot be offered.
@@ -406,8 +406,8 @@ impl RuntimeBuilder {
     /// The runtime.
     ///
     /// # Errors
-    /// When the store or the public URL is missing, when a model cannot be used, when servers are configured so that they cannot be told apart, or
-    /// when the system gives no randomness for keys.
+    /// When the store or the public URL is missing, when a model cannot be used, when servers are configured so that they cannot be told apart,
+    /// when a server's token cannot be sent, or when the system gives no randomness for keys.
     pub async fn build(self) -> Result<Runtime, RuntimeError> {
         let store = self.store.ok_or(RuntimeError::NoStore)?;
         let public_url = self.public_url.ok_or(RuntimeError::NoPublicUrl)?;
@@ -460,6 +460,11 @@ impl RuntimeBuilder {
 /// Credentials belong to an origin, and names to one server.
 fn check(servers: &[ServerConfig]) -> Result<(), RuntimeError> {
     for (n, server) in servers.iter().enumerate() {
+        if let Some(Credentials::Bearer(token)) = server.credentials()
+            && let Err(e) = token.bearer_header()
+        {
+            return Err(RuntimeError::Servers(format!("the server {}: {e}", server.base().redacted())));
+        }
         let clash = servers[..n].iter().find(|other| {
             let same_origin = other.base().origin() == server.base().origin();
             same_origin && other.credentials().is_some() && server.credentials().is_some()

@@ -29,8 +29,8 @@ const KNOWN: usize = 4096;
 /// ```
 /// use rap_runtime::ServerConfig;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let weather = ServerConfig::new("https://tools.example/weather".parse()?).named("weather").bearer("a token");
-/// assert!(!format!("{weather:?}").contains("a token"));
+/// let weather = ServerConfig::new("https://tools.example/weather".parse()?).named("weather").bearer("a-token");
+/// assert!(!format!("{weather:?}").contains("a-token"));
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -54,7 +54,8 @@ impl ServerConfig {
         self
     }
 
-    /// Every request to the URL's origin (scheme, host and port), and to no other, carries this bearer token.
+    /// Every request to the URL's origin (scheme, host and port), and to no other, carries this bearer token. One that
+    /// cannot be sent ([`Secret::bearer_header`]) is refused when the runtime is built.
     #[must_use]
     pub fn bearer(mut self, token: impl Into<Secret>) -> Self {
         self.credentials = Some(Credentials::Bearer(token.into()));

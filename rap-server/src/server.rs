@@ -93,6 +93,21 @@ impl ToolServer {
     }
 
     /// As [`state`](Self::state), for what the program holds as well.
+    ///
+    /// ```
+    /// use rap_server::{State, ToolServer, tool};
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    ///
+    /// /// Says hello.
+    /// #[tool]
+    /// async fn hello(#[cx] greeted: State<AtomicU64>) -> &'static str {
+    ///     greeted.fetch_add(1, Ordering::Relaxed);
+    ///     "hello"
+    /// }
+    ///
+    /// let greeted = Arc::new(AtomicU64::new(0)); // the program's own, to be shown on a page, for one
+    /// let server = ToolServer::new("greeter").shared_state(greeted.clone()).tool(hello);
+    /// ```
     pub fn shared_state<T: Send + Sync + 'static>(mut self, state: Arc<T>) -> Self {
         if !self.states.put::<T>(state) {
             let name = std::any::type_name::<T>();
@@ -131,7 +146,17 @@ impl ToolServer {
         self
     }
 
-    /// Asks for `Authorization: Bearer` with this token. Needed to listen on anything but loopback.
+    /// Asks for `Authorization: Bearer` with this token: visible ASCII, as a header needs it. Needed to listen on
+    /// anything but loopback.
+    ///
+    /// ```no_run
+    /// # use rap_server::{ToolServer, tool};
+    /// # /// Says hello.
+    /// # #[tool] async fn hello() -> &'static str { "hello" }
+    /// let token = std::fs::read_to_string("weather.token")?;
+    /// let server = ToolServer::new("greeter").tool(hello).bearer_token(token.trim()); // a file ends with a line break
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn bearer_token(mut self, token: impl Into<Secret>) -> Self {
         self.auth = Auth::bearer(token);
         self
@@ -276,7 +301,7 @@ impl ToolServer {
     /// let tools = ToolServer::new("greeter")
     ///     .tool(hello)
     ///     .public_url("https://example.com/tools")
-    ///     .bearer_token("a long random token")
+    ///     .bearer_token("a-long-random-token")
     ///     .into_router()?;
     /// let app: axum::Router = axum::Router::new().nest("/tools", tools);
     /// # Ok::<(), rap_server::StartError>(())
@@ -364,10 +389,11 @@ impl ToolServer {
                  give .bearer_token(..) or Auth::Signed"
                     .to_owned(),
             ),
-            Auth::Bearer(_) if !self.auth.is_configured() => faults.push(
-                "the bearer token is empty, so that nobody could call it; give a long random one".to_owned(),
-            ),
-            _ => {}
+            auth => {
+                // The listener may have said it already.
+                let fault = auth.check().err().map(|e| e.to_string());
+                faults.extend(fault.filter(|fault| !faults.contains(fault)));
+            }
         }
         let mut seen = std::collections::HashSet::new();
         for tool in &self.tools {

@@ -48,6 +48,46 @@ async fn requests_are_signed_where_keys_are_configured() {
     assert_eq!(seen[0].headers["webhook-id"], seen[1].headers["webhook-id"], "attempts share their id");
 }
 
+/// A token that fits no header is not left out without a word: nothing is sent, on no way, and the reason names the server.
+#[tokio::test]
+async fn a_token_that_cannot_be_sent() {
+    let peer = Peer::start().await.answer("/call", 200, "").answer("/close_thread", 200, "");
+    let other = Peer::start().await.answer("/close_thread", 200, "");
+    let origin = peer.url("").origin();
+    for (token, says) in [
+        ("hunter2\n", "trim it"),
+        (" hunter2", "trim it"),
+        ("hunter2ä", "letters, digits and the signs of ASCII"),
+        ("", "is empty"),
+    ] {
+        let caller = caller().with_credentials(&peer.url(""), Credentials::Bearer(token.into()));
+        let tell = |why: String| {
+            assert!(why.contains(says) && why.contains(&origin) && !why.contains("hunter"), "{why}");
+        };
+        let attempt = caller.attempt_invocation(&peer.url("/call"), &invocation(), None).await;
+        assert!(matches!(attempt, Attempt::Blocked(_)) && !attempt.may_have_arrived(), "{attempt}");
+        tell(attempt.to_string());
+        let end = caller.invoke(&peer.url("/call"), &invocation(), None, 1).await.unwrap_err();
+        assert!(!end.may_have_arrived);
+        tell(end.reason);
+        let notice = Notice::CloseThread(CloseThread::new(thread("t")));
+        let told = caller.notify(&[peer.url(""), other.url("")], &notice).await;
+        tell(told[0].attempt.to_string());
+        assert_eq!(told[1].attempt, Attempt::status(200), "no credentials are configured for the other");
+        match caller.status(&peer.url(""), &ToolCallStatus::new(thread("t"), call("c"))).await {
+            CallStatus::Unknown { reason, fault } => {
+                assert!(!fault, "not the server's");
+                tell(reason);
+            }
+            other => panic!("{other:?}"),
+        }
+        let error = caller.discover(&peer.url("")).await.unwrap_err();
+        assert!(error.is_unauthorized() && !error.is_unreachable(), "{error}");
+        tell(error.to_string());
+    }
+    assert!(peer.seen().is_empty());
+}
+
 /// TRN-04, INV-08: whatever the 4xx, there is one request, and it is told as a failure.
 #[tokio::test]
 async fn an_invocation_is_never_sent_again_after_a_4xx() {

@@ -26,6 +26,20 @@ async fn elsewhere_it_is() {
     }
 }
 
+/// With a token that nobody can send it would only look as if it served.
+#[tokio::test]
+async fn a_token_that_fits_no_header() {
+    for (token, says) in [("hunter2\n", "trim it"), (" hunter2", "trim it"), ("hunter2ä", "signs of ASCII")]
+    {
+        for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let error = Listener::bind(address, Auth::bearer(token)).await.unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("hunter"), "{error}");
+        }
+    }
+    let error = Listener::bind("127.0.0.1:0", Auth::bearer("")).await.unwrap_err();
+    assert!(error.to_string().contains("the bearer token is empty"), "{error}");
+}
+
 #[tokio::test]
 async fn a_taken_port_says_what_to_do() {
     let first = Listener::bind("127.0.0.1:0", Auth::None).await.unwrap();

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use rap_http::{
-    Problem, Secret,
+    Auth, Problem, Secret, TokenError,
     webhooks::{self, Keys, VerifyError},
 };
 use std::time::{Duration, SystemTime};
@@ -31,6 +31,41 @@ fn a_secret_shows_nothing() {
     assert_eq!(secret.expose(), "hunter2");
     assert!(secret.is(b"hunter2") && !secret.is(b"hunter") && !secret.is(b"hunter3") && !secret.is(b""));
     assert_ne!(secret, Secret::new("hunter3"));
+}
+
+/// A bearer token is what can stand in a header, and what is said of any other shows nothing of it.
+#[test]
+fn a_bearer_token_fits_into_its_header() {
+    use TokenError::{Empty, Unsendable, Untrimmed};
+    for token in ["t", "a-Z0~+/=._", "!\"#$%&'()*,:;<>?@[]^`{|}"] {
+        let header = Secret::from(token).bearer_header().unwrap();
+        assert_eq!(header, format!("Bearer {token}"));
+        assert!(header.is_sensitive() && Auth::bearer(token).check().is_ok());
+    }
+    let table = [
+        ("", Empty),
+        (" \n", Empty),
+        ("hunter2\n", Untrimmed),
+        ("hunter2\r\n", Untrimmed),
+        (" hunter2", Untrimmed),
+        ("hunter2\t", Untrimmed),
+        ("hunter2\u{a0}", Untrimmed),
+        ("hunter 2", Unsendable),
+        ("hunter\n2", Unsendable),
+        ("hunter2ä", Unsendable),
+        ("hunter2\u{feff}", Unsendable),
+        ("hunter2\0", Unsendable),
+        ("hunter2\u{7f}", Unsendable),
+    ];
+    for (token, fault) in table {
+        assert_eq!(Secret::from(token).bearer_header(), Err(fault), "{token:?}");
+        assert_eq!(Auth::Bearer(vec!["good".into(), token.into()]).check(), Err(fault), "{token:?}");
+        assert!(!format!("{fault} {fault:?}").contains("hunter"));
+    }
+    assert_eq!(Auth::Bearer(vec![]).check(), Err(Empty));
+    for auth in [Auth::None, Auth::InUrl, Auth::Signed(keys(&[OLD]))] {
+        assert_eq!(auth.check(), Ok(()));
+    }
 }
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

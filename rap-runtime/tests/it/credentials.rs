@@ -91,7 +91,7 @@ async fn to_their_own_origin_alone() {
     world.stop().await;
 }
 
-/// What cannot be told apart is refused when the runtime is built, without a word of the secrets.
+/// What cannot be told apart, or sent, is refused when the runtime is built, without a word of the secrets.
 #[tokio::test]
 async fn told_apart() {
     let base: HttpUrl = "http://127.0.0.1:1/one".parse().unwrap();
@@ -109,6 +109,17 @@ async fn told_apart() {
             .await;
         let error = built.err().unwrap().to_string();
         assert!(error.contains(says) && !error.contains(TOKEN), "{error}");
+    }
+    for token in ["hunter2\n", " hunter2", "hunter2ä"] {
+        let built = Runtime::builder()
+            .store(MemoryStore::new())
+            .public_url("http://127.0.0.1:2".parse().unwrap())
+            .server(ServerConfig::new(base.clone()).bearer(token))
+            .build()
+            .await;
+        let error = built.err().unwrap().to_string();
+        assert!(error.contains("the server http://127.0.0.1:1/one: the bearer token"), "{error}");
+        assert!(!error.contains("hunter"), "{error}");
     }
     let short = ServerConfig::new(base).signed([&Secret::from("whsec_c2hvcnQ=")]);
     assert!(short.unwrap_err().to_string().contains("take 32 random ones"));

@@ -108,6 +108,10 @@ fn secrets_beside_the_database() {
     assert!(secrets.keys().unwrap_err().to_string().contains("chmod 600"));
     assert!(secrets.token().unwrap_err().to_string().contains("chmod 600"));
     std::fs::set_permissions(secrets.key_path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(secrets.token_path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(secrets.token_path(), "sixteen letters ä, and more\n").unwrap();
+    let error = secrets.token().unwrap_err().to_string();
+    assert!(error.contains("signs of ASCII") && !error.contains("sixteen"), "{error}");
     std::fs::write(secrets.key_path(), "").unwrap();
     assert!(secrets.keys().is_err(), "an empty key file is damage, not a fresh start");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no draft stays behind");

@@ -40,7 +40,7 @@ pub(crate) struct World {
     server: JoinHandle<()>,
 }
 
-pub(crate) const TOKEN: &str = "a token for tests";
+pub(crate) const TOKEN: &str = "a-token-for-tests";
 
 impl World {
     /// On a fresh memory store.

@@ -156,6 +156,39 @@ async fn no_authentication_in_disguise() {
     }
 }
 
+/// A token that can stand in no header, as one with the line break of its file, keeps a server from starting: nobody could
+/// call it. It is told with all other faults, once, and not shown.
+#[tokio::test]
+async fn tokens_that_nobody_can_send() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let table = [
+        ("hunter2\n", "trim it"),
+        (" hunter2", "trim it"),
+        ("hunter2ä", "letters, digits and the signs of ASCII"),
+    ];
+    for (token, says) in table {
+        for auth in [Auth::bearer(token), Auth::Bearer(vec!["good".into(), token.into()])] {
+            let server =
+                || server().auth(auth.clone()).public_url("https://example.com").allow_target("10.x");
+            for (error, faults) in [
+                (server().into_service(true).map(drop).unwrap_err(), 2),
+                (server().into_service(false).map(drop).unwrap_err(), 2),
+                (server().into_router().map(drop).unwrap_err(), 2),
+                (server().bind("127.0.0.1:0").await.map(drop).unwrap_err(), 2),
+                (server().bind("0.0.0.0:0").await.map(drop).unwrap_err(), 2),
+                (server().bind(&taken).await.map(drop).unwrap_err(), 3),
+            ] {
+                assert_eq!(error.faults().len(), faults, "{error}");
+                assert_eq!(error.faults().iter().filter(|fault| fault.contains(says)).count(), 1, "{error}");
+                assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
+            }
+        }
+    }
+    // As the word of a file is meant to be used.
+    server().bearer_token("hunter2\n".trim()).bind("127.0.0.1:0").await.unwrap();
+}
+
 /// Sends the beginning of a body and holds on.
 fn stall(service: &ToolService, path: &str, size: usize) -> tokio::task::JoinHandle<u16> {
     static ZEROS: [u8; 1 << 20] = [b' '; 1 << 20];

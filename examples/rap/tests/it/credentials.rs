@@ -66,6 +66,8 @@ fn files_that_are_refused() {
             "credentials for \"others\", and no such server",
         ),
         (format!("{right}signing_keys = ['{KEY}']\n"), 0o600, "both a token and signing keys"),
+        (format!("[tools]\ntoken = \"{TOKEN}\\n\"\n"), 0o600, "begins or ends with white space"),
+        (format!("[tools]\ntoken = '{TOKEN}ä'\n"), 0o600, "a character that fits no header"),
     ] {
         let path = file(folder.path(), &text, mode);
         let ended = rap(&["run", "call get_time", "--server", &server, "--credentials", &path]);
