@@ -275,6 +275,19 @@ impl Call {
     }
 
     /// The conversation that calls.
+    ///
+    /// ```
+    /// use rap_server::{Call, tool};
+    ///
+    /// /// Writes a note down.
+    /// #[tool]
+    /// async fn add_note(#[cx] call: Call, text: String) -> String {
+    ///     // For a person who is known, else for this conversation with all its threads.
+    ///     let of = call.user().map_or(call.session().as_str(), |user| user.as_str());
+    ///     tracing::info!(of, thread = %call.thread(), call = %call.id(), of_model = ?call.provider_call(), "a note");
+    ///     format!("noted: {text}")
+    /// }
+    /// ```
     pub fn thread(&self) -> &ThreadId {
         &self.inner.thread
     }
@@ -295,6 +308,17 @@ impl Call {
     }
 
     /// The W3C `traceparent` that came with the call.
+    ///
+    /// ```
+    /// use rap_server::Call;
+    ///
+    /// /// The headers by which a request that the tool makes belongs to the trace of its call.
+    /// fn traced(call: &Call) -> Vec<(&'static str, &str)> {
+    ///     let parent = call.traceparent().map(|value| ("traceparent", value));
+    ///     let state = call.tracestate().map(|value| ("tracestate", value));
+    ///     parent.into_iter().chain(state).collect()
+    /// }
+    /// ```
     pub fn traceparent(&self) -> Option<&str> {
         self.inner.trace.as_ref().map(|trace| trace.parent())
     }
@@ -313,11 +337,47 @@ impl Call {
     /// for a subscription also when it ended. Whatever the function returns then is still delivered; after a
     /// grace (5 s unless [`ToolServer::grace`](crate::ToolServer::grace) says otherwise) the function is
     /// dropped and the call ends in an error result.
+    ///
+    /// ```
+    /// use rap_server::{Call, ToolError, tool};
+    /// use std::{path::Path, time::Duration};
+    ///
+    /// /// Waits until a file is there.
+    /// #[tool(long_running)]
+    /// async fn wait_for_file(#[cx] call: Call, path: String) -> Result<&'static str, ToolError> {
+    ///     let mut looks = tokio::time::interval(Duration::from_secs(1));
+    ///     loop {
+    ///         tokio::select! {
+    ///             _ = looks.tick() => if Path::new(&path).exists() { return Ok("it is there") },
+    ///             // Here is time to clean up.
+    ///             () = call.cancelled() => return Err(ToolError::new(format!("{path} was not there yet"))),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub async fn cancelled(&self) {
         self.inner.stopping.given().await;
     }
 
     /// Whether the call should stop, as [`cancelled`](Self::cancelled).
+    ///
+    /// ```
+    /// use rap_server::{Call, ToolError, tool};
+    ///
+    /// /// Counts the primes below a number.
+    /// #[tool]
+    /// async fn count_primes(#[cx] call: Call, below: u64) -> Result<usize, ToolError> {
+    ///     let work = call.clone();
+    ///     // Nobody can drop a thread: it has to look itself.
+    ///     let counted = tokio::task::spawn_blocking(move || {
+    ///         let numbers = (2..below).take_while(|_| !work.is_cancelled());
+    ///         numbers.filter(|n| (2..*n).all(|d| n % d != 0)).count()
+    ///     });
+    ///     let count = counted.await?;
+    ///     call.check()?;
+    ///     Ok(count)
+    /// }
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         self.inner.stopping.is_given()
     }

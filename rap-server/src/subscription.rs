@@ -189,11 +189,41 @@ impl Emitter {
     }
 
     /// Done when the subscription is over.
+    ///
+    /// ```
+    /// use rap_server::Emitter;
+    /// use tokio::sync::watch;
+    ///
+    /// /// Tells each change of a temperature to the thread that subscribed.
+    /// async fn tell(events: Emitter, mut degrees: watch::Receiver<i32>) {
+    ///     let events = events.associative();
+    ///     loop {
+    ///         tokio::select! {
+    ///             () = events.ended() => return, // nothing may change for days: the sensor is let go at once
+    ///             changed = degrees.changed() => if changed.is_err() { break },
+    ///         }
+    ///         let text = format!("{} °C", *degrees.borrow_and_update());
+    ///         let _ = events.emit(text).await;
+    ///     }
+    ///     let _ = events.finish("the sensor is gone").await;
+    /// }
+    /// ```
     pub async fn ended(&self) {
         self.core.call.stopping.given().await;
     }
 
     /// Whether the subscription is over.
+    ///
+    /// ```
+    /// use rap_server::Emitter;
+    ///
+    /// /// In a thread of its own, which nothing else ends.
+    /// fn follow(events: &Emitter, lines: impl Iterator<Item = String>) {
+    ///     for line in lines.take_while(|_| !events.is_ended()) {
+    ///         let _ = events.try_emit(line); // without room for it, the line is left out
+    ///     }
+    /// }
+    /// ```
     pub fn is_ended(&self) -> bool {
         !self.core.call.core().life.takes_events()
     }

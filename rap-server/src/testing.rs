@@ -237,6 +237,26 @@ impl TestServer {
 
     /// Sends an invocation as it is, authorised as the server asks for. What it was answered is the call's
     /// [`status`](TestCall::status).
+    ///
+    /// ```
+    /// # use rap_server::{Tool, ToolServer, testing::TestServer};
+    /// # use serde_json::json;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let hello = Tool::new("hello", "Greets.", async || "hello");
+    /// let server = TestServer::new(ToolServer::new("greeter").tool(hello));
+    /// let mut call = server
+    ///     .invoke(json!({
+    ///         "operation": "hello",
+    ///         "arguments": {},
+    ///         "id": "call-1",
+    ///         "call_id": "of the model",
+    ///         "callback_url": "http://127.0.0.1:4000/callback",
+    ///         "group_id": "thread-1",
+    ///     }))
+    ///     .await;
+    /// assert_eq!(call.any().await.json["call_id"], "of the model"); // RES-01
+    /// # });
+    /// ```
     pub async fn invoke(&self, invocation: Value) -> TestCall {
         let text = |name: &str| invocation.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (sender, arrivals) = mpsc::unbounded_channel();
@@ -258,6 +278,24 @@ impl TestServer {
     }
 
     /// Answers the next callbacks so, one attempt each, instead of 200.
+    ///
+    /// ```
+    /// # use rap_server::{Tool, ToolServer, rap_http::Attempt, testing::TestServer};
+    /// # use serde_json::json;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+    /// let hello = Tool::new("hello", "Greets.", async || "hello");
+    /// let server = TestServer::new(ToolServer::new("greeter").tool(hello));
+    /// server.answer_next([Attempt::status(503), Attempt::TimedOut]);
+    /// assert_eq!(server.call("hello", json!({})).await.text(), "hello"); // TRN-05: it is sent again
+    /// assert_eq!(server.attempts(), 3);
+    ///
+    /// server.answer_next(vec![Attempt::Refused; 1000]);
+    /// let mut call = server.start("hello", json!({})).await;
+    /// call.silence().await;
+    /// server.answer_well(); // the runtime is back
+    /// assert_eq!(call.result().await.text(), "hello");
+    /// # });
+    /// ```
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Attempt>) {
         self.runtime.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
     }
@@ -278,6 +316,26 @@ impl TestServer {
     }
 
     /// POSTs JSON to a path of the server, authorised as it asks for.
+    ///
+    /// ```
+    /// # use rap_server::{Tool, ToolServer, testing::TestServer};
+    /// # use serde_json::json;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let hello = Tool::new("hello", "Greets.", async || "hello");
+    /// let server = TestServer::new(ToolServer::new("greeter").tool(hello).bearer_token("a-token"));
+    /// assert_eq!(server.toolset().await["name"], "greeter");
+    /// assert_eq!(server.get("/nowhere").await.0, 404);
+    /// assert_eq!(server.post("/close_thread", &json!({"thread_id": "any"})).await.0, 200); // CLS-02
+    /// let (status, problem) = server.post_text("/invoke", "no JSON").await;
+    /// assert_eq!((status.as_u16(), &problem["status"]), (400, &json!(400)));
+    ///
+    /// // Nothing is added to this one, no token either (AUT-01).
+    /// let stranger = http::Request::get("http://127.0.0.1:3001/.well-known/rap-toolset");
+    /// assert_eq!(server.send(stranger.body(Default::default())?).await.0, 401);
+    /// # Ok::<(), http::Error>(())
+    /// # })?;
+    /// # Ok::<(), http::Error>(())
+    /// ```
     pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         post(&self.service, &self.auth, path, body.to_string()).await
     }

@@ -116,6 +116,29 @@ impl Tool {
 
     /// Sets the `inputSchema` by hand, in the place of the one made from the arguments' type.
     #[must_use]
+    ///
+    /// A tool that is known only when the program runs:
+    ///
+    /// ```
+    /// use rap_server::{Args, Tool, ToolServer};
+    /// use serde_json::{Map, Value, json};
+    ///
+    /// /// Hands calls on to a program that describes its arguments itself.
+    /// fn passed_on(name: &str, schema: Value) -> Tool {
+    ///     let handler = async |Args(arguments): Args<Map<String, Value>>| format!("{} arguments", arguments.len());
+    ///     Tool::new(name, "Deletes old builds of a branch.", handler)
+    ///         .input_schema(schema)
+    ///         .display("`Clean up ${args.branch}`")
+    ///         .destructive()
+    ///         .idempotent()
+    ///         .long_running()
+    ///         .requires_auth("builds")
+    ///         .annotation("x-acme-team", "platform")
+    /// }
+    ///
+    /// let schema = json!({"type": "object", "properties": {"branch": {"type": "string"}}, "required": ["branch"]});
+    /// let server = ToolServer::new("builds").tool(passed_on("clean_up", schema));
+    /// ```
     pub fn input_schema(mut self, schema: impl Into<Value>) -> Self {
         self.schema = Some(schema.into());
         self

@@ -7,6 +7,7 @@ mod calls;
 mod delivery;
 mod facade;
 mod forms;
+mod guide;
 mod http;
 mod letters;
 mod lifecycle;
