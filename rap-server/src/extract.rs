@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use std::{
     any::{Any, TypeId, type_name},
     collections::HashMap,
+    marker::PhantomData,
     ops::Deref,
     sync::Arc,
 };
@@ -60,6 +61,44 @@ impl FromCall for Option<UserId> {
     async fn from_call(call: &Call) -> Result<Self, ToolError> {
         Ok(call.user().cloned())
     }
+}
+
+/// What a plain parameter can be: asked by the macro, so that the compiler says once, and in words, what the code that
+/// is derived for it would say three times.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a tool",
+    label = "the model cannot give this",
+    note = "derive `serde::Deserialize` and `schemars::JsonSchema` for it (`use rap_server::schemars::{{self, JsonSchema}}`)",
+    note = "what comes from the call has `#[cx]` before it"
+)]
+pub trait Argument {}
+
+impl<T: serde::de::DeserializeOwned + schemars::JsonSchema> Argument for T {}
+
+/// Whether a type comes from the call, asked by the macro of the parameters that the model fills in.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Origin<T: ?Sized>(PhantomData<T>);
+
+/// The answer for all types that do not come from the call: what [`Origin`] says itself goes before.
+#[doc(hidden)]
+pub trait FromModel {
+    /// Whether it comes from the call.
+    const FROM_CALL: bool = false;
+}
+
+impl<T: ?Sized> FromModel for Origin<T> {}
+
+impl<T: FromCall> Origin<T> {
+    /// Whether it comes from the call.
+    pub const FROM_CALL: bool = true;
+}
+
+// Who the user is never comes from the model, whether or not the tool runs without one.
+impl Origin<UserId> {
+    /// Whether it comes from the call.
+    pub const FROM_CALL: bool = true;
 }
 
 /// What all tools of a server share, given to [`ToolServer::state`](crate::ToolServer::state).
@@ -189,7 +228,8 @@ pub struct Args<T>(pub T);
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a tool's arguments",
-    note = "derive `serde::Deserialize` and `schemars::JsonSchema` (re-exported as `rap_server::schemars`) for it"
+    label = "the model cannot give these",
+    note = "derive `serde::Deserialize` and `schemars::JsonSchema` for it (`use rap_server::schemars::{{self, JsonSchema}}`)"
 )]
 pub trait Arguments: Send + 'static {
     /// The schema: an object, inlined (TLS-08).

@@ -43,7 +43,7 @@ pub(crate) trait Work: Send + Sync {
 #[diagnostic::on_unimplemented(
     message = "this function cannot be a tool",
     label = "not of the form `async fn(extractors.., Args<T>) -> result`",
-    note = "a tool is an `async fn` whose parameters are owned: first what it takes from the call (`Call`, `State<T>`, ..), last `Args<T>`",
+    note = "a tool is an `async fn` whose parameters are owned: first what it takes from the call (`Call`, `State<T>`, .., at most five), last `Args<T>`",
     note = "`T` derives `Deserialize` and `JsonSchema`; the result is a `String`, something `Serialize`, a `ToolOutput`, or a `Result` of these",
     note = "its future must be `Send`: hold no `Rc`, no `RefCell` borrow and no std lock across an `.await`"
 )]

@@ -63,8 +63,9 @@ pub use schemars;
 /// parameter are ignored without it, and with it end the call in an error result that names them. (For `Args<T>` the
 /// same is said on `T`, by `#[serde(deny_unknown_fields)]`.)
 ///
-/// The macro knows types by their names: `Call`, `State<T>` and `Args<T>`, alone or below `rap_server`, are those of
-/// this crate. One of your own that has such a name is written `self::Call`.
+/// The macro knows types by their names: `Call`, `State<T>`, `UserId` and `Args<T>`, alone or below `rap_server`, are
+/// those of this crate. One of your own that has such a name is written `self::Call`. What comes from the call (the user,
+/// or a type of yours that is [`FromCall`]) is never filled in by the model: without `#[cx]` it does not compile.
 ///
 /// ```
 /// use rap_server::{Call, ToolError, tool};
@@ -117,9 +118,20 @@ pub mod __private {
     pub use schemars;
     pub use serde;
 
+    pub use crate::extract::{FromModel, Origin};
     pub use crate::{Reply, ToolError};
 
     pub fn is_extractor<T: crate::FromCall>() {}
+    pub fn is_argument<T: crate::extract::Argument>() {}
+    pub fn are_arguments<T: crate::Arguments>() {}
+
+    /// Around the author's function, so that the compiler says where its future holds what it must not.
+    pub fn travels<F>(future: F) -> impl Future<Output = F::Output> + Send
+    where
+        F: Future + Send, // hold no `Rc`, no `RefCell` borrow and no std lock across an `.await`
+    {
+        future
+    }
 
     /// In the function that the macro makes, so that the compiler says once what cannot be a result. It shows the
     /// line with the bound where it cannot choose.

@@ -4,7 +4,10 @@
 use crate::options::{Options, check_name};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{Attribute, Expr, FnArg, ItemFn, Lit, Meta, Pat, PatType, ReturnType, Type, spanned::Spanned};
+use syn::{
+    Attribute, Expr, FnArg, GenericArgument, ItemFn, Lit, Meta, Pat, PatType, PathArguments, ReturnType,
+    Type, spanned::Spanned,
+};
 
 /// How a parameter is filled.
 enum Filled {
@@ -43,6 +46,7 @@ pub(crate) fn tool(attribute: TokenStream, item: TokenStream) -> syn::Result<Tok
     }
     let receiver = receiver(&function, &mut faults);
     let parameters = parameters(&mut function, &mut faults);
+    check_count(&parameters, function.sig.receiver().is_some(), &mut faults);
     let whole = parameters.iter().any(|p| matches!(p.filled, Filled::Whole));
     if options.deny_unknown_arguments && whole {
         faults.push(
@@ -158,6 +162,19 @@ fn parameters(function: &mut ItemFn, faults: &mut Faults) -> Vec<Parameter> {
     found
 }
 
+/// No handler takes more from the call than `rap_server` has forms for; a method takes its object from there.
+fn check_count(parameters: &[Parameter], method: bool, faults: &mut Faults) {
+    let most = if method { 4 } else { 5 };
+    let mut extracted = parameters.iter().filter(|p| matches!(p.filled, Filled::Extracted));
+    if let Some(one_too_many) = extracted.nth(most) {
+        faults.push(
+            one_too_many.ty.span(),
+            "at most five parameters come from the call (four on a method): \
+             take what belongs together as one type that implements `FromCall`, or as one `State<T>`",
+        );
+    }
+}
+
 fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
     let ty = (*typed.ty).clone();
     let attributes = std::mem::take(&mut typed.attrs);
@@ -188,17 +205,15 @@ fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
     if is_ours(&ty, "Args", true) {
         return Some(Parameter { filled: Filled::Whole, ty });
     }
-    for (what, generic) in [("Call", false), ("State", true)] {
-        if is_ours(&ty, what, generic) {
-            faults.push(
-                ty.span(),
-                format!(
-                    "`{what}` comes from the call, not from the model: write `#[cx]` before it \
-                     (and a type of your own that has this name as `self::{what}`)"
-                ),
-            );
-            return None;
-        }
+    if let Some((what, name, how)) = from_call(&ty) {
+        faults.push(
+            ty.span(),
+            format!(
+                "`{what}` comes from the call, not from the model: {how} \
+                 (and a type of your own that has this name as `self::{name}`)"
+            ),
+        );
+        return None;
     }
     match &*typed.pat {
         Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
@@ -214,12 +229,43 @@ fn parameter(typed: &mut PatType, faults: &mut Faults) -> Option<Parameter> {
     }
 }
 
-/// Whether a type is the one of `rap_server`, as far as its path says: its name alone, or below `rap_server`.
+/// What comes from the call, as far as its path says: how it is called, the name in it, and what to write instead.
+/// (The compiler is asked as well, see [`wiring`].)
+fn from_call(ty: &Type) -> Option<(&'static str, &'static str, &'static str)> {
+    const HOW: &str = "write `#[cx]` before it";
+    if is_ours(ty, "Call", false) {
+        return Some(("Call", "Call", HOW));
+    }
+    if is_ours(ty, "State", true) {
+        return Some(("State", "State", HOW));
+    }
+    if is_ours(ty, "UserId", false) {
+        let how = "write `#[cx]` before it, and `Option<UserId>`, since a call may have no user";
+        return Some(("UserId", "UserId", how));
+    }
+    let Type::Path(path) = ty else { return None };
+    path.path.segments.last().filter(|s| s.ident == "Option")?;
+    is_ours(only_argument(ty)?, "UserId", false).then_some(("Option<UserId>", "UserId", HOW))
+}
+
+/// The `T` of `Option<T>` and `Args<T>`.
+fn only_argument(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last()?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(inner)) if arguments.args.len() == 1 => Some(inner),
+        _ => None,
+    }
+}
+
+/// Whether a type is the one of `rap_server`, as far as its path says: its name alone, or below `rap_server` (or
+/// `rap_types`, which it gives out).
 fn is_ours(ty: &Type, name: &str, generic: bool) -> bool {
     let Type::Path(path) = ty else { return false };
     let segments = &path.path.segments;
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return false };
-    let place = segments.len() == 1 || first.ident == "rap_server";
+    let place = segments.len() == 1 || first.ident == "rap_server" || first.ident == "rap_types";
     place && last.ident == name && last.arguments.is_none() != generic
 }
 
@@ -269,6 +315,8 @@ struct Wiring {
     passed_on: Vec<TokenStream>,
     arguments: TokenStream,
     checks: Vec<TokenStream>,
+    /// What the compiler is to refuse although its path does not say what it is: an alias, or an author's own.
+    guards: Vec<TokenStream>,
 }
 
 fn wiring(parameters: &[Parameter], deny_unknown: bool) -> Wiring {
@@ -277,6 +325,7 @@ fn wiring(parameters: &[Parameter], deny_unknown: bool) -> Wiring {
     let mut taken = Vec::new();
     let mut passed_on = Vec::new();
     let mut checks = Vec::new();
+    let mut guards = Vec::new();
     let mut whole = None;
     for (index, parameter) in parameters.iter().enumerate() {
         let ty = &parameter.ty;
@@ -290,10 +339,23 @@ fn wiring(parameters: &[Parameter], deny_unknown: bool) -> Wiring {
             Filled::Whole => {
                 let local = format_ident!("__rap_args");
                 whole = Some(quote! { #local: #ty });
+                if let Some(inner) = only_argument(ty) {
+                    checks.push(quote_spanned! { inner.span() => #private::are_arguments::<#inner>(); });
+                }
                 passed_on.push(quote! { #local });
             }
             Filled::Argument { name, passed } => {
                 fields.push(quote! { #(#passed)* #name: #ty });
+                // What is read in a way of its own needs no derives.
+                if passed.iter().all(|a| a.path().is_ident("doc")) {
+                    checks.push(quote_spanned! { ty.span() => #private::is_argument::<#ty>(); });
+                }
+                let message = format!(
+                    "the parameter `{name}` comes from the call, not from the model: write `#[cx]` before it"
+                );
+                guards.push(quote_spanned! { ty.span() =>
+                    const _: () = if #private::Origin::<#ty>::FROM_CALL { ::core::panic!("{}", #message) };
+                });
                 passed_on.push(quote! { __rap_args.#name });
             }
         }
@@ -317,7 +379,7 @@ fn wiring(parameters: &[Parameter], deny_unknown: bool) -> Wiring {
         taken.extend(whole);
         TokenStream::new()
     };
-    Wiring { taken, passed_on, arguments, checks }
+    Wiring { taken, passed_on, arguments, checks, guards }
 }
 
 /// Documentation, conditions, and all other attributes. What is configured out is out whole.
@@ -331,15 +393,15 @@ fn sorted(attributes: Vec<Attribute>) -> (Vec<Attribute>, Vec<Attribute>, Vec<At
 fn generate(function: ItemFn, tool: &Parts<'_>, wiring: Wiring, receiver: Option<Receiver>) -> TokenStream {
     let ItemFn { attrs, vis, mut sig, block } = function;
     let Parts { wire_name, description, setters } = tool;
-    let Wiring { mut taken, mut passed_on, arguments, checks } = wiring;
+    let Wiring { mut taken, mut passed_on, arguments, checks, guards } = wiring;
     let (docs, cfgs, others) = sorted(attrs);
     let name = sig.ident.clone();
     sig.ident = format_ident!("call_{}", unraw(&name), span = name.span());
 
-    // Where the type of the result stands, so that the compiler points at it.
+    // Where the type of the result stands, so that the compiler points at it; one place, so that it says it once.
     let at = match &sig.output {
         ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_)) => ty.span(),
-        _ => Span::call_site(),
+        _ => name.span(),
     };
     let original = Ident::new(&sig.ident.to_string(), at);
     let original = match receiver {
@@ -356,13 +418,25 @@ fn generate(function: ItemFn, tool: &Parts<'_>, wiring: Wiring, receiver: Option
         }
         None => quote! { #original },
     };
-    let end = quote_spanned! { at => ::rap_server::__private::end(#original(#(#passed_on),*).await) };
+    let end = quote_spanned! { at =>
+        ::rap_server::__private::end(::rap_server::__private::travels(#original(#(#passed_on),*)).await)
+    };
+    let guards = (!guards.is_empty()).then(|| {
+        quote! {
+            const _: () = {
+                #[allow(unused_imports)] // unused where a guard finds something
+                use ::rap_server::__private::FromModel as _;
+                #(#guards)*
+            };
+        }
+    });
     let itself = format!("The function behind the tool `{wire_name}`, for tests and for other tools.");
     quote! {
         #(#cfgs)*
         #(#docs)*
         #vis fn #name() -> ::rap_server::Tool {
             #arguments
+            #guards
 
             if false {
                 #(#checks)*
@@ -383,120 +457,4 @@ fn generate(function: ItemFn, tool: &Parts<'_>, wiring: Wiring, receiver: Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn messages(attribute: &str, item: &str) -> Vec<String> {
-        match tool(attribute.parse().unwrap(), item.parse().unwrap()) {
-            Ok(_) => Vec::new(),
-            Err(errors) => errors.into_iter().map(|e| e.to_string()).collect(),
-        }
-    }
-
-    /// TLS-07, TLS-11, SUB-04: what the macro can see to be wrong it says, all of it, in words.
-    #[test]
-    fn wrong() {
-        let many = "x".repeat(129);
-        let long_name = format!("/// D\nasync fn {many}() {{}}");
-        let table: &[(&str, &str, &[&str])] = &[
-            ("", "/// D\nfn f() {}", &["a tool is an `async fn`"]),
-            (
-                "",
-                "/// D\nasync fn f(text: &str, bytes: &[u8], call: &Call) {}",
-                &["write `String`", "write `Vec<u8>`", "write `Call`"],
-            ),
-            ("", "/// D\nasync fn f<T>(x: T) {}", &["no generics"]),
-            ("", "async fn f() {}", &["write a doc comment"]),
-            ("", "/// \nasync fn f() {}", &["write a doc comment"]),
-            ("", "/// D\nasync fn f(call: Call) {}", &["write `#[cx]` before it"]),
-            ("", "/// D\nasync fn f(call: ::rap_server::Call) {}", &["write `#[cx]` before it"]),
-            ("", "/// D\nasync fn f(n: State<u8>) {}", &["write `#[cx]` before it"]),
-            (
-                "",
-                "/// D\nasync fn f(call: self::Call, a: my::State<u8>, b: State, c: Args, d: my::Args<u8>) {}",
-                &[],
-            ),
-            ("", "/// D\nasync unsafe fn f() {}", &["no `unsafe fn`"]),
-            ("", "/// D\nconst async unsafe extern \"C\" fn f() {}", &["`const`", "`unsafe fn`", "`extern`"]),
-            ("deny_unknown_arguments", "/// D\nasync fn f(a: u8) {}", &[]),
-            ("deny_unknown_arguments", "/// D\nasync fn f() {}", &[]),
-            ("deny_unknown_arguments", "/// D\nasync fn f(a: Args<A>) {}", &["deny_unknown_fields"]),
-            ("", "/// D\nasync fn f((a, b): (u8, u8)) {}", &["needs a name"]),
-            ("", "/// D\nasync fn f(a: u8, rest: Args<u8>) {}", &["not both"]),
-            ("", "/// D\nasync fn f(a: Args<u8>, b: Args<u8>) {}", &["not both"]),
-            ("", "/// D\nasync fn f(#[cx(1)] a: u8) {}", &["takes no options"]),
-            ("", "/// D\nasync fn f(#[cx] #[serde(default)] a: u8) {}", &["no argument of the model"]),
-            ("", "/// D\nasync fn f(self) {}", &["takes `&self`"]),
-            ("", "/// D\nasync fn f(&mut self) {}", &["takes `&self`"]),
-            ("", "/// D\nasync fn f(self: Box<Self>) {}", &["takes `&self`"]),
-            ("", "/// D\nstruct S;", &["goes on an `async fn`"]),
-            ("", "/// D\nasync fn receive_event() {}", &["reserved for runtimes"]),
-            ("", &long_name, &["129 characters"]),
-            (
-                "readonly",
-                "/// D\nasync fn f() {}",
-                &["`readonly` is no option of #[tool]; there are: read_only"],
-            ),
-            ("read_only = true", "/// D\nasync fn f() {}", &["takes no value"]),
-            ("display", "/// D\nasync fn f() {}", &["takes a text"]),
-            ("display = 7", "/// D\nasync fn f() {}", &["takes a text"]),
-            ("read_only, read_only", "/// D\nasync fn f() {}", &["given twice"]),
-            ("name = \"get weather\"", "/// D\nasync fn f() {}", &["contains ' '"]),
-            ("name = \"\"", "/// D\nasync fn f() {}", &["0 characters"]),
-            ("", "fn f(self, a: &str) {}", &["async", "doc comment", "`&self`", "`String`"]),
-        ];
-        for (attribute, item, expected) in table {
-            let got = messages(attribute, item);
-            assert_eq!(got.len(), expected.len(), "{item}: {got:?}");
-            for word in *expected {
-                assert!(got.iter().any(|m| m.contains(word)), "{word:?} for {item}: {got:?}");
-            }
-        }
-        assert!(
-            messages("read_only, name = \"a.b/c:d-e_f\"", "/// D\nasync fn f(a: u8) -> u8 { a }").is_empty()
-        );
-    }
-
-    /// What a method expands to: a function that makes the tool, and the method under its own name.
-    #[test]
-    fn expansion_of_a_method() {
-        for (item, this) in [
-            ("/// Adds.\npub async fn add(&self, #[cx] call: Call, a: i64) -> i64 { a }", "& * __rap_self"),
-            (
-                "/// Adds.\npub async fn add(self: Arc<Self>, #[cx] call: Call, a: i64) -> i64 { a }",
-                "__rap_self",
-            ),
-        ] {
-            let tokens = tool("read_only".parse().unwrap(), item.parse().unwrap()).unwrap();
-            let whole: syn::ItemImpl = syn::parse_quote! { impl T { #tokens } };
-            assert_eq!(whole.items.len(), 2, "the tool and the method");
-            let text = tokens.to_string();
-            for part in [
-                "pub fn add () -> :: rap_server :: Tool".to_owned(),
-                "pub async fn call_add (".to_owned(),
-                format!("end (Self :: call_add ({this} , __rap_cx_0 , __rap_args . a) . await)"),
-            ] {
-                assert!(text.contains(&part), "{part} in {text}");
-            }
-        }
-    }
-
-    /// What a tool expands to: the macro only fills `Tool::new`.
-    #[test]
-    fn expansion() {
-        let item = "/// Adds.\n/// Twice.\n#[allow(x)] pub async fn r#add(#[cx] call: Call, /// A\n a: i64) -> i64 { a }";
-        let tokens = tool("read_only".parse().unwrap(), item.parse().unwrap()).unwrap();
-        let file: syn::File = syn::parse2(tokens.clone()).expect("the expansion parses");
-        assert_eq!(file.items.len(), 2, "the tool and its function");
-        let text = tokens.to_string();
-        for part in [
-            "pub fn r#add () -> :: rap_server :: Tool",
-            "pub async fn call_add (call : Call , a : i64) -> i64",
-            ":: rap_server :: Tool :: new (\"add\" , \"Adds.\\nTwice.\" ,",
-            ":: rap_server :: __private :: end (call_add (__rap_cx_0 , __rap_args . a) . await)",
-            ") . read_only ()",
-        ] {
-            assert!(text.contains(part), "{part} in {text}");
-        }
-    }
-}
+mod tests;
