@@ -7,6 +7,7 @@ mod api;
 mod approvals;
 mod compaction;
 mod credentials;
+mod drivers;
 mod failures;
 mod gateway;
 mod hooks;

@@ -14,6 +14,7 @@ mod refreshing;
 mod replay;
 mod situations;
 mod strict;
+mod subscriptions;
 mod traps;
 mod waiting;
 mod walk;
