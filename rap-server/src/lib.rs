@@ -19,6 +19,9 @@ mod past;
 mod pump;
 mod questions;
 mod rates;
+#[cfg(feature = "axum")]
+mod router;
+mod routes;
 mod run;
 mod said;
 mod schema;

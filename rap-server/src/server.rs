@@ -8,7 +8,8 @@ use crate::{
     letters::{DeadLetter, ResendError},
     outbox::{Courier, Outbox},
     past::Remembered,
-    service::{INVOKE, Routes},
+    routes::Routes,
+    service::INVOKE,
 };
 use rap_http::{AddressPolicy, Auth, GuardedClient, Secret};
 use rap_types::{HttpUrl, Toolset, validate::CompiledToolset};
@@ -242,7 +243,8 @@ impl ToolServer {
         self
     }
 
-    /// The service that answers under this URL, to be mounted where a program of your own listens. It asks
+    /// The service that answers under this URL, to be mounted where a program of your own listens: a tower service,
+    /// and with the feature `axum` routes for an axum app (`.into()`, or `merge` with it). It asks
     /// for authentication as configured; `loopback` says whether only this machine reaches it, as when you listen
     /// on 127.0.0.1: then no authentication is needed, and callbacks may go to this machine. The
     /// [handle](ToolService::handle) ends the calls when your program ends.
@@ -288,29 +290,6 @@ impl ToolServer {
         let base = self.base(None, &mut faults);
         let (engine, server) = self.start(base, loopback, None, faults)?;
         Ok(ToolService::new(engine, &server, loopback))
-    }
-
-    /// The service as an axum router, to be merged or nested. As [`into_service(false)`](Self::into_service), for a
-    /// program that can be reached from other machines: authentication is needed. It leaves no handle, so that a
-    /// shutdown of the program does not end its calls; take `into_service` where it should.
-    ///
-    /// ```
-    /// # use rap_server::{ToolServer, tool};
-    /// # /// Says hello.
-    /// # #[tool] async fn hello() -> &'static str { "hello" }
-    /// let tools = ToolServer::new("greeter")
-    ///     .tool(hello)
-    ///     .public_url("https://example.com/tools")
-    ///     .bearer_token("a-long-random-token")
-    ///     .into_router()?;
-    /// let app: axum::Router = axum::Router::new().nest("/tools", tools);
-    /// # Ok::<(), rap_server::StartError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Everything that is wrong, at once.
-    pub fn into_router(self) -> Result<axum::Router, StartError> {
-        self.into_service(false).map(Into::into)
     }
 
     /// The base URL: from configuration, else from the listener's own address.
@@ -462,13 +441,6 @@ pub(crate) fn path_of(base: &HttpUrl) -> String {
 
 pub(crate) const EXPOSED: &str = "other machines can reach it and no authentication is configured; \
      give .bearer_token(..), or listen on 127.0.0.1 (in a router of your own that does: .into_service(true))";
-
-impl TryFrom<ToolServer> for axum::Router {
-    type Error = StartError;
-    fn try_from(server: ToolServer) -> Result<Self, StartError> {
-        server.into_router()
-    }
-}
 
 impl std::fmt::Debug for ToolServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

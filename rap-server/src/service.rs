@@ -1,9 +1,10 @@
-//! The HTTP face: five paths, each answer decided at once. A tower service, so that it nests anywhere.
+//! The HTTP face: a few paths (`routes`), each answer decided at once. A tower service, so that it nests anywhere.
 
 use crate::{
     ServerHandle, ToolServer,
     engine::{Came, Engine},
     questions::Answered,
+    routes::{Path, Routes},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -83,7 +84,7 @@ impl ToolService {
             guard = guard.allow_host(host);
         }
         let toolset = engine.toolset.toolset();
-        let routes = Arc::new(Routes::new(engine.base_path(), &toolset.endpoint));
+        let routes = Arc::new(Routes::of(&engine));
         // What is open is what is routed to a person's answer, and nothing that only looks like it.
         let opened = routes.clone();
         guard = guard
@@ -135,12 +136,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         self.guarded.call(request)
-    }
-}
-
-impl From<ToolService> for axum::Router {
-    fn from(service: ToolService) -> Self {
-        axum::Router::new().fallback_service(service)
     }
 }
 
@@ -250,55 +245,6 @@ impl Shared {
             Answered::Unknown => Err(Problem::not_found("there is no such question")),
         }
     }
-}
-
-/// What is served where.
-pub(crate) struct Routes {
-    /// The path of the base URL, without a slash at its end. A proxy may pass it on, or take it off.
-    prefix: String,
-    /// The path of the endpoint, served beside `/invoke`.
-    endpoint: String,
-}
-
-enum Path<'a> {
-    Toolset,
-    Invoke,
-    Close,
-    Cancel,
-    Status,
-    Choice(&'a str),
-}
-
-impl Routes {
-    pub(crate) fn new(prefix: String, endpoint: &HttpUrl) -> Self {
-        Self { prefix, endpoint: endpoint.parsed().path().to_owned() }
-    }
-
-    /// What a path leads to: the endpoint's, one below the base's path, else as it came.
-    fn route<'a>(&self, path: &'a str) -> Option<Path<'a>> {
-        if path == self.endpoint { Some(Path::Invoke) } else { self.beside(path) }
-    }
-
-    fn beside<'a>(&self, path: &'a str) -> Option<Path<'a>> {
-        let below = path.strip_prefix(self.prefix.as_str()).filter(|below| below.starts_with('/'));
-        below.and_then(of_a_server).or_else(|| of_a_server(path))
-    }
-
-    /// Whether the endpoint takes the place of something else that runtimes call.
-    pub(crate) fn clash(&self) -> bool {
-        !matches!(self.beside(&self.endpoint), None | Some(Path::Invoke | Path::Choice(_)))
-    }
-}
-
-fn of_a_server(path: &str) -> Option<Path<'_>> {
-    Some(match path.trim_start_matches('/') {
-        rap_types::WELL_KNOWN_TOOLSET => Path::Toolset,
-        INVOKE => Path::Invoke,
-        "close_thread" => Path::Close,
-        "cancel_tool_call" => Path::Cancel,
-        "tool_call_status" => Path::Status,
-        other => Path::Choice(other.strip_prefix("choices/")?),
-    })
 }
 
 fn read<M: Message>(body: &Bytes) -> Result<M, Problem> {

@@ -147,7 +147,7 @@ async fn no_authentication_in_disguise() {
         let server = || server().auth(auth.clone()).public_url("https://example.com");
         for error in [
             server().into_service(true).map(drop).unwrap_err(),
-            server().into_router().map(drop).unwrap_err(),
+            server().into_service(false).map(drop).unwrap_err(),
             server().bind("127.0.0.1:0").await.map(drop).unwrap_err(),
             server().bind("0.0.0.0:0").await.map(drop).unwrap_err(),
         ] {

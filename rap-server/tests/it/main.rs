@@ -13,6 +13,7 @@ mod letters;
 mod lifecycle;
 mod macros;
 mod moved;
+mod nested;
 mod obligations;
 mod owed;
 mod questions;

@@ -1,4 +1,4 @@
-//! The server on a socket: bound, served, ended; nested in an axum app.
+//! The server on a socket: bound, served, ended; in an app of somebody else.
 
 use crate::invocation;
 use bytes::Bytes;
@@ -105,22 +105,6 @@ async fn where_not_to_listen() {
     assert_eq!(error.faults().len(), 5, "{error}");
 }
 
-/// Nested in an axum app, under a prefix.
-#[tokio::test]
-async fn nested() {
-    let tools = server().public_url("https://example.com/a/tools").bearer_token("t").into_router().unwrap();
-    let app = axum::Router::new().nest("/a/tools", tools);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    let mut headers = HeaderMap::new();
-    headers.insert("authorization", "Bearer t".parse().unwrap());
-    let close = url(format!("http://{address}/a/tools/close_thread"));
-    let body = Bytes::from_static(b"{\"thread_id\":\"t\"}");
-    assert_eq!(client().post_json(&close, body.clone(), headers).await, Attempt::status(200));
-    assert_eq!(client().post_json(&close, body, HeaderMap::new()).await, Attempt::status(401));
-}
-
 /// A shutdown waits for the runtime no longer than it may, and hands out what is owed, with no secret in its print.
 #[tokio::test]
 async fn a_short_drain() {
@@ -158,7 +142,7 @@ async fn a_nested_server_ends_its_calls() {
         .into_service(true)
         .unwrap();
     let handle = tools.handle();
-    let app = axum::Router::new().nest("/tools", tools.into());
+    let app = axum::Router::new().nest_service("/tools", tools);
     let (stop, stopped) = oneshot::channel::<()>();
     let (ended, end) = oneshot::channel();
     let serving = axum::serve(listener, app).with_graceful_shutdown({

@@ -191,7 +191,7 @@ async fn faults() {
 
     let error = start(ToolServer::new("x").public_url("http://127.0.0.1:1"));
     assert!(error.to_string().contains("it has no tool"), "{error}");
-    let error = ToolServer::new("x").tool(move_file).into_router().unwrap_err();
+    let error = ToolServer::new("x").tool(move_file).into_service(false).unwrap_err();
     assert!(
         error.to_string().contains(".public_url(..)") && error.to_string().contains(".bearer_token(..)"),
         "{error}"
