@@ -6,17 +6,16 @@
 //! answered after the inbox has taken the message, never before (TRN-09).
 
 mod capability;
+#[cfg(feature = "axum")]
+mod router;
+mod service;
 
 pub use capability::{Capability, KeyRing, KeyRingError};
+pub use service::GatewayService;
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{Path, Request, State, rejection::PathRejection},
-    response::{IntoResponse, Response},
-    routing::post,
-};
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body::Body;
 use rap_http::{Guard, Problem, TraceContext, guard};
 use rap_types::{CallId, CallbackMessage, HttpUrl, ThreadId, UrlError};
 use std::{sync::Arc, time::Duration};
@@ -116,7 +115,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway whose router servers reach under `public_url`. The URL must outlive restarts, and so must the
+    /// A gateway that servers reach under `public_url`. The URL must outlive restarts, and so must the
     /// keys: calls that are under way know no other.
     pub fn new(keys: KeyRing, public_url: HttpUrl, inbox: Arc<dyn Inbox>) -> Self {
         Self {
@@ -166,20 +165,16 @@ impl Gateway {
         &self.keys
     }
 
-    /// `POST /callback/{token}`, to be served, nested or merged. It is a tower service too.
-    pub fn into_router(self) -> Router {
-        let wrong_method = || async {
-            answer(
-                Problem::method_not_allowed("callbacks are sent by POST; nothing else is served here")
-                    .allow("POST"),
-            )
-        };
-        Router::new()
-            .route("/callback/{token}", post(receive).fallback(wrong_method))
-            .with_state(Arc::new(self))
+    /// `POST /callback/{token}` as a tower service, to be mounted where the public URL points: it is found with the path
+    /// of the public URL and without.
+    pub fn into_service(self) -> GatewayService {
+        GatewayService::new(self)
     }
 
-    async fn admit(&self, token: &str, headers: &HeaderMap, body: Body) -> Result<Callback, Problem> {
+    async fn admit<B>(&self, token: &str, headers: &HeaderMap, body: B) -> Result<Callback, Problem>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
         let capability = self.keys.check(token).ok_or_else(|| {
             Problem::new(401, "bad-capability", "The callback URL is not valid")
                 .detail("this runtime made no such URL; POST to `callback_url` exactly as it was given")
@@ -204,6 +199,19 @@ impl Gateway {
                 .detail("the message's call is not the one for which the callback URL was given"));
         }
         Ok(Callback { capability, message, traceparent: traceparent(headers) })
+    }
+
+    /// Takes a callback in, or says what is wrong with it.
+    async fn receive<B>(&self, token: &str, request: Request<B>) -> Result<(), Problem>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        if let Some(guard) = &self.guard {
+            guard.check_caller(&parts)?;
+        }
+        let callback = self.admit(token, &parts.headers, body).await?;
+        self.take(callback).await
     }
 
     async fn take(&self, callback: Callback) -> Result<(), Problem> {
@@ -241,40 +249,6 @@ impl std::fmt::Debug for Gateway {
             .field("public_url", &self.public_url)
             .finish_non_exhaustive()
     }
-}
-
-async fn receive(
-    State(gateway): State<Arc<Gateway>>,
-    token: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    // What is not even UTF-8 is no capability of ours.
-    let Path(token) = token.unwrap_or_else(|_| Path(String::new()));
-    let (parts, body) = request.into_parts();
-    let called = gateway.guard.as_ref().map_or(Ok(()), |guard| guard.check_caller(&parts));
-    let admitted = match called {
-        Ok(()) => gateway.admit(&token, &parts.headers, body).await,
-        Err(problem) => Err(problem),
-    };
-    let outcome = match admitted {
-        Ok(callback) => gateway.take(callback).await,
-        Err(problem) => Err(problem),
-    };
-    match outcome {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(problem) => {
-            tracing::debug!(
-                status = problem.status().as_u16(),
-                slug = problem.slug(),
-                "a callback was refused"
-            );
-            answer(problem)
-        }
-    }
-}
-
-fn answer(problem: Problem) -> Response {
-    problem.into_response().into_response()
 }
 
 /// A well-formed W3C `traceparent`, else nothing: it goes into records and further requests.

@@ -17,4 +17,4 @@ pub use catalog::Catalog;
 #[cfg(feature = "invoke")]
 pub use discover::{DiscoverError, Discovered, ToolsetCache};
 #[cfg(feature = "gateway")]
-pub use gateway::{Callback, Capability, Gateway, Inbox, InboxError, KeyRing, Taken};
+pub use gateway::{Callback, Capability, Gateway, GatewayService, Inbox, InboxError, KeyRing, Taken};

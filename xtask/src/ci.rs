@@ -13,6 +13,10 @@ use std::{
 const LIBRARIES: [&str; 7] =
     ["rap-types", "rap-http", "rap-caller", "rap-server", "rap-core", "rap-store-sqlite", "rap-runtime"];
 
+/// The packages that know axum only behind a feature of that name, and what they are to be without it.
+const WITHOUT_AXUM: [(&str, &str); 2] =
+    [("rap-server", "macros,display-check"), ("rap-caller", "invoke,gateway")];
+
 /// The packages without I/O, clock or dice: they build for a machine that has none.
 const PURE: [&str; 2] = ["rap-types", "rap-core"];
 
@@ -42,6 +46,7 @@ pub(crate) fn run() -> Result<(), String> {
         // Beside others a package has their features too, and lacks its own unseen.
         LIBRARIES.iter().try_for_each(|package| cargo(&["check", "--quiet", "-p", package]))
     })?;
+    step("without axum", without_axum)?;
     step("tests", || test(&["test", "--workspace"], &mut tests))?;
     step("tests without default features", || {
         test(&[&["test", "--no-default-features"], &libraries[..]].concat(), &mut tests)
@@ -134,6 +139,31 @@ fn test(arguments: &[&str], tests: &mut Tests) -> Result<(), String> {
     }
     let status = child.wait().map_err(|e| format!("the tests cannot be waited for: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo {} ended with {status}", arguments.join(" "))) }
+}
+
+/// Builds what is to be had without axum, and looks that nothing brings it in.
+fn without_axum() -> Result<(), String> {
+    for (package, features) in WITHOUT_AXUM {
+        let without = ["-p", package, "--no-default-features", "--features", features];
+        cargo(&[&["check", "--quiet", "--tests"], &without[..]].concat())?;
+        let tree = Command::new(env!("CARGO"))
+            .args(["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+            .args(without)
+            .output()
+            .map_err(|e| format!("cargo tree cannot be started: {e}"))?;
+        if !tree.status.success() {
+            return Err(format!("cargo tree: {}", String::from_utf8_lossy(&tree.stderr)));
+        }
+        let tree = String::from_utf8_lossy(&tree.stdout);
+        if !tree.lines().any(|line| line.starts_with("http v")) {
+            return Err(format!("cargo tree said nothing of {package}:\n{tree}"));
+        }
+        if let Some(line) = tree.lines().find(|line| line.starts_with("axum")) {
+            let hint = format!("cargo tree -p {package} --no-default-features --features {features} -i axum");
+            return Err(format!("{package} without its feature `axum` brings {line}; see `{hint}`"));
+        }
+    }
+    Ok(())
 }
 
 /// Makes types for TypeScript and Python and sends the vectors through them. Where npm or Python is missing,

@@ -1,10 +1,10 @@
 //! The answer table of the gateway, row by row, and every way for a message to be wrong (TRN-08, TRN-12).
 
 use crate::{call, thread, url};
-use axum::{Router, body::Body};
+use axum::body::Body;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
-use rap_client::{Callback, Gateway, Inbox, InboxError, KeyRing, Taken};
+use rap_client::{Callback, Gateway, GatewayService, Inbox, InboxError, KeyRing, Taken};
 use rap_types::CallbackMessage;
 use serde_json::{Value, json};
 use std::{
@@ -31,7 +31,7 @@ impl Inbox for Box_ {
 }
 
 struct World {
-    router: Router,
+    service: GatewayService,
     inbox: Arc<Box_>,
     gateway: Gateway,
 }
@@ -45,7 +45,7 @@ impl World {
         let inbox = Arc::new(Box_::default());
         let keys = KeyRing::generate().unwrap();
         let gateway = set(Gateway::new(keys, url("http://127.0.0.1:4000"), inbox.clone()));
-        Self { router: gateway.clone().into_router(), inbox, gateway }
+        Self { service: gateway.clone().into_service(), inbox, gateway }
     }
 
     fn path(&self, t: &str, c: &str) -> String {
@@ -53,7 +53,7 @@ impl World {
     }
 
     async fn send(&self, request: Request<Body>) -> Response<Body> {
-        self.router.clone().oneshot(request).await.unwrap()
+        self.service.clone().oneshot(request).await.unwrap().map(Body::new)
     }
 
     /// Posts a body to the URL of (thread-1, call-1).
@@ -409,8 +409,8 @@ async fn the_answer_waits_for_the_inbox_and_the_inbox_does_not_wait_for_the_serv
         Arc::new(Gate { entered: Default::default(), open: Default::default(), done: Default::default() });
     let gateway = Gateway::new(KeyRing::generate().unwrap(), url("http://h/"), gate.clone());
     let path = gateway.callback_url(&thread("thread-1"), &call("call-1")).unwrap().parsed().path().to_owned();
-    let router = gateway.into_router();
-    let send = || tokio::spawn(router.clone().oneshot(post(&path, messages()[0].to_string())));
+    let service = gateway.into_service();
+    let send = || tokio::spawn(service.clone().oneshot(post(&path, messages()[0].to_string())));
 
     let answer = send();
     gate.entered.notified().await;
@@ -439,10 +439,10 @@ async fn a_panic_of_the_inbox_is_a_503_and_the_door_stays_open() {
     }
     let gateway = Gateway::new(KeyRing::generate().unwrap(), url("http://h/"), Arc::new(Fragile));
     let path = gateway.callback_url(&thread("thread-1"), &call("call-1")).unwrap().parsed().path().to_owned();
-    let router = gateway.into_router();
-    let response = router.clone().oneshot(post(&path, messages()[2].to_string())).await.unwrap();
-    refused(response, 503, "busy").await;
-    let response = router.oneshot(post(&path, messages()[0].to_string())).await.unwrap();
+    let service = gateway.into_service();
+    let response = service.clone().oneshot(post(&path, messages()[2].to_string())).await.unwrap();
+    refused(response.map(Body::new), 503, "busy").await;
+    let response = service.oneshot(post(&path, messages()[0].to_string())).await.unwrap();
     assert_eq!(response.status(), 200);
 }
 
@@ -478,4 +478,56 @@ async fn a_guarded_gateway_refuses_foreign_hosts_and_web_pages() {
         assert_eq!(world.send(request).await.status(), status, "{header}: {value}");
     }
     assert_eq!(world.count(), 2);
+}
+
+/// Found with the public URL's path and without, as what is in front passes it on or takes it off; nothing else is.
+#[tokio::test]
+async fn the_service_below_a_prefix() {
+    for public in ["http://h", "http://h/rap/v1", "http://h/callback/"] {
+        let inbox = Arc::new(Box_::default());
+        let gateway = Gateway::new(KeyRing::generate().unwrap(), url(public), inbox.clone());
+        let minted = gateway.callback_url(&thread("thread-1"), &call("call-1")).unwrap().parsed();
+        let (_, token) = minted.path().rsplit_once('/').unwrap();
+        let service = gateway.into_service();
+        let status = async |path: &str| {
+            let request = post(path, messages()[0].to_string());
+            service.clone().oneshot(request).await.unwrap().status().as_u16()
+        };
+        assert_eq!(status(minted.path()).await, 200, "{public}");
+        assert_eq!(status(&format!("/callback/{token}")).await, 200, "{public}");
+        for path in
+            ["/", "/callback", "/callback/", "/other/callback/x", "/callback/x/y", "/rap/v1callback/x"]
+        {
+            assert_eq!(status(path).await, 404, "{public}: {path}");
+        }
+        assert_eq!(inbox.got.lock().unwrap().len(), 2);
+    }
+}
+
+/// In an axum app of any state, merged or nested, beside its own catch-all and inside its layers.
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn in_an_axum_app() {
+    use axum::{Router, http::StatusCode, middleware::map_response, routing::any};
+    #[derive(Clone)]
+    struct App;
+    async fn mark(mut response: Response<Body>) -> Response<Body> {
+        response.headers_mut().insert("x-layer", "ran".parse().unwrap());
+        response
+    }
+    let app = || Router::<App>::new().route("/{*page}", any(async || StatusCode::NOT_FOUND));
+    for (public, build) in [
+        ("http://h", (|app, service| app.merge(service)) as fn(Router<App>, GatewayService) -> Router<App>),
+        ("http://h/rap", |app, service| app.nest("/rap", service.into())),
+    ] {
+        let gateway = Gateway::new(KeyRing::generate().unwrap(), url(public), Arc::new(Box_::default()));
+        let path =
+            gateway.callback_url(&thread("thread-1"), &call("call-1")).unwrap().parsed().path().to_owned();
+        let app = build(app(), gateway.into_service()).route_layer(map_response(mark)).with_state(App);
+        for (path, status) in [(path.as_str(), 200), ("/other", 404), ("/rap/other", 404)] {
+            let response = app.clone().oneshot(post(path, messages()[0].to_string())).await.unwrap();
+            assert_eq!(response.status(), status, "{public}: {path}");
+            assert!(response.headers().contains_key("x-layer"), "{public}: {path}");
+        }
+    }
 }

@@ -1,11 +1,17 @@
 //! What rap-caller promises, held on its public interface.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "gateway")]
 mod capability;
+#[cfg(feature = "invoke")]
 mod catalog;
+#[cfg(feature = "invoke")]
 mod discover;
+#[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "invoke")]
 mod invoke;
+#[cfg(feature = "invoke")]
 mod peer;
 
 use rap_types::{CallId, HttpUrl, ThreadId};
