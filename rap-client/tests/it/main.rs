@@ -1,4 +1,5 @@
 //! What rap-caller promises, held on its public interface.
+#![cfg(any(feature = "invoke", feature = "gateway"))]
 #![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "gateway")]
