@@ -145,6 +145,8 @@ fn test(arguments: &[&str], tests: &mut Tests) -> Result<(), String> {
 fn without_axum() -> Result<(), String> {
     for (package, features) in WITHOUT_AXUM {
         let without = ["-p", package, "--no-default-features", "--features", features];
+        // Alone first: the tests bring axum, and with it features that the library may lack unseen.
+        cargo(&[&["check", "--quiet"], &without[..]].concat())?;
         cargo(&[&["check", "--quiet", "--tests"], &without[..]].concat())?;
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
