@@ -15,9 +15,6 @@ const CRATES: [(&str, &[&str]); 4] = [
     ("rap-server", &["ToolServer", "Tool", "Call", "Emitter", "TestServer"]),
 ];
 
-/// Public for the compiler's sake only, in private modules: nobody can name them.
-const UNNAMEABLE: [&str; 3] = ["Sealed", "WithArgs", "WithoutArgs"];
-
 /// Fails with a list of what has no example.
 pub(crate) fn run() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -67,9 +64,7 @@ fn of_package(package: &str, types: &[&str], files: &[String], readme: &str) -> 
         missing.extend(
             public(file)
                 .into_iter()
-                .filter(|(name, has_own)| {
-                    !has_own && !shown.words.contains(*name) && !UNNAMEABLE.contains(name)
-                })
+                .filter(|(name, has_own)| !has_own && !shown.words.contains(*name))
                 .map(|(name, _)| format!("{package}: {name}")),
         );
         let methods = methods(file, types).into_iter().filter(|(of, name)| !shown.calls(of, name));
@@ -126,8 +121,9 @@ fn public(file: &str) -> Vec<(&str, bool)> {
     let mut found = Vec::new();
     let mut example = false;
     for line in file.lines() {
-        if line.starts_with("///") {
-            example |= line.contains("```");
+        // Public for the compiler's sake only: nobody is to know it.
+        if line == "#[doc(hidden)]" || line.starts_with("///") {
+            example |= line.starts_with('#') || line.contains("```");
             continue;
         }
         let mut words = line.split_whitespace().skip(1).skip_while(|word| *word == "async");
@@ -176,7 +172,7 @@ mod tests {
     #[test]
     fn shown_or_not() {
         let file = "/// A.\n///\n/// ```\n/// let b = B;\n/// ```\n#[derive(\n    Debug\n)]\npub struct A;\n\n/// B.\npub enum B {}\n\n\
-                    /// C.\npub async fn c() {}\n\npub(crate) struct D;\n\npub const E: u8 = 1;\n";
+                    /// C.\npub async fn c() {}\n\npub(crate) struct D;\n\npub const E: u8 = 1;\n\n/// H.\n#[doc(hidden)]\n#[derive(Debug)]\npub struct H;\n";
         assert_eq!(of_package("x", &[], &[file.to_owned()], ""), ["x: c"]);
         assert!(of_package("x", &[], &[file.to_owned()], "```rust,no_run\nc().await;\n```\n").is_empty());
         assert_eq!(of_package("x", &[], &[file.to_owned()], "```text\nc\n```\n"), ["x: c"]);
