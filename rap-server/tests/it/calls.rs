@@ -1,6 +1,6 @@
 //! Calls and their results: every acknowledged call ends in one result, whatever the function does.
 
-use crate::invocation;
+use crate::{invocation, traced};
 use rap_server::{
     Args, Call, Json, State, Tool, ToolError, ToolOutput, ToolServer, testing::TestServer, tool,
 };
@@ -331,13 +331,7 @@ async fn trace_context() {
             server.answer_next([rap_server::rap_http::Attempt::status(400)]);
         }
         let sent = invocation("nothing at all", json!({}), "t", id);
-        let request = http::Request::post("http://127.0.0.1:3001/invoke")
-            .header("content-type", "application/json")
-            .header("traceparent", trace)
-            .header("tracestate", "vendor=note")
-            .body(http_body_util::Full::from(sent.to_string()))
-            .unwrap();
-        assert_eq!(server.send(request).await.0, 200);
+        traced(&server, &sent, trace, Some("vendor=note")).await;
         if given_up {
             call.silence().await;
             let letter = handle.dead_letters().pop().unwrap();

@@ -1,6 +1,6 @@
 //! What whoever runs a server sees of it: metrics, log and trace, its URL behind a proxy.
 
-use crate::invocation;
+use crate::{invocation, traced};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder};
@@ -154,12 +154,7 @@ async fn log_and_trace() {
         let first = call.any().await;
         assert!(!first.json.to_string().contains("disk"));
         sent["id"] = json!(format!("{id}-traced"));
-        let request = Request::post("http://127.0.0.1:3001/invoke")
-            .header("content-type", "application/json")
-            .header("traceparent", trace)
-            .body(Full::from(sent.to_string()))
-            .unwrap();
-        assert_eq!(server.send(request).await.0, 200);
+        traced(&server, &sent, trace, None).await;
         call.any().await.headers
     };
     assert_eq!(call("a", trace).await["traceparent"], trace);

@@ -1,6 +1,6 @@
 //! Cancelling, closing, status, shutdown: a call that is to stop still ends in one result.
 
-use crate::invocation;
+use crate::{invocation, traced};
 use http::StatusCode;
 use rap_server::{Call, State, ToolError, ToolServer, testing::TestServer, tool};
 use serde_json::{Value, json};
@@ -314,13 +314,7 @@ async fn facts() {
     // What a tracing system sent along is there for the function as well.
     sent["id"] = json!("c3");
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let request = http::Request::post("http://127.0.0.1:3001/invoke")
-        .header("content-type", "application/json")
-        .header("traceparent", trace)
-        .header("tracestate", "vendor=note")
-        .body(http_body_util::Full::from(sent.to_string()))
-        .unwrap();
-    assert_eq!(server.send(request).await.0, 200);
+    traced(&server, &sent, trace, Some("vendor=note")).await;
     (facts[0], facts[8], facts[9]) = (json!("c3"), json!(trace), json!("vendor=note"));
     assert_eq!(call.result().await.json(), facts);
 }

@@ -37,3 +37,15 @@ fn invocation(operation: &str, arguments: Value, thread: &str, id: &str) -> Valu
         "group_id": thread,
     })
 }
+
+/// Sends an invocation with a trace context.
+async fn traced(server: &rap_server::testing::TestServer, sent: &Value, parent: &str, state: Option<&str>) {
+    let mut request = ::http::Request::post("http://127.0.0.1:3001/invoke")
+        .header("content-type", "application/json")
+        .header("traceparent", parent);
+    if let Some(state) = state {
+        request = request.header("tracestate", state);
+    }
+    let request = request.body(http_body_util::Full::from(sent.to_string())).unwrap();
+    assert_eq!(server.send(request).await.0, 200);
+}
